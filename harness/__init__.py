@@ -1,0 +1,73 @@
+"""A benchmark harness for methods that find harmful training samples.
+
+The public interface; everything is imported on first use, so that importing the package stays cheap.
+
+    harness.View                   what a method sees; `View.from_arrays`, `View.from_blocks`
+    harness.Method, Task           the interfaces to implement; `register_method`, `register_task`
+    harness.method, task           a built-in or registered one by name and parameters
+    harness.run                    cross methods with tasks and seeds
+    harness.load_results           stored results as a tidy pandas DataFrame
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import method, run, task
+    from harness.errors import RequestError, Unsupported
+    from harness.gradients import DenseBlock, Gradients, OuterBlock
+    from harness.method_base import Method, register_method
+    from harness.results import load_results
+    from harness.task_base import Samples, Split, Task, register_task
+    from harness.view import Outputs, View
+
+_HOME = {
+    "DenseBlock": "gradients",
+    "Gradients": "gradients",
+    "Method": "method_base",
+    "OuterBlock": "gradients",
+    "Outputs": "view",
+    "RequestError": "errors",
+    "Samples": "task_base",
+    "Split": "task_base",
+    "Task": "task_base",
+    "Unsupported": "errors",
+    "View": "view",
+    "load_results": "results",
+    "register_method": "method_base",
+    "register_task": "task_base",
+    "method": "api",
+    "run": "api",
+    "task": "api",
+}
+__all__ = [
+    "DenseBlock",
+    "Gradients",
+    "Method",
+    "OuterBlock",
+    "Outputs",
+    "RequestError",
+    "Samples",
+    "Split",
+    "Task",
+    "Unsupported",
+    "View",
+    "load_results",
+    "method",
+    "register_method",
+    "register_task",
+    "run",
+    "task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"harness.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,138 @@
+"""What the command line does, as functions: for notebooks and tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import RequestError
+from harness.execute import RERUN, Options, execute, resolve_device, to_run
+from harness.method_base import Method
+from harness.params import build, layered
+from harness.plan import Cell
+from harness.progress import Progress
+from harness.registry import METHODS, TASKS, load_plugin
+from harness.requests import Request, parse_seeds, remember
+from harness.results import load_results
+from harness.spec import parse_term
+from harness.store import MARKER, Store
+from harness.task_base import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def method(name: str, protocol: str = "fair", **params: Any) -> Method:
+    """A method by name, ``method("datainf[damping=0.01]")`` or ``method("datainf", damping=0.01)``.
+
+    Raises:
+        RequestError: an unknown name or parameter, or a value that does not fit.
+    """
+    term = parse_term(name)
+    cls = METHODS.get(term.pattern)
+    made: Method = build(cls, layered(cls, protocol, None, {**term.params, **params}))
+    return made
+
+
+def task(name: str, protocol: str = "fair", preset: str = "fast", **params: Any) -> Task:
+    """A task by name, ``task("moons[width=2]")`` or ``task("moons", width=2)``.
+
+    Raises:
+        RequestError: an unknown name or parameter, or a value that does not fit.
+    """
+    term = parse_term(name)
+    cls = TASKS.get(term.pattern)
+    made: Task = build(cls, layered(cls, protocol, preset, {**term.params, **params}))
+    return made
+
+
+def planned(request: Request, options: Options, rerun: str | None = None) -> list[Cell]:
+    """A request's cells, its options checked and its plug-ins loaded; nothing is written.
+
+    Raises:
+        RequestError: with one sentence on what is wrong.
+    """
+    if rerun is not None and rerun not in RERUN:
+        raise RequestError(f"--rerun {rerun} is not valid; it takes {', '.join(RERUN)}")
+    if options.jobs < 1:
+        raise RequestError(f"--jobs {options.jobs} is not valid; give at least 1")
+    if options.timeout is not None and not options.timeout > 0:
+        raise RequestError(f"--timeout {options.timeout} is not valid; give a positive number of seconds")
+    if options.data_dir is not None:
+        if not Path(options.data_dir).is_dir():
+            raise RequestError(f"--data-dir {options.data_dir} is not there; give the folder that holds the data files")
+        os.environ["HARNESS_DATA"] = options.data_dir
+    for plugin in options.plugins:
+        load_plugin(plugin)
+    return request.plan()
+
+
+def run_request(
+    request: Request, options: Options, out: str | Path, rerun: str | None, progress: Progress
+) -> tuple[Store, list[Cell]]:
+    """Run what a request still lacks; returns the store and all of the request's cells.
+
+    Names, values, data, device and folder are checked before anything runs or is written.
+
+    Raises:
+        RequestError: with one sentence on what is wrong.
+    """
+    cells = planned(request, options, rerun)
+    store = Store(out, create=True) if (Path(out) / MARKER).is_file() else None
+    pending = to_run(cells, store, rerun) if store else cells
+    if pending:
+        resolve_device(options.device)
+        for checked in {repr(cell.task): cell.task for cell in pending}.values():
+            checked.check()
+    store = store or Store(out, create=True)
+    if pending:
+        remember(store, request)
+        with progress.of(len(pending)):
+            execute(pending, store, options, progress)
+    return store, cells
+
+
+def run(
+    methods: str | Sequence[str] = "all",
+    tasks: str | Sequence[str] = "moons",
+    seeds: int | Sequence[int] = 5,
+    *,
+    protocol: str = "fair",
+    preset: str = "fast",
+    out: str | Path = "results",
+    device: str = "auto",
+    jobs: int = 1,
+    timeout: float | None = None,
+    rerun: str | None = None,
+    data_dir: str | Path | None = None,
+    plugins: Sequence[str] = (),
+    quiet: bool = True,
+) -> pd.DataFrame:
+    """Cross methods with tasks and seeds, as ``python -m harness run`` does; what is stored is not run again.
+
+    Args:
+        methods: selections such as ``"outlier_*,self_confidence"`` or a list of them.
+        tasks: likewise.
+        seeds: a number of seeds, or a list.
+        protocol, preset, out, device, jobs, timeout, rerun, data_dir, plugins: as on the command line.
+        quiet: no progress on standard error.
+
+    Returns:
+        The tidy table of the whole results folder; see `load_results`.
+
+    Raises:
+        RequestError: the request cannot be done as asked.
+    """
+    request = Request(
+        methods if isinstance(methods, str) else ",".join(methods),
+        tasks if isinstance(tasks, str) else ",".join(tasks),
+        parse_seeds(seeds),
+        protocol,
+        preset,
+        tuple(plugins),
+    )
+    options = Options(device, jobs, timeout, tuple(plugins), None if data_dir is None else str(data_dir))
+    run_request(request, options, out, rerun, Progress(quiet))
+    return load_results(out)

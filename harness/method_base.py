@@ -1,0 +1,73 @@
+"""The interface of a method: a frozen dataclass that scores a view."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from harness.errors import Unsupported
+from harness.registry import METHODS
+
+if TYPE_CHECKING:  # torch is not imported by `list` and `--help`
+    from harness.view import View
+
+M = TypeVar("M", bound="type[Method]")
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Scores training samples by how suspicious they are. Its dataclass fields are its parameters.
+
+    A subclass implements `score`, or `attribute`, or both, and names itself:
+
+    Attributes:
+        name: what the command line calls it.
+        title: its row in reports; the name if left out.
+        source: where it comes from (paper, section).
+        requires: modules it imports when it scores; a missing one makes it unavailable.
+        protocols: parameter values by protocol, where they differ from the defaults (which are the fair ones).
+        trims: False for a method that flags nothing (the untrimmed model).
+        version: raise it when scores change though the code of its module does not.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    requires: ClassVar[tuple[str, ...]] = ()
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    trims: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it looks at: labels, probs, gradients, clean validation, class labels, retraining, …"""
+        return ()
+
+    def score(self, view: View) -> np.ndarray:
+        """Suspicion of each training sample, (n,) float64, higher = more suspicious.
+
+        By default the mean of `attribute` over the reference samples.
+
+        Raises:
+            Unsupported: the view lacks what the method needs.
+        """
+        if type(self).attribute is Method.attribute:
+            raise NotImplementedError(f"{type(self).__name__} implements neither score nor attribute")
+        return np.asarray(self.attribute(view).mean(axis=0))
+
+    def attribute(self, view: View) -> np.ndarray:
+        """How much each training sample harms each reference sample, (n_reference, n), float64.
+
+        Raises:
+            Unsupported: the method gives one score a sample and no attribution, or the view lacks what it needs.
+        """
+        raise Unsupported(f"{self.name} gives one score a training sample and attributes nothing to reference samples")
+
+
+def register_method(cls: M) -> M:
+    """Class decorator that adds a method to the registry under its ``name``."""
+    return METHODS.register(cls)  # type: ignore[return-value]

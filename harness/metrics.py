@@ -1,0 +1,76 @@
+"""From suspicion scores to flagged samples, and from flags and scores to detection metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.seeds import derive
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "detection_accuracy": True,
+    "precision": True,
+    "recall": True,
+    "auroc": True,
+    "average_precision": True,
+    "accuracy_base": True,
+    "accuracy": True,
+    "accuracy_gain": True,
+    "accuracy_best_epoch": True,
+}
+"""Every metric's direction; a metric that is not listed is taken as higher = better."""
+
+
+def flagged(scores: np.ndarray, budget: float, tie_seed: int) -> np.ndarray:
+    """Mask of the ``round(budget · n)`` samples with the highest scores, (n,) bool.
+
+    Equal scores are ordered by a permutation from ``tie_seed``, so that neither the order of the data nor that of the
+    sorting algorithm decides. NaN counts as the lowest score.
+
+    Args:
+        scores: (n,), higher = more suspicious.
+        budget: share of n in [0, 1).
+    """
+    n = len(scores)
+    count = round(budget * n)
+    values = np.where(np.isnan(scores), -np.inf, scores)
+    shuffled = np.random.default_rng(tie_seed).permutation(n)
+    order = shuffled[np.argsort(-values[shuffled], kind="stable")]
+    mask = np.zeros(n, dtype=bool)
+    mask[order[:count]] = True
+    return mask
+
+
+def tie_seed(task: str, method: str, seed: int) -> int:
+    """The seed of `flagged` for a cell."""
+    return derive("ties", task, method, seed)
+
+
+def detection(scores: np.ndarray, mask: np.ndarray, noisy: np.ndarray) -> dict[str, float]:
+    """Detection metrics of flags and scores against the truly noisy samples, as fractions.
+
+    ``auroc`` and ``average_precision`` are left out when all samples or none are noisy, ``precision`` when nothing is
+    flagged, ``recall`` when nothing is noisy: they do not exist then.
+
+    Args:
+        scores: (n,) floats; NaN counts as the lowest score.
+        mask: flagged samples, (n,) bool.
+        noisy: truly noisy samples, (n,) bool.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    hits = int((mask & noisy).sum())
+    metrics = {"detection_accuracy": float((mask == noisy).mean())}
+    if mask.any():
+        metrics["precision"] = hits / int(mask.sum())
+    if noisy.any():
+        metrics["recall"] = hits / int(noisy.sum())
+    if noisy.any() and not noisy.all():
+        ranks = _finite_ranks(scores)
+        metrics["auroc"] = float(roc_auc_score(noisy, ranks))
+        metrics["average_precision"] = float(average_precision_score(noisy, ranks))
+    return metrics
+
+
+def _finite_ranks(scores: np.ndarray) -> np.ndarray:
+    """Scores as dense ranks: order and ties kept, infinities and NaN (lowest) made harmless."""
+    return np.unique(np.where(np.isnan(scores), -np.inf, scores), return_inverse=True)[1]

@@ -1,0 +1,114 @@
+"""Parameters are dataclass fields: reading them from text, listing them, and the layers of values of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from harness.errors import RequestError, did_you_mean
+
+T = TypeVar("T")
+
+_TRUE = {"true", "yes", "on", "1"}
+_FALSE = {"false", "no", "off", "0"}
+
+
+def fields_of(cls: type) -> dict[str, tuple[Any, Any]]:
+    """``{name: (type, default)}`` of a parameter dataclass, in order."""
+    hints = typing.get_type_hints(cls)
+    return {
+        f.name: (hints[f.name], f.default_factory() if callable(f.default_factory) else f.default)
+        for f in dataclasses.fields(cls)
+    }
+
+
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
+    """``cls(**values)``, with text coerced to the field's type.
+
+    Raises:
+        RequestError: an unknown parameter (naming the nearest one) or a value that does not fit.
+    """
+    name = getattr(cls, "name", cls.__name__)
+    fields = fields_of(cls)
+    ready = {}
+    for key, value in values.items():
+        if key not in fields:
+            known = ", ".join(fields) if fields else "none"
+            raise RequestError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}; its parameters: {known}")
+        ready[key] = _coerce(name, key, value, fields[key][0])
+    try:
+        return cls(**ready)
+    except RequestError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise RequestError(f"{name}: {error}") from error
+
+
+def values_of(instance: Any) -> dict[str, Any]:
+    """The parameter values of a method or task, JSON-ready, in field order."""
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+
+
+def layered(cls: type, protocol: str, preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a run sets: the protocol's, then the preset's, then the user's (later wins)."""
+    by_protocol: Mapping[str, Any] = getattr(cls, "protocols", {}).get(protocol, {})
+    by_preset: Mapping[str, Any] = getattr(cls, "presets", {}).get(preset, {}) if preset else {}
+    return {**by_protocol, **by_preset, **given}
+
+
+def type_text(hint: Any) -> str:
+    """A type as a user would write its values: ``float|auto``, ``aggregate|random|worst``, ``int``."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return "|".join(str(choice) for choice in get_args(hint))
+    if origin in (Union, types.UnionType):
+        return "|".join(type_text(part) for part in get_args(hint))
+    if hint is type(None):
+        return "none"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _coerce(owner: str, key: str, value: Any, hint: Any) -> Any:
+    alternatives = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for alternative in alternatives:
+        try:
+            return _as(alternative, value)
+        except (ValueError, TypeError):
+            continue
+    near = did_you_mean(str(value), [str(c) for a in alternatives if get_origin(a) is Literal for c in get_args(a)])
+    raise RequestError(f"{owner}[{key}={value}] is not valid{near}; {key} takes {type_text(hint)}")
+
+
+def _as(hint: Any, value: Any) -> Any:
+    if get_origin(hint) is Literal:
+        for choice in get_args(hint):
+            if value == choice and type(value) is type(choice):
+                return choice
+            if isinstance(value, str) and value == str(choice):
+                return choice
+        raise ValueError(value)
+    if hint is type(None):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        raise ValueError(value)
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+            return value.lower() in _TRUE
+        raise ValueError(value)
+    if hint in (int, float):
+        if isinstance(value, bool):
+            raise ValueError(value)
+        number = hint(value)
+        if hint is int and isinstance(value, float) and number != value:
+            raise ValueError(value)
+        return number
+    if hint is str:
+        if isinstance(value, str):
+            return value
+        raise ValueError(value)
+    raise TypeError(hint)

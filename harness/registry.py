@@ -1,0 +1,157 @@
+"""The registries of methods and tasks: built-in families, installed entry points, plug-in files and modules."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from harness.errors import RequestError, unknown
+from harness.params import fields_of
+from harness.spec import parse_selection
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to classes of one kind, filled on first use; what cannot be imported is kept with its reason.
+
+    Args:
+        kind: ``"method"`` or ``"task"``, for messages.
+        package: the package whose modules hold the built-in families; also ``harness.<package>`` is the
+            entry-point group of third parties.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self.unavailable: dict[str, str] = {}
+        self._classes: dict[str, type[T]] = {}
+        self._loaded = False
+
+    def register(self, cls: type[T]) -> type[T]:
+        """Class decorator: add a class under its ``name``.
+
+        Raises:
+            TypeError: the class has no usable name, is no dataclass, or the name is taken by another class.
+        """
+        name = getattr(cls, "name", None)
+        if not isinstance(name, str) or not name.replace("_", "").isalnum():
+            raise TypeError(f"{cls.__name__}.name must be a word of letters, digits and '_', not {name!r}")
+        if not is_dataclass(cls):
+            raise TypeError(f"{cls.__name__} must be a @dataclass(frozen=True): its fields are its parameters")
+        known = self._classes.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"the {self.kind} name {name!r} is taken by {known.__module__}.{known.__qualname__}")
+        self._classes[name] = cls
+        return cls
+
+    def classes(self) -> dict[str, type[T]]:
+        """All registered classes by name; imports the built-in families and entry points on first use."""
+        if not self._loaded:
+            self._loaded = True
+            package = importlib.import_module(self.package)
+            families = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+            for module in sorted(families):
+                self._import(module, lambda module=module: importlib.import_module(f"{self.package}.{module}"))
+            for point in importlib.metadata.entry_points(group=f"harness.{self.package}"):
+                self._import(point.name, point.load)
+        return self._classes
+
+    def get(self, name: str) -> type[T]:
+        """The class of that name.
+
+        Raises:
+            RequestError: no such name, or its plug-in cannot be imported.
+        """
+        classes = self.classes()
+        if name in classes:
+            return classes[name]
+        if name in self.unavailable:
+            raise RequestError(f"the {self.kind} {name!r} is unavailable: {self.unavailable[name]}")
+        raise unknown(self.kind, name, classes)
+
+    def select(self, text: str) -> list[tuple[type[T], dict[str, str]]]:
+        """Resolve a selection to classes with the parameters as written, in order and without repetition.
+
+        Raises:
+            RequestError: an unknown name, a parameter that a named class does not have, or nothing selected.
+        """
+        chosen: dict[str, tuple[type[T], dict[str, str]]] = {}
+        for term in parse_selection(text):
+            names = [n for n in self.classes() if term.matches(n)] if term.is_glob else [self.get(term.pattern).name]  # type: ignore[attr-defined]
+            if not names and not term.exclude:
+                raise unknown(self.kind, term.pattern, self.classes())
+            for name in names:
+                cls = self._classes[name]
+                if term.exclude:
+                    chosen = {key: entry for key, entry in chosen.items() if entry[0] is not cls}
+                    continue
+                params = term.params
+                if term.is_glob:  # a parameter given to a glob goes to those that have it
+                    params = {key: value for key, value in params.items() if key in fields_of(cls)}
+                chosen.setdefault(f"{name}{sorted(params.items())}", (cls, params))
+            if term.is_glob and term.params and not term.exclude:
+                taken = {key for name in names for key in fields_of(self._classes[name])}
+                for key in term.params:
+                    if key not in taken:
+                        raise RequestError(f"no {self.kind} that matches {term.pattern!r} has a parameter {key!r}")
+        if not chosen:
+            raise RequestError(f"the selection {text!r} leaves no {self.kind}; known: {', '.join(self.classes())}")
+        return list(chosen.values())
+
+    def _import(self, name: str, load: Callable[[], Any]) -> None:
+        try:
+            loaded = load()
+            if inspect.isclass(loaded):
+                self.register(loaded)
+        except Exception as error:  # a plug-in may raise anything; it must hurt nothing else
+            self.unavailable[name] = f"{type(error).__name__}: {error}"
+
+
+METHODS: Registry[Any] = Registry("method", "methods")
+TASKS: Registry[Any] = Registry("task", "tasks")
+
+
+def load_plugin(source: str) -> None:
+    """Import a plug-in, a ``.py`` file or a module's name; its decorators register what it brings.
+
+    Raises:
+        RequestError: no such file or module, or importing it failed (the reason is in the sentence).
+    """
+    METHODS.classes(), TASKS.classes()  # built-in names first, so that a clash is the plug-in's fault
+    path = Path(source)
+    try:
+        if path.suffix == ".py":
+            if not path.is_file():
+                raise RequestError(f"--plugin {source}: there is no such file")
+            name = f"harness_plugin_{path.stem}"
+            if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
+                return
+            spec = importlib.util.spec_from_file_location(name, path.resolve())
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        else:
+            importlib.import_module(source)
+    except RequestError:
+        raise
+    except SyntaxError as error:
+        raise RequestError(
+            f"--plugin {source} cannot be imported: {error.msg} (line {error.lineno} of {error.filename})"
+        ) from error
+    except Exception as error:
+        raise RequestError(f"--plugin {source} cannot be imported: {type(error).__name__}: {error}") from error

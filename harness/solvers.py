@@ -1,0 +1,174 @@
+"""Damped linear systems (C + λI) u = v for a curvature operator C, each with a record of how well it went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.curvature import Curvature
+from harness.gradients import Block
+
+DIRECT_DIMENSION = 5130
+"""Largest p that is solved by a Cholesky factorisation (10 classes × 513: a CIFAR ResNet's head with bias)."""
+
+Health = dict[str, Any]
+
+
+def damping_of(block: Block, damping: float | str) -> float:
+    """λ as a number: the given one, or for ``"auto"`` the layer-wise rule mean(g²)/10 (DataInf, section 3).
+
+    A block of all-zero gradients has λ = 0 by that rule; the smallest normal number stands in for it, so that
+    0/λ is 0 rather than NaN.
+    """
+    if damping != "auto":
+        return float(damping)
+    automatic = float(block.squared_norms().mean()) / (10 * block.dimension)
+    return max(automatic, torch.finfo(torch.float64).tiny ** 0.5)
+
+
+class Factorised:
+    """Cholesky factor of C + λI (p up to a few thousand).
+
+    Args:
+        health: receives ``damping``, ``smallest_eigenvalue`` (of C, estimated by inverse iteration) and ``dimension``.
+    """
+
+    def __init__(self, curvature: Curvature, damping: float, health: Health) -> None:
+        matrix = curvature.matrix()
+        damped = matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        factor, info = torch.linalg.cholesky_ex(damped)
+        if int(info):
+            raise ValueError(
+                f"C + λI is not positive definite at λ = {damping:.3g} (leading minor {int(info)}); give a larger damping"
+            )
+        self.factor = factor
+        health.update(
+            solver="cholesky",
+            dimension=len(matrix),
+            damping=damping,
+            smallest_eigenvalue=self._smallest_eigenvalue(matrix),
+        )
+
+    def solve(self, vectors: Tensor) -> Tensor:
+        """(C + λI)⁻¹ v for (p, m) vectors."""
+        return torch.cholesky_solve(vectors, self.factor)
+
+    def quadratic(self, rows: Tensor) -> Tensor:
+        """gᵀ (C + λI)⁻¹ g for each row g of (r, p), by one triangular solve."""
+        half = torch.linalg.solve_triangular(self.factor, rows.double().T, upper=False)
+        return (half**2).sum(0)
+
+    def _smallest_eigenvalue(self, matrix: Tensor) -> float:
+        generator = torch.Generator().manual_seed(0)
+        vector = torch.randn(len(matrix), 1, generator=generator, dtype=matrix.dtype).to(matrix.device)
+        for _ in range(30):
+            vector = self.solve(vector)
+            vector = vector / vector.norm()
+        return float((vector.T @ (matrix @ vector)).squeeze())
+
+
+def conjugate_gradient(
+    curvature: Curvature,
+    damping: float,
+    vectors: Tensor,
+    health: Health,
+    tolerance: float = 1e-8,
+    max_iterations: int = 500,
+) -> Tensor:
+    """(C + λI)⁻¹ v for (p, m) vectors without forming C.
+
+    Args:
+        tolerance: stop when every |residual| / |v| is below it.
+        health: receives ``iterations``, ``relative_residual`` and ``converged``.
+    """
+    solution = torch.zeros_like(vectors)
+    residual, direction = vectors.clone(), vectors.clone()
+    squared = (residual**2).sum(0)
+    target = squared * tolerance**2
+    iterations = 0
+    while iterations < max_iterations and bool((squared > target).any()):
+        curved = curvature.matvec(direction) + damping * direction
+        denominator = (direction * curved).sum(0)
+        step = torch.where(denominator > 0, squared / denominator.clamp_min(1e-300), torch.zeros_like(squared))
+        solution += step * direction
+        residual -= step * curved
+        new_squared = (residual**2).sum(0)
+        direction = residual + torch.where(squared > 0, new_squared / squared.clamp_min(1e-300), squared) * direction
+        squared = new_squared
+        iterations += 1
+    relative = (squared / (vectors**2).sum(0).clamp_min(1e-300)).sqrt()
+    _worst(health, iterations, float(relative.max()), tolerance, "conjugate_gradient", curvature.dimension, damping)
+    return solution
+
+
+def solve(curvature: Curvature, damping: float, vectors: Tensor, health: Health) -> Tensor:
+    """(C + λI)⁻¹ v for (p, m) vectors: by Cholesky up to `DIRECT_DIMENSION`, by conjugate gradients beyond it."""
+    if curvature.dimension <= DIRECT_DIMENSION:
+        return Factorised(curvature, damping, health).solve(vectors)
+    return conjugate_gradient(curvature, damping, vectors, health)
+
+
+def largest_eigenvalue(curvature: Curvature, device: torch.device, iterations: int = 50) -> float:
+    """Power iteration's estimate of λmax(C), a little below the true value."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(curvature.dimension, generator=generator, dtype=torch.float64).to(device)
+    value = 0.0
+    for _ in range(iterations):
+        vector = vector / vector.norm().clamp_min(1e-300)
+        vector = curvature.matvec(vector)
+        value = float(vector.norm())
+    return value
+
+
+def neumann(
+    curvature: Curvature,
+    damping: float,
+    vectors: Tensor,
+    health: Health,
+    *,
+    scale: float,
+    damping_sign: int,
+    iterations: int,
+    tolerance: float | None,
+) -> Tensor:
+    """LiSSA's recursion with the full-data curvature: r ← αv + r − α(C + sλI)r, from r = αv (Agarwal et al. 2017).
+
+    Its fixed point is (C + sλI)⁻¹ v. With s = −1, α = 1, ten iterations and no tolerance it is the reference
+    engine's recursion, which damps with the wrong sign.
+
+    Args:
+        scale: α; below 1/(λmax + λ) the recursion converges for s = +1.
+        damping_sign: s.
+        tolerance: stop when every |αv − α(C + sλI)r| / |αv| is below it; None runs all iterations.
+        health: receives ``iterations``, ``relative_residual`` and ``converged``.
+    """
+    start = scale * vectors
+    size = start.norm(dim=0).clamp_min(1e-300)
+    estimate = start.clone()
+    done = 0
+    for done in range(1, iterations + 1):
+        change = start - scale * (curvature.matvec(estimate) + damping_sign * damping * estimate)
+        estimate += change
+        if tolerance is not None and float((change.norm(dim=0) / size).max()) < tolerance:
+            break
+    change = start - scale * (curvature.matvec(estimate) + damping_sign * damping * estimate)
+    relative = float((change.norm(dim=0) / size).max())
+    _worst(health, done, relative, tolerance or 1e-2, "lissa", curvature.dimension, damping)
+    return estimate
+
+
+def _worst(
+    health: Health, iterations: int, relative: float, tolerance: float, solver: str, dimension: int, damping: float
+) -> None:
+    """Keep the worst case over several calls for one block (a chunk of references each)."""
+    relative = max(relative, health.get("relative_residual", 0.0))
+    health.update(
+        solver=solver,
+        dimension=dimension,
+        damping=damping,
+        iterations=max(iterations, health.get("iterations", 0)),
+        relative_residual=relative,
+        converged=relative <= tolerance,
+    )

@@ -1,0 +1,82 @@
+"""Reading selections such as ``outlier_*,datainf[damping=0.01],-lissa``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from harness.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a selection: a name or glob, its parameters as written, and whether it takes away."""
+
+    pattern: str
+    params: dict[str, str] = field(default_factory=dict)
+    exclude: bool = False
+
+    def matches(self, name: str) -> bool:
+        return self.pattern == "all" or fnmatchcase(name, self.pattern)
+
+    @property
+    def is_glob(self) -> bool:
+        return self.pattern == "all" or any(sign in self.pattern for sign in "*?")
+
+
+def parse_selection(text: str) -> list[Term]:
+    """Split at the commas outside brackets and parse every term.
+
+    Raises:
+        RequestError: unbalanced brackets, an empty term, a parameter without ``=``.
+    """
+    terms = [parse_term(piece, text) for piece in _split(text)]
+    if not terms:
+        raise RequestError(f"the selection {text!r} is empty; give names separated by commas, or 'all'")
+    return terms
+
+
+def parse_term(piece: str, text: str | None = None) -> Term:
+    """Parse ``name``, ``name[a=1,b=x]`` or ``-name``."""
+    text = piece if text is None else text
+    name, bracket, rest = piece.partition("[")
+    exclude = name.startswith("-")
+    name = name.removeprefix("-").strip()
+    if not name or any(sign in name for sign in "]= "):
+        raise RequestError(f"{piece!r} in {text!r} is not a name; write name, name[parameter=value] or -name")
+    if not bracket:
+        return Term(name, exclude=exclude)
+    if not rest.endswith("]"):
+        raise RequestError(f"{piece!r} in {text!r} has an unclosed '['; write name[parameter=value]")
+    if exclude:
+        raise RequestError(f"{piece!r} in {text!r} leaves out a name with parameters; write -{name}")
+    params: dict[str, str] = {}
+    for assignment in _split(rest[:-1]):
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals or not key or not value:
+            raise RequestError(f"{assignment!r} in {piece!r} is not a parameter; write name[parameter=value]")
+        if key in params:
+            raise RequestError(f"parameter {key!r} is given twice in {piece!r}; give it once")
+        params[key] = value
+    return Term(name, params)
+
+
+def format_term(name: str, params: dict[str, object]) -> str:
+    """The inverse of `parse_term`: ``name[a=1]``, or ``name`` alone without parameters."""
+    inside = ",".join(f"{key}={'none' if value is None else value}" for key, value in params.items())
+    return f"{name}[{inside}]" if inside else name
+
+
+def _split(text: str) -> list[str]:
+    pieces, depth, start = [], 0, 0
+    for position, sign in enumerate(text):
+        depth += (sign == "[") - (sign == "]")
+        if depth < 0:
+            break
+        if sign == "," and depth == 0:
+            pieces.append(text[start:position])
+            start = position + 1
+    if depth != 0:
+        raise RequestError(f"{text!r} has unbalanced brackets; write name[parameter=value]")
+    pieces.append(text[start:])
+    return [piece.strip() for piece in pieces if piece.strip()]

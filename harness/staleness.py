@@ -1,0 +1,31 @@
+"""Which stored results come from other code than the code at hand."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from harness.plan import SCHEMA
+from harness.registry import METHODS, TASKS
+from harness.versions import code_version
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def stale_keys(frame: pd.DataFrame) -> set[str]:
+    """Keys of the tidy table's cells whose method, task or record schema has moved since.
+
+    Cells of methods and tasks that are not registered here (a plug-in's, say) cannot be judged and are left out.
+    """
+    current = {
+        "method": {name: code_version(cls) for name, cls in METHODS.classes().items()},
+        "task": {name: code_version(cls) for name, cls in TASKS.classes().items()},
+    }
+    stale = set()
+    for cell in frame.drop_duplicates("key").to_dict("records"):
+        versions = json.loads(cell["versions"])
+        moved = any(current[kind].get(cell[kind], versions[kind]) != versions[kind] for kind in current)
+        if moved or versions["schema"] != SCHEMA:
+            stale.add(str(cell["key"]))
+    return stale

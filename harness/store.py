@@ -1,0 +1,188 @@
+"""The store is files: one JSON record a cell, its raw scores beside it as ``.npz``, each moved into place whole.
+
+    OUT/influence-harness.json                     marks the folder as ours
+    OUT/records/<task>/<method>/seed<s>-<slot>.json
+    OUT/records/<task>/<method>/seed<s>-<slot>.npz    scores (n,), flagged (n,) bool, noisy (n,) bool if known
+
+Results merge by copying. A file that is torn, foreign or does not belong to its scores is reported as a problem and
+never read as a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import RequestError
+
+if TYPE_CHECKING:
+    from harness.plan import Cell
+
+MARKER = "influence-harness.json"
+FAILURES = ("failed", "timeout", "out_of_memory")
+STATUSES = ("ok", "skipped", *FAILURES)
+
+
+@dataclass
+class Record:
+    """What is kept of a cell.
+
+    Times are in seconds, memory in MiB, metrics fractions. ``metrics`` holds what was measured on models; detection
+    metrics are computed from the raw scores when results are read.
+    """
+
+    key: str
+    slot: str
+    versions: dict[str, Any]
+    task: str
+    task_params: dict[str, Any]
+    task_label: str
+    task_title: str
+    method: str
+    method_params: dict[str, Any]
+    method_label: str
+    method_title: str
+    seed: int
+    protocol: str
+    preset: str
+    status: str
+    error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    health: dict[str, Any] = field(default_factory=dict)
+    train_seconds: float | None = None
+    extract_seconds: float | None = None
+    score_seconds: float | None = None
+    retrain_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    n_train: int | None = None
+    n_flagged: int | None = None
+    n_noisy: int | None = None
+    uses: list[str] = field(default_factory=list)
+    device: str = ""
+    device_name: str = ""
+    torch: str = ""
+    python: str = ""
+    commit: str = ""
+    utc: str = ""
+    scores_sha256: str | None = None
+
+
+class Store:
+    """A results folder.
+
+    Args:
+        path: the folder.
+        create: make it if it is not there; without it a missing folder is an error.
+
+    Raises:
+        RequestError: the folder is missing, is a file, holds something else, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = False) -> None:
+        self.path = Path(path)
+        marker = self.path / MARKER
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise RequestError(f"{self.path} is a file; give a folder for results")
+            if not marker.is_file():
+                if not create:
+                    what = "is no results folder" if self.path.exists() else "does not exist"
+                    raise RequestError(f"{self.path} {what}; give the folder that `run --out` wrote")
+                if self.path.exists() and any(self.path.iterdir()):
+                    raise RequestError(
+                        f"{self.path} holds other files and no results of this harness; give an empty or new folder"
+                    )
+                self.path.mkdir(parents=True, exist_ok=True)
+                write_whole(marker, json.dumps({"format": 1, "what": "results of influence-harness"}).encode())
+            elif create and not os.access(self.path, os.W_OK):
+                raise RequestError(f"the results folder {self.path} cannot be written: permission denied")
+        except OSError as error:
+            raise RequestError(f"the results folder {self.path} cannot be used: {error.strerror or error}") from error
+        self.problems: list[str] = []
+
+    def location(self, cell: Cell) -> Path:
+        """Where a cell's record is or will be."""
+        folder = self.path / "records" / cell.task.name / cell.method.name
+        return folder / f"seed{cell.seed}-{cell.slot}.json"
+
+    def find(self, cell: Cell) -> Record | None:
+        """The cell's stored record, stale or not; None if there is none or it is damaged."""
+        path = self.location(cell)
+        return self._read(path) if path.is_file() else None
+
+    def state(self, cell: Cell) -> str:
+        """``missing``, ``stale``, or the stored record's status."""
+        record = self.find(cell)
+        if record is None:
+            return "missing"
+        return record.status if record.key == cell.key else "stale"
+
+    def write(self, cell: Cell, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store a record; it becomes visible whole, after its scores."""
+        path = self.location(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if arrays:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+            record.scores_sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+            write_whole(path.with_suffix(".npz"), buffer.getvalue())
+        write_whole(path, (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode())
+
+    def records(self) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
+        """All readable records with their arrays, sorted by file; the rest is listed in `problems`."""
+        self.problems = []
+        for path in sorted((self.path / "records").rglob("*.json")):
+            record = self._read(path)
+            if record is None:
+                continue
+            arrays: dict[str, np.ndarray] = {}
+            if record.scores_sha256 is not None:
+                try:
+                    content = path.with_suffix(".npz").read_bytes()
+                    if hashlib.sha256(content).hexdigest() != record.scores_sha256:
+                        raise ValueError("do not belong to the record")
+                    with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+                        arrays = dict(loaded)
+                except (OSError, ValueError, KeyError) as error:
+                    self.problems.append(f"{path}: its scores are unreadable ({error}); left out")
+                    continue
+            yield record, arrays
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            record = Record(**content)
+            if record.status not in STATUSES or path.stem != f"seed{record.seed}-{record.slot}":
+                raise ValueError("not a record of this place")
+            return record
+        except (OSError, ValueError, TypeError) as error:
+            self.problems.append(f"{path}: not a readable record ({_brief(error)}); left out")
+            return None
+
+
+RECORD_FIELDS = tuple(f.name for f in fields(Record))
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

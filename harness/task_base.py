@@ -1,0 +1,125 @@
+"""The interface of a task: data, model, recipe and metric."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from harness.registry import TASKS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.view import View
+
+T = TypeVar("T", bound="type[Task]")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs, (n, …), and given labels, (n,) int64."""
+
+    inputs: Any
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: str) -> Samples:
+        return Samples(self.inputs.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A task's data as models and methods see it: given labels only.
+
+    Args:
+        train: what the model is trained on and methods score.
+        test: what the reported metric is measured on.
+        references: further labelled sets that no model is trained on (``"validation"``: clean labels;
+            ``"noisy_validation"``: the same samples with labels as noisy as the training set's).
+        n_classes: c.
+    """
+
+    train: Samples
+    test: Samples
+    references: Mapping[str, Samples]
+    n_classes: int
+    device: str = "cpu"
+
+    def to(self, device: str) -> Split:
+        """The same data on a device."""
+        references = {name: samples.to(device) for name, samples in self.references.items()}
+        return replace(
+            self, train=self.train.to(device), test=self.test.to(device), references=references, device=device
+        )
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One benchmark problem. Its dataclass fields are its parameters; the defaults are the fair protocol, preset fast.
+
+    Attributes:
+        name, title, source, requires, protocols, version: as for a method.
+        presets: parameter values by size: ``smoke``, ``fast``, ``paper``.
+        needs: what has to be there before it runs, and how to get it; empty if nothing.
+
+    Args:
+        budget: share of the training samples that is flagged and removed.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    requires: ClassVar[tuple[str, ...]] = ()
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    needs: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+
+    budget: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.budget < 1:
+            raise ValueError(f"budget={self.budget} must be a share in [0, 1)")
+
+    def check(self) -> None:
+        """Raise a `RequestError` if data that the task needs is missing or damaged; called before anything runs."""
+
+    @abstractmethod
+    def load(self, seed: int) -> tuple[Split, np.ndarray | None]:
+        """The data of one seed, and apart from it the true labels of the training samples, (n,), where known."""
+
+    @abstractmethod
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
+        """A model: the base model on all training samples for ``keep=None``, else retrained on the kept ones.
+
+        Args:
+            keep: (n,) bool.
+            seed: for initial weights and the order of batches; the same for all methods of one run's seed.
+        """
+
+    def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Any]]:
+        """Retrained models, one a kept set, in order, in the batches they were trained in.
+
+        By default each by itself; a task of small models trains many in one program.
+        """
+        for keep in keeps:
+            yield [self.train(split, keep, seed)]
+
+    @abstractmethod
+    def view(self, model: Any, split: Split) -> View:
+        """What methods see of a trained model."""
+
+    @abstractmethod
+    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
+        """Test metrics as fractions; ``accuracy`` is the reported one."""
+
+
+def register_task(cls: T) -> T:
+    """Class decorator that adds a task to the registry under its ``name``."""
+    return TASKS.register(cls)  # type: ignore[return-value]

@@ -1,0 +1,406 @@
+"""A view: all that a method may see of a trained model and its data. Start here to write a method.
+
+    def score(self, view: View) -> np.ndarray:          # (n,), higher = more suspicious
+        view.labels                                     # the given labels, (n,) int; maybe wrong
+        view.probs, view.predictions                    # class probabilities (n, c) and their argmax (n,)
+        view.features                                   # the last layer's input, (n, d)
+        view.gradients                                  # per-sample gradients, as blocks of operators
+        view.reference("validation").gradients          # those of a reference set: clean validation samples,
+                                                        #   "noisy_validation", or "train" itself
+        view.out_of_sample_probs                        # probabilities by cross-validated retraining, (n, c)
+        view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
+        view.rng                                        # the method's own randomness, seeded
+        view.health["iterations"] = 12                  # numbers worth keeping beside the scores
+
+Each part is computed on first use, once for all methods of a (task, seed), and timed apart from the method's own
+work. Which labels are truly wrong is in no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.clock import timed
+from harness.errors import RequestError, Unsupported
+from harness.gradients import Block, DenseBlock, Gradients, OuterBlock
+
+Retrain = Callable[[np.ndarray, str], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a pass over a set of samples gives; tasks make these.
+
+    Args:
+        labels: given labels, (n,) int64.
+        probs: class probabilities (n, c), or (n, 1) for one sigmoid output (the probability of class 1).
+        features: the last layer's input, (n, d).
+        bias: whether the last layer's bias belongs to the gradient.
+        blocks: dense per-sample gradients (n, …) by layer; given them, ``features`` make no gradient block.
+    """
+
+    labels: Tensor
+    probs: Tensor | None = None
+    features: Tensor | None = None
+    bias: bool = False
+    blocks: Mapping[str, Tensor] | None = None
+
+    def gradients(self) -> Gradients:
+        """Per-sample gradients of the cross-entropy loss, (n, p) in blocks."""
+        if self.blocks is not None:
+            dense: dict[str, Block] = {name: DenseBlock(values) for name, values in self.blocks.items()}
+            return Gradients(dense)
+        if self.features is None or self.probs is None:
+            raise Unsupported("gradients need the last layer's features and class probabilities, or dense blocks")
+        features = self.features
+        if self.bias:
+            features = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+        target = self.labels.to(self.probs.device)
+        if self.probs.shape[1] == 1:
+            residuals = self.probs - target.unsqueeze(1).to(self.probs.dtype)
+        else:
+            residuals = self.probs.clone()
+            residuals[torch.arange(len(target), device=residuals.device), target] -= 1
+        return Gradients({"head": OuterBlock(residuals, features, self.probs)})
+
+    def class_probs(self) -> np.ndarray:
+        """Probabilities with one column a class, (n, c ≥ 2), float64."""
+        if self.probs is None:
+            raise Unsupported("this view has no class probabilities")
+        probs = self.probs.double().cpu().numpy()
+        return np.hstack([1 - probs, probs]) if probs.shape[1] == 1 else probs
+
+    def losses(self) -> np.ndarray:
+        """Cross-entropy of each sample with its given label, (n,), float64."""
+        probs = self.class_probs()
+        picked = probs[np.arange(len(probs)), self.labels.cpu().numpy()]
+        return np.asarray(-np.log(np.maximum(picked, np.finfo(np.float32).tiny)))
+
+
+@dataclass
+class _Parts:
+    """Values computed once, with the seconds that each took by itself (without the parts it asked for)."""
+
+    device: str
+    values: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    needs: dict[str, set[str]] = field(default_factory=dict)
+    stack: list[list[Any]] = field(default_factory=list)  # [name, seconds spent in nested parts]
+
+    def get(self, name: str, compute: Callable[[], Any]) -> Any:
+        if self.stack:
+            self.needs[self.stack[-1][0]].add(name)
+        if name not in self.values:
+            self.needs[name] = set()
+            self.stack.append([name, 0.0])
+            try:
+                with timed(self.device) as watch:
+                    value = compute()
+            finally:
+                _, nested = self.stack.pop()
+            self.values[name] = value
+            self.seconds[name] = watch.seconds - nested
+            if self.stack:
+                self.stack[-1][1] += watch.seconds
+        return self.values[name]
+
+    def with_needs(self, names: set[str]) -> set[str]:
+        """The named parts and all that they were made from."""
+        reached, todo = set(names), list(names)
+        while todo:
+            new = self.needs.get(todo.pop(), set()) - reached
+            reached |= new
+            todo.extend(new)
+        return reached
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference set as a method sees it."""
+
+    gradients: Gradients
+    labels: np.ndarray
+
+    @property
+    def n(self) -> int:
+        return self.gradients.n
+
+
+class View:
+    """What a method sees; see the module's text for its parts.
+
+    Args:
+        labels: given labels of the training samples, (n,).
+        train: computes the training samples' `Outputs`.
+        references: computes the `Outputs` of each reference set by name.
+        retrain: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of m retrained models.
+        out_of_sample: computes cross-validated probabilities, (n, c).
+        seed: seeds the method's own randomness.
+        device: ``"cpu"`` or ``"cuda:0"``, for timing.
+    """
+
+    def __init__(
+        self,
+        labels: Any,
+        train: Callable[[], Outputs],
+        references: Mapping[str, Callable[[], Outputs]] | None = None,
+        *,
+        retrain: Retrain | None = None,
+        out_of_sample: Callable[[], np.ndarray] | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self._labels = np.asarray(labels)
+        self._train = train
+        self._references = dict(references or {})
+        self._retrain = retrain
+        self._out_of_sample = out_of_sample
+        self._parts = _Parts(device)
+        self._asked: set[str] = set()
+        self.device = device
+        self.seed = seed
+        self.health: dict[str, Any] = {}
+
+    def fresh(self, seed: int, *, retrain: Retrain | None = None, out_of_sample: Any = None) -> View:
+        """The same view for another method: shared parts, its own seed, empty health and record of use."""
+        view = View(
+            self._labels,
+            self._train,
+            self._references,
+            retrain=retrain or self._retrain,
+            out_of_sample=out_of_sample or self._out_of_sample,
+            seed=seed,
+            device=self.device,
+        )
+        view._parts = self._parts
+        return view
+
+    def _get(self, name: str, compute: Callable[[], Any]) -> Any:
+        self._asked.add(name)
+        return self._parts.get(name, compute)
+
+    @property
+    def n(self) -> int:
+        """Number of training samples."""
+        return len(self._labels)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Given labels, (n,) int64; some may be wrong."""
+        return self._labels.copy()
+
+    @property
+    def probs(self) -> np.ndarray:
+        """The model's class probabilities of the training samples, (n, c) float64."""
+        return np.asarray(self._get("probs", lambda: self._outputs().class_probs())).copy()
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The model's predicted labels, (n,)."""
+        return np.asarray(self.probs.argmax(1))
+
+    @property
+    def features(self) -> Tensor:
+        """The last layer's input, (n, d).
+
+        Raises:
+            Unsupported: this view has dense gradient blocks only.
+        """
+        features = self._get("features", lambda: self._outputs().features)
+        if features is None:
+            raise Unsupported("this view has no last-layer features")
+        return torch.as_tensor(features)
+
+    @property
+    def gradients(self) -> Gradients:
+        """Per-sample gradients of the training loss."""
+        gradients = self._get("gradients", lambda: self._outputs().gradients())
+        assert isinstance(gradients, Gradients)
+        return gradients
+
+    @property
+    def out_of_sample_probs(self) -> np.ndarray:
+        """Probabilities of each sample from models trained without it (cross-validation), (n, c) float64.
+
+        Raises:
+            Unsupported: the view comes from arrays, so nothing can be retrained.
+        """
+        if self._out_of_sample is None:
+            raise Unsupported("out-of-sample probabilities need a task that can retrain its model")
+        return np.asarray(self._get("out_of_sample_probs", self._out_of_sample)).copy()
+
+    def reference(self, name: str) -> Reference:
+        """A reference set: ``"train"`` (the training samples themselves) or one that the task offers.
+
+        Raises:
+            Unsupported: the task has no such set.
+        """
+        if name == "train":
+            return Reference(self.gradients, self.labels)
+        if name not in self._references:
+            offered = ", ".join(["train", *self._references])
+            raise Unsupported(f"there is no reference set {name!r} here; there is: {offered}")
+        outputs = self._get(f"reference:{name}", self._references[name])
+        gradients = self._get(f"gradients:{name}", outputs.gradients)
+        return Reference(gradients, outputs.labels.cpu().numpy())
+
+    def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
+        """Mean reference loss of models retrained from the same start on each kept set.
+
+        Args:
+            keeps: (m, n) bool, one kept set a row.
+            reference: as in `reference`.
+
+        Returns:
+            (m,) losses, float64.
+
+        Raises:
+            Unsupported: the view comes from arrays, or there is no such reference set.
+        """
+        if self._retrain is None:
+            raise Unsupported("retraining needs a task; a view of arrays has no model to train")
+        if reference != "train" and reference not in self._references:
+            raise Unsupported(f"there is no reference set {reference!r} here")
+        self._asked.add("retraining")
+        return self._retrain(keeps, reference)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A generator from the method's seed; every access starts it anew."""
+        return np.random.default_rng(self.seed)
+
+    @property
+    def used(self) -> set[str]:
+        """Names of the parts asked for through this view, and of those they were made from."""
+        return self._parts.with_needs(self._asked)
+
+    @property
+    def extract_seconds(self) -> float:
+        """Seconds that the parts used here took, whichever method caused them first."""
+        return sum(self._parts.seconds.get(name, 0.0) for name in self.used)
+
+    @property
+    def computed_seconds(self) -> float:
+        """Seconds of all parts computed so far, by any method."""
+        return sum(self._parts.seconds.values())
+
+    def outputs(self, name: str = "train") -> Outputs:
+        """The raw outputs of a set, for the harness; methods read the parts above."""
+        return self._outputs() if name == "train" else self._get(f"reference:{name}", self._references[name])  # type: ignore[no-any-return]
+
+    def _outputs(self) -> Outputs:
+        return self._get("outputs", self._train)  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: Any,
+        probs: Any,
+        labels: Any,
+        reference_features: Any = None,
+        reference_probs: Any = None,
+        reference_labels: Any = None,
+        *,
+        bias: bool = False,
+        seed: int = 0,
+    ) -> View:
+        """A view of a last layer from arrays or tensors; the ``reference_*`` arrays are the set ``"validation"``.
+
+        Args:
+            features: the last layer's input h, (n, d).
+            probs: class probabilities (n, c); (n,) or (n, 1) for one sigmoid output.
+            labels: given labels, (n,) integers in 0 … c − 1.
+            bias: whether the last layer's bias belongs to the gradient.
+
+        Raises:
+            RequestError: arrays that do not fit each other, are not finite, or are no probabilities.
+        """
+        train = _checked("", features, probs, labels, bias)
+        references: dict[str, Callable[[], Outputs]] = {}
+        given = (reference_features, reference_probs, reference_labels)
+        if any(part is not None for part in given):
+            if any(part is None for part in given):
+                raise RequestError("give reference_features, reference_probs and reference_labels together")
+            validation = _checked("reference_", *given, bias)
+            assert train.features is not None
+            assert validation.features is not None
+            if validation.features.shape[1] != train.features.shape[1]:
+                raise RequestError(
+                    f"reference_features has {validation.features.shape[1]} columns, "
+                    f"features has {train.features.shape[1]}; they must agree"
+                )
+            references["validation"] = lambda: validation
+        device = str(train.features.device) if train.features is not None else "cpu"
+        return cls(train.labels.cpu().numpy(), lambda: train, references, seed=seed, device=device)
+
+    @classmethod
+    def from_blocks(
+        cls,
+        blocks: Mapping[str, Any],
+        reference_blocks: Mapping[str, Any] | None = None,
+        labels: Any = None,
+        *,
+        seed: int = 0,
+    ) -> View:
+        """A view of dense per-sample gradients, (n, …) by layer; ``reference_blocks`` are the set ``"validation"``.
+
+        Raises:
+            RequestError: no block, blocks of different lengths, or reference blocks of other names or sizes.
+        """
+        dense = {name: _tensor(f"blocks[{name!r}]", values) for name, values in blocks.items()}
+        if not dense or len({len(values) for values in dense.values()}) != 1:
+            raise RequestError("blocks needs at least one array, and all of one length")
+        n = len(next(iter(dense.values())))
+        given = torch.zeros(n, dtype=torch.int64) if labels is None else _tensor("labels", labels).long()
+        if len(given) != n:
+            raise RequestError(f"labels has {len(given)} entries, the blocks have {n} rows")
+        train = Outputs(given, blocks=dense)
+        references: dict[str, Callable[[], Outputs]] = {}
+        if reference_blocks is not None:
+            ref = {name: _tensor(f"reference_blocks[{name!r}]", values) for name, values in reference_blocks.items()}
+            if {k: v[0].numel() for k, v in ref.items()} != {k: v[0].numel() for k, v in dense.items()}:
+                raise RequestError("reference_blocks must have the same names and sizes as blocks")
+            count = len(next(iter(ref.values())))
+            validation = Outputs(torch.zeros(count, dtype=torch.int64), blocks=ref)
+            references["validation"] = lambda: validation
+        return cls(given.cpu().numpy(), lambda: train, references, seed=seed)
+
+
+def _tensor(name: str, values: Any) -> Tensor:
+    tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    if tensor.ndim == 0 or len(tensor) == 0:
+        raise RequestError(f"{name} is empty; give one row a sample")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise RequestError(f"{name} has values that are not finite")
+    return tensor
+
+
+def _checked(prefix: str, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
+    h, p, y = (
+        _tensor(prefix + name, values) for name, values in (("features", features), ("probs", probs), ("labels", labels))
+    )
+    if p.ndim == 1:
+        p = p.unsqueeze(1)
+    for name, array in (("features", h), ("probs", p)):
+        if array.ndim != 2 or not array.is_floating_point():
+            raise RequestError(f"{prefix}{name} must be a 2-D array of floats, not {tuple(array.shape)} {array.dtype}")
+    if not (len(h) == len(p) == len(y)) or y.ndim != 1:
+        raise RequestError(
+            f"{prefix}features, {prefix}probs and {prefix}labels must have one row a sample; "
+            f"given {len(h)}, {len(p)} and {tuple(y.shape)}"
+        )
+    if y.is_floating_point():
+        raise RequestError(f"{prefix}labels must be integers, not {y.dtype}")
+    classes = max(2, p.shape[1])
+    if int(y.min()) < 0 or int(y.max()) >= classes:
+        raise RequestError(f"{prefix}labels must lie in 0 … {classes - 1}; given {int(y.min())} … {int(y.max())}")
+    total = p.double().sum(1) if p.shape[1] > 1 else torch.ones(len(p), dtype=torch.float64)
+    if float(p.min()) < 0 or float(p.max()) > 1 + 1e-4 or not torch.allclose(total, torch.ones_like(total), atol=1e-3):
+        raise RequestError(f"{prefix}probs must be probabilities: in [0, 1], each row with sum 1")
+    return Outputs(y.long(), p, h, bias)

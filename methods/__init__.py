@@ -1,0 +1,1 @@
+"""The built-in methods, one family a module; the registry imports them from here."""

@@ -1,0 +1,40 @@
+"""The two ends of every comparison: no trimming at all, and trimming at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from harness.method_base import Method, register_method
+
+if TYPE_CHECKING:
+    from harness.view import View
+
+
+@register_method
+@dataclass(frozen=True)
+class NoTrimming(Method):
+    """The base model, trained on all samples: nothing is flagged."""
+
+    name: ClassVar[str] = "none"
+    title: ClassVar[str] = "No trimming"
+    source: ClassVar[str] = "the first row of each of the paper's tables"
+    trims: ClassVar[bool] = False
+
+    def score(self, view: View) -> np.ndarray:
+        return np.zeros(view.n)
+
+
+@register_method
+@dataclass(frozen=True)
+class Random(Method):
+    """A random order: what a detector must beat, since removing samples alone changes a model."""
+
+    name: ClassVar[str] = "random"
+    title: ClassVar[str] = "Random"
+    source: ClassVar[str] = "control"
+
+    def score(self, view: View) -> np.ndarray:
+        return view.rng.random(view.n)

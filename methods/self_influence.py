@@ -1,0 +1,220 @@
+"""Self-influence: how much a sample's own loss depends on it, g_iᵀ (C + λI)⁻¹ g_i, higher = more suspicious.
+
+(Bejan et al. 2023 and Thakkar et al. 2023 detect mislabelled samples by it.) The matrix C is the training set's. The
+published Self-DataInf and Self-LiSSA rows came from running each sample alone instead, so that C = g_i g_iᵀ; that is
+``curvature="sample"``: Self-DataInf is then the same number 10p/(10p + 1) for every sample, and its ranking rounding
+noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.errors import Unsupported
+from harness.method_base import Method, register_method
+from methods.influence import check_damping
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.gradients import Block
+    from harness.view import View
+
+ROW_CHUNK = 512
+SERIES_DIMENSION = 8192
+
+
+@dataclass(frozen=True)
+class SelfInfluence(Method):
+    """Base of the self-influence methods.
+
+    Args:
+        damping: λ, or ``auto`` for mean(g²)/10 over a block's elements and samples.
+    """
+
+    damping: float | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_damping(self.damping)
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return ("labels", "gradients")
+
+    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
+        """One block's share of the score, (n,) float64."""
+        raise NotImplementedError
+
+    def score(self, view: View) -> np.ndarray:
+        parts = [
+            self.block_score(block, view.health.setdefault(name, {})).cpu().numpy()
+            for name, block in view.gradients.items()
+        ]
+        return np.asarray(np.sum(parts, axis=0))
+
+
+@register_method
+@dataclass(frozen=True)
+class ExactSelfInfluence(SelfInfluence):
+    """Self-influence by one Cholesky factorisation (up to 5,130 parameters a block) or conjugate gradients.
+
+    Args:
+        hessian: the last layer's true Hessian (``exact``), or the ``outer_product`` matrix F.
+    """
+
+    name: ClassVar[str] = "self_influence"
+    title: ClassVar[str] = "Self-Influence (exact)"
+    source: ClassVar[str] = "Koh & Liang, ICML 2017; Bejan et al., EMNLP 2023"
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"hessian": "outer_product"}}
+
+    hessian: Literal["exact", "outer_product"] = "exact"
+
+    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
+        import torch
+
+        from harness.curvature import LastLayerHessian, OuterProduct
+        from harness.solvers import DIRECT_DIMENSION, Factorised, conjugate_gradient, damping_of
+
+        curvature = LastLayerHessian(block) if self.hessian == "exact" else OuterProduct(block)
+        damping = damping_of(block, self.damping)
+        parts = [slice(start, min(start + ROW_CHUNK, block.n)) for start in range(0, block.n, ROW_CHUNK)]
+        if curvature.dimension <= DIRECT_DIMENSION:
+            factorised = Factorised(curvature, damping, health)
+            return torch.cat([factorised.quadratic(block.rows(part)) for part in parts])
+        scores = []
+        for part in parts:
+            rows = block.rows(part).double()
+            solved = conjugate_gradient(curvature, damping, rows.T, health)
+            scores.append((rows * solved.T).sum(1))
+        return torch.cat(scores)
+
+
+def one_sample_damping(block: Block) -> Tensor:
+    """The reference engine's λ when it is given one sample: |g_i|²/(10 p), (n,)."""
+    return block.squared_norms() / (10 * block.dimension)
+
+
+@register_method
+@dataclass(frozen=True)
+class SelfDataInf(SelfInfluence):
+    """Self-influence by DataInf's closed form, (1/λ) [|g_i|² − (1/n) Σ_k (g_i·g_k)²/(λ + |g_k|²)].
+
+    Args:
+        curvature: the training set's matrix (``train``), or each ``sample`` alone, as the published row was made.
+    """
+
+    name: ClassVar[str] = "self_datainf"
+    title: ClassVar[str] = "Self-DataInf"
+    source: ClassVar[str] = "Kwon et al., ICLR 2024, applied to each sample itself"
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"curvature": "sample"}}
+
+    curvature: Literal["train", "sample"] = "train"
+
+    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
+        import torch
+
+        from harness.solvers import damping_of
+
+        squared = block.squared_norms()
+        if self.curvature == "sample":
+            damping = one_sample_damping(block) if self.damping == "auto" else float(self.damping)
+            return torch.nan_to_num(squared / (damping + squared), nan=0.0)  # 0/0 for a zero gradient
+        damping = damping_of(block, self.damping)
+        health["damping"] = damping
+        parts = [slice(start, min(start + ROW_CHUNK, block.n)) for start in range(0, block.n, ROW_CHUNK)]
+        shared = torch.cat([(block.gram(part) ** 2) @ (1 / (damping + squared)) for part in parts])
+        return (squared - shared / block.n) / damping
+
+
+@register_method
+@dataclass(frozen=True)
+class SelfLiSSA(SelfInfluence):
+    """Self-influence with LiSSA's recursion r ← αg + r − α(C + sλI)r in the place of the inverse.
+
+    All samples share the matrix polynomial P_T(F) that T iterations amount to. It is built by doubling,
+    P_2T = P_T + (I − αA)^T P_T, on F or on the n × n Gram matrix, whichever is smaller, so T is rounded up to a power
+    of two.
+
+    Args:
+        curvature: the training set's matrix (``train``), or each ``sample`` alone, as the published row was made.
+        iterations: at most so many.
+        tolerance: stop at this relative residual (spectral norm of (I − αA)^T); ``none`` runs all iterations.
+        scale: α; ``auto`` is 1/(1.1 λmax + λ), which converges.
+        damping_sign: s; −1 is the reference engine's slip.
+    """
+
+    name: ClassVar[str] = "self_lissa"
+    title: ClassVar[str] = "Self-LiSSA"
+    source: ClassVar[str] = "Bejan et al., EMNLP 2023; Koh & Liang, ICML 2017, section 3"
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"curvature": "sample", "damping_sign": -1, "scale": 1.0, "iterations": 10, "tolerance": None}
+    }
+
+    curvature: Literal["train", "sample"] = "train"
+    iterations: int = 1024
+    tolerance: float | None = 1e-3
+    scale: float | Literal["auto"] = "auto"
+    damping_sign: Literal[1, -1] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.iterations < 1:
+            raise ValueError(f"iterations={self.iterations} must be at least 1")
+
+    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
+        return self._alone(block) if self.curvature == "sample" else self._together(block, health)
+
+    def _alone(self, block: Block) -> Tensor:
+        """C = g gᵀ keeps r a multiple ρ of g, so the recursion is one of numbers: ρ ← α + ρ − α(|g|² + sλ)ρ."""
+        import torch
+
+        squared = block.squared_norms()
+        damping = one_sample_damping(block) if self.damping == "auto" else torch.full_like(squared, float(self.damping))
+        eigenvalue = squared + self.damping_sign * damping
+        scale = 1 / (squared + damping).clamp_min(1e-300) if self.scale == "auto" else float(self.scale)
+        rho = torch.ones_like(squared) * scale
+        for _ in range(self.iterations):
+            rho = scale + rho - scale * eigenvalue * rho
+        return torch.where(squared > 0, rho * squared, torch.zeros_like(squared))
+
+    def _together(self, block: Block, health: dict[str, Any]) -> Tensor:
+        import torch
+
+        from harness.curvature import Explicit, OuterProduct
+        from harness.solvers import damping_of, largest_eigenvalue
+
+        m = min(block.n, block.dimension)
+        if m > SERIES_DIMENSION:
+            raise Unsupported(
+                f"self_lissa needs the samples or the parameters of a gradient block to number at most "
+                f"{SERIES_DIMENSION}; here they are {block.n} and {block.dimension} (self_datainf has no such limit)"
+            )
+        dual = block.n < block.dimension
+        damping = damping_of(block, self.damping)
+        matrix = block.gram() / block.n if dual else OuterProduct(block).matrix()
+        scale = self.scale
+        if isinstance(scale, str):
+            scale = 1 / (1.1 * largest_eigenvalue(Explicit(matrix), matrix.device) + damping)
+        identity = torch.eye(m, dtype=matrix.dtype, device=matrix.device)
+        power = identity - scale * (matrix + self.damping_sign * damping * identity)  # (I − αA)^T at T = 1
+        series, done = scale * identity, 1
+        residual = largest_eigenvalue(Explicit(power), matrix.device, iterations=200)
+        while done < self.iterations + 1 and not (self.tolerance is not None and residual < self.tolerance):
+            series = series + power @ series
+            power = power @ power
+            done *= 2
+            residual = residual**2
+        health.update(
+            damping=damping,
+            iterations=done - 1,
+            relative_residual=residual,
+            converged=residual <= (self.tolerance or 1e-2),
+        )
+        if dual:  # gᵢᵀ P(F) gᵢ = n [K P(K)]ᵢᵢ with K = G Gᵀ / n
+            return block.n * (matrix * series).sum(1)
+        parts = [block.rows(slice(s, min(s + ROW_CHUNK, block.n))).double() for s in range(0, block.n, ROW_CHUNK)]
+        return torch.cat([((rows @ series) * rows).sum(1) for rows in parts])

@@ -1,0 +1,165 @@
+"""From the tidy table to comparisons: a section a task and protocol, a row a method, a summary a metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from harness.statistics import Difference, Summary, paired_difference, summarise
+
+RANKED = ("detection_accuracy", "auroc", "precision", "accuracy")
+
+
+@dataclass
+class Row:
+    """A method in a section; summaries are over the seeds that are ``ok``."""
+
+    label: str
+    title: str
+    uses: tuple[str, ...]
+    expected: int
+    summaries: dict[str, Summary]
+    gain: Difference | None
+    score_seconds: float | None
+    troubles: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    stale: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether it may be ranked: all seeds are there and come from the code at hand."""
+        return not self.troubles and not self.stale
+
+
+@dataclass
+class Section:
+    """All methods on one task with its parameters, protocol and preset."""
+
+    task: str
+    label: str
+    title: str
+    params: str
+    protocol: str
+    preset: str
+    seeds: list[int]
+    facts: dict[str, Any]
+    rows: list[Row]
+    best: dict[str, set[str]]
+
+
+def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
+    """Split a tidy table into sections, in order of task, protocol and preset.
+
+    Args:
+        frame: as from `harness.load_results`.
+        stale: keys of cells whose code has moved.
+    """
+    keys = ["task", "task_params", "protocol", "preset"]
+    return [_section(group, stale) for _, group in frame.groupby(keys, sort=True)]
+
+
+def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
+    first = frame.iloc[0]
+    seeds = sorted(int(seed) for seed in frame["seed"].unique())
+    rows = [_row(cells, seeds, stale) for _, cells in frame.groupby(["method", "method_params"])]
+    rows.sort(key=_rank)
+    ok = frame[frame["status"] == "ok"]
+    facts = {
+        name: sorted({value for value in ok[name].dropna().unique()}) for name in ("n_train", "n_noisy", "device_name")
+    }
+    flagged = ok.loc[ok["n_flagged"] > 0, "n_flagged"].dropna().unique()
+    facts["n_flagged"] = sorted(flagged)
+    base = ok[ok["metric"] == "accuracy_base"].drop_duplicates("seed")["value"]
+    facts["accuracy_base"] = summarise(base.to_numpy()) if len(base) else None
+    train = ok.drop_duplicates("seed")["train_seconds"].dropna()
+    facts["train_seconds"] = float(train.median()) if len(train) else None
+    best = {metric: _best(rows, metric) for metric in RANKED}
+    text = {name: str(first[name]) for name in ("task", "task_label", "task_title", "task_params", "protocol", "preset")}
+    return Section(
+        text["task"],
+        text["task_label"],
+        text["task_title"],
+        text["task_params"],
+        text["protocol"],
+        text["preset"],
+        seeds,
+        facts,
+        rows,
+        best,
+    )
+
+
+def _rank(row: Row) -> tuple[float, str]:
+    """Methods without a detection metric first, then by AUROC, best last as in the paper's tables."""
+    summary = row.summaries.get("auroc")
+    return (summary.mean if summary else -1.0, row.label)
+
+
+def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
+    first = frame.iloc[0]
+    ok = frame[frame["status"] == "ok"]
+    summaries = {
+        str(metric): summarise(values["value"].to_numpy(dtype=float)) for metric, values in ok.groupby("metric")
+    }
+    after, before = (
+        ok[ok["metric"] == metric].sort_values("seed")["value"].to_numpy(dtype=float)
+        for metric in ("accuracy", "accuracy_base")
+    )
+    cells = frame.drop_duplicates("seed")
+    troubles = []
+    for status, failed in cells[cells["status"] != "ok"].groupby("status"):
+        reason = str(failed.iloc[0]["error"]).splitlines()[0]
+        troubles.append(f"{status} in {len(failed)} of {len(seeds)} seeds: {reason}")
+    absent = len(seeds) - len(cells)
+    if absent:
+        troubles.append(f"missing in {absent} of {len(seeds)} seeds")
+    times = cells["score_seconds"].dropna()
+    return Row(
+        label=str(first["method_label"]),
+        title=str(first["method_title"]),
+        uses=tuple(part for part in str(first["uses"]).split(";") if part),
+        expected=len(seeds),
+        summaries=summaries,
+        gain=paired_difference(after, before) if len(after) and len(after) == len(before) else None,
+        score_seconds=float(times.median()) if len(times) else None,
+        troubles=troubles,
+        notes=_health_notes(ok.drop_duplicates("seed")),
+        stale=bool(set(frame["key"]) & set(stale)),
+    )
+
+
+def _health_notes(cells: pd.DataFrame) -> list[str]:
+    """What a reader should know before trusting the scores."""
+    healths = [json.loads(text) for text in cells["health"]]
+    notes = []
+    constant = sum(bool(health.get("constant")) for health in healths)
+    if constant:
+        notes.append(f"all scores equal up to rounding in {constant} of {len(healths)} seeds: the ranking is noise")
+    bad = [health["non_finite"] for health in healths if health.get("non_finite")]
+    if bad:
+        notes.append(f"up to {max(bad)} scores not finite in {len(bad)} of {len(healths)} seeds")
+    solved = [
+        block for health in healths for block in health.values() if isinstance(block, dict) and "converged" in block
+    ]
+    loose = [block for block in solved if not block["converged"]]
+    if loose:
+        worst = max(float(block["relative_residual"]) for block in loose)
+        most = max(int(block["iterations"]) for block in loose)
+        notes.append(
+            f"not converged in {len(loose)} of {len(solved)} solves ({most} iterations, relative residual up to {worst:.2g})"
+        )
+    return notes
+
+
+def _best(rows: list[Row], metric: str) -> set[str]:
+    """Labels of the two best complete rows, with ties; nobody when that would be more than half of them."""
+    ranked = {
+        row.label: round(row.summaries[metric].mean, 6) for row in rows if row.complete and metric in row.summaries
+    }
+    top = sorted(ranked.values(), reverse=True)[:2]
+    best = {label for label, mean in ranked.items() if top and mean >= top[-1]}
+    return best if len(best) <= max(2, len(ranked) // 2) else set()

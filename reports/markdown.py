@@ -1,0 +1,222 @@
+"""The comparison as markdown, in the manner of the paper's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+
+from harness.statistics import Difference, Summary
+from reports.comparison import Row, Section, sections
+from reports.published import Published, published
+
+COLUMNS = {
+    "detection_accuracy": "Detection accuracy %",
+    "auroc": "AUROC",
+    "precision": "Precision of flagged %",
+    "accuracy": "Accuracy after trimming %",
+}
+
+
+def report(
+    frame: pd.DataFrame,
+    *,
+    title: str = "Results",
+    commands: Sequence[str] = (),
+    stale: Collection[str] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """The whole report of a tidy table.
+
+    Args:
+        frame: as from `harness.load_results`.
+        title: the heading.
+        commands: the commands that made the results.
+        stale: keys of cells whose code has moved since.
+        problems: damaged files that were left out.
+    """
+    parts = [f"# {title}", *_provenance(frame, commands)]
+    if problems:
+        parts.append("**Damaged files, left out:**\n\n" + "\n".join(f"- {problem}" for problem in problems))
+    found = sections(frame, stale)
+    for section in found:
+        parts.append(_section(section))
+    parts += _protocols_compared(found)
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(frame: pd.DataFrame, stale: Collection[str] = ()) -> str:
+    """The tables alone, as printed at the end of a run."""
+    found = sections(frame, stale)
+    return "\n\n".join([_section(section) for section in found] + _protocols_compared(found)) + "\n"
+
+
+def _provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
+    lines = []
+    if commands:
+        lines.append("Made by:\n\n```\n" + "\n".join(commands) + "\n```")
+    facts = [
+        ("device", "device_name"),
+        ("torch", "torch"),
+        ("python", "python"),
+        ("commit", "commit"),
+    ]
+    known = [(what, sorted({str(v) for v in frame[name].unique() if v})) for what, name in facts]
+    days = sorted({str(value)[:10] for value in frame["utc"] if value})
+    told = [f"{what} {', '.join(values)}" for what, values in known if values]
+    if days:
+        told.append(days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}")
+    if told:
+        lines.append(" · ".join(told))
+    return lines
+
+
+def _section(section: Section) -> str:
+    rows = section.rows
+    shown = [metric for metric in COLUMNS if any(metric in row.summaries for row in rows)]
+    printed = {
+        metric: {row.label: published(section.task, section.params, row.label, metric) for row in rows}
+        for metric in ("detection_accuracy", "accuracy")
+    }
+    printed = {metric: values for metric, values in printed.items() if any(values.values())}
+    header = ["Method", *(COLUMNS[metric] for metric in shown)]
+    if "accuracy" in shown:
+        header.append("Gain, points [95 % CI]")
+    header += ["Scoring s", "Uses", *(f"Paper: {COLUMNS[metric].lower()}" for metric in printed)]
+    body = []
+    for row in rows:
+        line = [_name(row), *(_value(row, metric, section) for metric in shown)]
+        if "accuracy" in shown:
+            line.append(_gain(row.gain))
+        line += [_seconds(row.score_seconds), ", ".join(row.uses) or "—"]
+        line += [_printed(values[row.label]) for values in printed.values()]
+        body.append(line)
+    notes = [f"- `{row.label}`: {note}" for row in rows for note in [*row.troubles, *row.notes]]
+    if any(row.stale for row in rows):
+        notes.append("- † made by other code than the one at hand; `run --rerun stale` computes it anew")
+    parts = [f"## {section.title}: `{section.label}`, protocol {section.protocol}, preset {section.preset}"]
+    parts.append(_facts(section))
+    parts.append(markdown_table(header, body))
+    if notes:
+        parts.append("\n".join(notes))
+    tables = sorted({number.table for values in printed.values() for number in values.values() if number})
+    if tables:
+        parts.append(f"*Paper: the values printed in Table {', '.join(tables)} of Chhabra et al., ICML 2025, on their setup.*")
+    return "\n\n".join(parts)
+
+
+def _facts(section: Section) -> str:
+    def span(values: Sequence[float]) -> str:
+        numbers = [int(value) for value in values]
+        return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+
+    facts, told = section.facts, []
+    seeds = len(section.seeds)
+    told.append(f"{seeds} seed{'s' if seeds > 1 else ''} ({', '.join(map(str, section.seeds))})")
+    if facts["n_train"]:
+        told.append(f"{span(facts['n_train'])} training samples")
+    if facts["n_noisy"]:
+        told.append(f"{span(facts['n_noisy'])} with a wrong label")
+    if facts["n_flagged"]:
+        told.append(f"{span(facts['n_flagged'])} flagged and removed")
+    if facts["accuracy_base"]:
+        told.append(f"untrimmed test accuracy {_percent(facts['accuracy_base'])} %")
+    if facts["train_seconds"] is not None:
+        told.append(f"base model trained in {_seconds(facts['train_seconds'])} s")
+    params = json.loads(section.params)
+    return "; ".join(told) + ".\n\nTask parameters: " + ", ".join(f"{k}={v}" for k, v in params.items()) + "."
+
+
+def _protocols_compared(found: Sequence[Section]) -> list[str]:
+    """For each task that was run in both protocols: how much of a method's rank is the protocol's."""
+    parts = []
+    by_task: dict[tuple[str, str], dict[str, Section]] = {}
+    for section in found:
+        by_task.setdefault((section.label, section.preset), {})[section.protocol] = section
+    for (label, preset), both in by_task.items():
+        if set(both) < {"fair", "paper"}:
+            continue
+        fair, paper = both["fair"], both["paper"]
+        theirs = {row.label: row for row in paper.rows}
+        body = []
+        for row in fair.rows:
+            other = theirs.get(row.label)
+            if other is None or "auroc" not in row.summaries or "auroc" not in other.summaries:
+                continue
+            change = row.summaries["auroc"].mean - other.summaries["auroc"].mean
+            body.append(
+                [
+                    _name(row),
+                    _fraction(other.summaries["auroc"]),
+                    _fraction(row.summaries["auroc"]),
+                    f"{change:+.3f}",
+                    _percent(other.summaries["detection_accuracy"]),
+                    _percent(row.summaries["detection_accuracy"]),
+                ]
+            )
+        if body:
+            header = ["Method", "AUROC, paper", "AUROC, fair", "Difference", "Detection %, paper", "Detection %, fair"]
+            parts.append(
+                f"## What the protocol alone changes: `{label}`, preset {preset}\n\n{markdown_table(header, body)}"
+            )
+    return parts
+
+
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A GitHub table with aligned source columns; numbers to the right, the first column and ``Uses`` to the left."""
+    left = [i == 0 or name == "Uses" for i, name in enumerate(header)]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in [header, *body]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    rule = ["-" * width if at_left else "-" * (width - 1) + ":" for width, at_left in zip(widths, left, strict=True)]
+
+    def line(parts: Sequence[str]) -> str:
+        padded = [p.ljust(w) if at_left else p.rjust(w) for p, w, at_left in zip(parts, widths, left, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join([line(cells[0]), line(rule), *(line(row) for row in cells[1:])])
+
+
+def _name(row: Row) -> str:
+    changed = row.label[row.label.index("[") :] if "[" in row.label else ""
+    return f"{row.title}{f' `{changed}`' if changed else ''}{' †' if row.stale else ''}"
+
+
+def _value(row: Row, metric: str, section: Section) -> str:
+    summary = row.summaries.get(metric)
+    if summary is None:
+        statuses = [trouble.split(" in ")[0] for trouble in row.troubles]
+        return statuses[0] if statuses else "—"
+    text = _fraction(summary) if metric == "auroc" else _percent(summary)
+    if row.label in section.best[metric]:
+        text = f"**{text}**"
+    return text if summary.count == row.expected else f"{text} ({summary.count}/{row.expected} seeds)"
+
+
+def _percent(summary: Summary) -> str:
+    spread = "" if summary.std is None else f" ± {100 * summary.std:.1f}"
+    return f"{100 * summary.mean:.1f}{spread}"
+
+
+def _fraction(summary: Summary) -> str:
+    spread = "" if summary.std is None else f" ± {summary.std:.3f}"
+    return f"{summary.mean:.3f}{spread}"
+
+
+def _gain(gain: Difference | None) -> str:
+    if gain is None:
+        return "—"
+    text = f"{100 * gain.mean:+.1f}"
+    if gain.count > 1:
+        text += f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+    return text
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "—"
+    return f"{value:.4f}" if value < 0.01 else f"{value:.3g}"
+
+
+def _printed(number: Published | None) -> str:
+    return "—" if number is None else str(number)

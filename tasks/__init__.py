@@ -1,0 +1,1 @@
+"""The built-in tasks, one family a module; modules with a leading underscore hold what families share."""

@@ -1,0 +1,96 @@
+"""What moons, blobs and digits share: vectors as inputs, a small network, everything trained in batches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.task_base import Samples, Split, Task
+
+if TYPE_CHECKING:
+    from harness.view import Outputs, View
+    from tasks._mlp import Recipe, Stack
+
+
+@dataclass(frozen=True)
+class TabularTask(Task):
+    """A task whose model is a `tasks._mlp` network; a family gives the data and the recipe."""
+
+    @abstractmethod
+    def recipe(self, n_classes: int) -> Recipe:
+        """Network and training."""
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Stack:
+        everything = np.ones(len(split.train), dtype=bool)
+        return next(self.train_many(split, [everything if keep is None else keep], seed))[0]
+
+    def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Stack]]:
+        import torch
+
+        from tasks._mlp import train
+
+        masks = torch.from_numpy(np.stack(keeps))
+        return train(split.train.inputs, split.train.labels, masks, self.recipe(split.n_classes), seed)
+
+    def view(self, model: Stack, split: Split) -> View:
+        from harness.view import View
+
+        return View(
+            split.train.labels.cpu().numpy(),
+            lambda: outputs(model, split.train),
+            {name: lambda samples=samples: outputs(model, samples) for name, samples in split.references.items()},
+            device=split.device,
+        )
+
+    def evaluate(self, model: Stack, split: Split) -> dict[str, float]:
+        from tasks._mlp import predictions
+
+        predicted = predictions(model.logits(model.features(split.test.inputs))[0])
+        return {"accuracy": float((predicted == split.test.labels).double().mean())}
+
+
+def outputs(model: Stack, samples: Samples) -> Outputs:
+    """The pass that methods' views are made from."""
+    from harness.view import Outputs
+    from tasks._mlp import probabilities
+
+    features = model.features(samples.inputs)
+    probs = probabilities(model.logits(features))[0]
+    return Outputs(samples.labels, probs, features[0], bias=model.biases[-1] is not None)
+
+
+def samples(inputs: Any, labels: Any) -> Samples:
+    """Float32 inputs and int64 labels from arrays."""
+    import torch
+
+    return Samples(
+        torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)),
+        torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)),
+    )
+
+
+def make_split(
+    train: tuple[np.ndarray, np.ndarray],
+    given: np.ndarray,
+    test: tuple[np.ndarray, np.ndarray],
+    n_validation: int,
+    n_classes: int,
+    rng: np.random.Generator,
+) -> Split:
+    """A split whose validation sets are the first ``n_validation`` test samples, left out of the reported test set."""
+    from tasks._noise import noisy_like
+
+    inputs, truth = train
+    references = {}
+    if n_validation:
+        held, clean = test[0][:n_validation], test[1][:n_validation]
+        references = {
+            "validation": samples(held, clean),
+            "noisy_validation": samples(held, noisy_like(clean, truth, given, n_classes, rng)),
+        }
+    reported = samples(test[0][n_validation:], test[1][n_validation:])
+    return Split(samples(inputs, given), reported, references, n_classes)
