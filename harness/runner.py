@@ -213,9 +213,12 @@ def _failed(record: Record, error: Exception) -> Record:
 
 
 def _warm_up(device: str) -> None:
-    """One small product, so that no method pays for the libraries' start."""
-    square = torch.ones(64, 64, device=device, dtype=torch.float64)
-    torch.linalg.cholesky(square @ square + torch.eye(64, device=device, dtype=torch.float64) * 1e4)
+    """One small factorisation and one optimiser step, so that no model or method pays for the libraries' start."""
+    square = torch.eye(64, device=device, dtype=torch.float64)
+    torch.linalg.cholesky(square @ square)
+    weight = torch.ones(1, device=device, requires_grad=True)
+    (weight**2).sum().backward()
+    torch.optim.Adam([weight]).step()
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 REFERENCE_CHUNK = 64
 """Reference gradients solved for at a time in `attribute`."""
 
+EXPLICIT_DIMENSION = 2048
+"""LiSSA forms F up to so many parameters (if there are as many samples), and multiplies by gradients beyond."""
+
 
 def check_damping(damping: float | str) -> None:
     """Raise ValueError unless λ is positive or ``auto``."""
@@ -156,7 +159,7 @@ class LiSSA(Damped):
         }
     }
 
-    iterations: int = 1000
+    iterations: int = 5000
     tolerance: float | None = 1e-3
     scale: float | Literal["auto"] = "auto"
     damping_sign: Literal[1, -1] = 1
@@ -167,10 +170,13 @@ class LiSSA(Damped):
             raise ValueError(f"iterations={self.iterations} must be at least 1")
 
     def solve(self, block: Block, vectors: Tensor, health: dict[str, Any]) -> Tensor:
-        from harness.curvature import OuterProduct
+        from harness.curvature import Curvature, Explicit, OuterProduct
         from harness.solvers import damping_of, largest_eigenvalue, neumann
 
-        curvature, damping = OuterProduct(block), damping_of(block, self.damping)
+        curvature: Curvature = OuterProduct(block)
+        if block.dimension <= min(block.n, EXPLICIT_DIMENSION):
+            curvature = Explicit(curvature.matrix())  # p² numbers an iteration are fewer than 2 n p
+        damping = damping_of(block, self.damping)
         scale = self.scale
         if isinstance(scale, str):
             scale = 1 / (1.1 * largest_eigenvalue(curvature, vectors.device) + damping)

@@ -136,8 +136,8 @@ class SelfLiSSA(SelfInfluence):
     """Self-influence with LiSSA's recursion r ← αg + r − α(C + sλI)r in the place of the inverse.
 
     All samples share the matrix polynomial P_T(F) that T iterations amount to. It is built by doubling,
-    P_2T = P_T + (I − αA)^T P_T, on F or on the n × n Gram matrix, whichever is smaller, so T is rounded up to a power
-    of two.
+    P_2T = P_T + (I − αA)^T P_T, on F or on the n × n Gram matrix, whichever is smaller, so T + 1 is rounded up to a
+    power of two.
 
     Args:
         curvature: the training set's matrix (``train``), or each ``sample`` alone, as the published row was made.
@@ -155,7 +155,7 @@ class SelfLiSSA(SelfInfluence):
     }
 
     curvature: Literal["train", "sample"] = "train"
-    iterations: int = 1024
+    iterations: int = 4095
     tolerance: float | None = 1e-3
     scale: float | Literal["auto"] = "auto"
     damping_sign: Literal[1, -1] = 1

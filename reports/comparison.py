@@ -11,7 +11,8 @@ import pandas as pd
 
 from harness.statistics import Difference, Summary, paired_difference, summarise
 
-RANKED = ("detection_accuracy", "auroc", "precision", "accuracy")
+RANKED = {"detection_accuracy": 3, "auroc": 3, "precision": 3, "accuracy": 3}
+"""Ranked metrics and the decimals (of fractions) that reports show: what looks equal is ranked equal."""
 
 
 @dataclass
@@ -158,7 +159,9 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
 def _best(rows: list[Row], metric: str) -> set[str]:
     """Labels of the two best complete rows, with ties; nobody when that would be more than half of them."""
     ranked = {
-        row.label: round(row.summaries[metric].mean, 6) for row in rows if row.complete and metric in row.summaries
+        row.label: round(row.summaries[metric].mean, RANKED[metric])
+        for row in rows
+        if row.complete and metric in row.summaries
     }
     top = sorted(ranked.values(), reverse=True)[:2]
     best = {label for label, mean in ranked.items() if top and mean >= top[-1]}
