@@ -159,7 +159,7 @@ class LiSSA(Damped):
         }
     }
 
-    iterations: int = 5000
+    iterations: int = 2000
     tolerance: float | None = 1e-3
     scale: float | Literal["auto"] = "auto"
     damping_sign: Literal[1, -1] = 1

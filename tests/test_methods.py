@@ -1,0 +1,298 @@
+"""The methods against brute force in float64: plain loops and dense matrices, at small and moderate damping."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+import harness
+from harness import solvers
+from harness.errors import RequestError, Unsupported
+from harness.registry import METHODS
+from tests.conftest import last_layer, view_of
+
+LAMBDAS = [1e-6, 1e-3, 0.1, "auto"]
+SHAPES = [(40, 2, 3), (25, 4, 5), (6, 3, 7)]  # the last has more parameters than samples
+
+
+def brute(arrays: dict[str, np.ndarray], bias: bool, prefix: str = "") -> np.ndarray:
+    """Gradients (n, p) by a loop over samples."""
+    h, p, y = (arrays[prefix + name] for name in ("features", "probs", "labels"))
+    if bias:
+        h = np.hstack([h, np.ones((len(h), 1))])
+    return np.stack([np.outer(p[i] - np.eye(p.shape[1])[y[i]], h[i]).ravel() for i in range(len(y))])
+
+
+def softmax_hessian(arrays: dict[str, np.ndarray], bias: bool) -> np.ndarray:
+    """True Hessian, sample by sample."""
+    h, p = arrays["features"], arrays["probs"]
+    if bias:
+        h = np.hstack([h, np.ones((len(h), 1))])
+    total = sum(np.kron(np.diag(p[i]) - np.outer(p[i], p[i]), np.outer(h[i], h[i])) for i in range(len(p)))
+    return np.asarray(total) / len(p)
+
+
+def lam(g: np.ndarray, damping: float | str) -> float:
+    return float((g**2).mean() / 10) if damping == "auto" else float(damping)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("damping", LAMBDAS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("hessian", ["exact", "outer_product"])
+def test_exact_influence(shape: tuple[int, int, int], damping: float | str, bias: bool, hessian: str) -> None:
+    arrays = last_layer(*shape)
+    g, ref = brute(arrays, bias), brute(arrays, bias, "reference_")
+    matrix = softmax_hessian(arrays, bias) if hessian == "exact" else g.T @ g / len(g)
+    inverse = np.linalg.inv(matrix + lam(g, damping) * np.eye(len(matrix)))
+    method = harness.method("exact_hessian", damping=damping, hessian=hessian)
+    view = view_of(arrays, bias=bias)
+    tolerance = {"rtol": 1e-6, "atol": 1e-8 * np.abs(inverse).max()}
+    np.testing.assert_allclose(method.score(view), -g @ inverse @ ref.mean(0), **tolerance)
+    np.testing.assert_allclose(method.attribute(view), -ref @ inverse @ g.T, **tolerance)
+    itself = harness.method("self_influence", damping=damping, hessian=hessian).score(view)
+    np.testing.assert_allclose(itself, np.einsum("ip,pq,iq->i", g, inverse, g), **tolerance)
+    smallest = view.health["head"]["smallest_eigenvalue"]
+    assert abs(smallest - np.linalg.eigvalsh(matrix)[0]) < 1e-3 * np.linalg.eigvalsh(matrix)[-1]
+
+
+@pytest.mark.parametrize("damping", [1e-3, "auto"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_beyond_the_direct_dimension_conjugate_gradients_agree(shape: tuple[int, int, int], damping: float | str) -> None:
+    arrays = last_layer(*shape)
+    for name in ("exact_hessian", "self_influence"):
+        method = harness.method(name, damping=damping)
+        direct = method.score(view_of(arrays))
+        with mock.patch.object(solvers, "DIRECT_DIMENSION", 0):
+            view = view_of(arrays)
+            iterated = method.score(view)
+        np.testing.assert_allclose(iterated, direct, rtol=1e-5, atol=1e-7 * np.abs(direct).max())
+        assert view.health["head"]["solver"] == "conjugate_gradient"
+        assert view.health["head"]["converged"]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("damping", LAMBDAS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_datainf(shape: tuple[int, int, int], damping: float | str, bias: bool) -> None:
+    arrays = last_layer(*shape)
+    g, ref = brute(arrays, bias), brute(arrays, bias, "reference_")
+    value, n = lam(g, damping), len(g)
+    inverse = sum(np.linalg.inv(value * np.eye(g.shape[1]) + np.outer(row, row)) for row in g) / n
+    view = view_of(arrays, bias=bias)
+    method = harness.method("datainf", damping=damping)
+    tolerance = {"rtol": 1e-6, "atol": 1e-9 * np.abs(inverse).max()}
+    np.testing.assert_allclose(method.score(view), -g @ inverse @ ref.mean(0), **tolerance)
+    np.testing.assert_allclose(method.attribute(view), -ref @ inverse @ g.T, **tolerance)
+    np.testing.assert_allclose(
+        harness.method("self_datainf", damping=damping).score(view), np.einsum("ip,pq,iq->i", g, inverse, g), **tolerance
+    )
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("damping", [1e-2, "auto"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_lissa_converges_to_the_damped_inverse(
+    shape: tuple[int, int, int], damping: float | str, explicit: bool
+) -> None:
+    import methods.influence
+
+    arrays = last_layer(*shape)
+    g, ref = brute(arrays, False), brute(arrays, False, "reference_")
+    inverse = np.linalg.inv(g.T @ g / len(g) + lam(g, damping) * np.eye(g.shape[1]))
+    view = view_of(arrays)
+    settings = {"damping": damping, "tolerance": 1e-9, "iterations": 200_000}
+    with mock.patch.object(methods.influence, "EXPLICIT_DIMENSION", 10_000 if explicit else 0):
+        scores = harness.method("lissa", **settings).score(view)
+    expected = -g @ inverse @ ref.mean(0)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
+    assert view.health["head"]["converged"]
+    itself = harness.method("self_lissa", **settings).score(view_of(arrays))
+    expected = np.einsum("ip,pq,iq->i", g, inverse, g)
+    np.testing.assert_allclose(itself, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_self_lissa_is_the_recursion_stopped_early(shape: tuple[int, int, int]) -> None:
+    """T iterations by doubling equal T iterations by the loop, where nothing has converged yet."""
+    arrays = last_layer(*shape)
+    g = brute(arrays, False)
+    damping, scale = lam(g, "auto"), 0.03
+    a = g.T @ g / len(g) + damping * np.eye(g.shape[1])
+    r = scale * g.T
+    for _ in range(15):
+        r = scale * g.T + r - scale * a @ r
+    ours = harness.method("self_lissa", iterations=15, tolerance=None, scale=scale).score(view_of(arrays))
+    np.testing.assert_allclose(ours, (g * r.T).sum(1), rtol=1e-9)
+
+
+def test_lissa_says_when_it_did_not_converge() -> None:
+    view = view_of(last_layer(40, 3, 4))
+    harness.method("lissa", iterations=2).score(view)
+    health = view.health["head"]
+    assert not health["converged"]
+    assert health["iterations"] == 2
+    assert health["relative_residual"] > 1e-3
+
+
+def test_one_sample_lissa_is_its_loop() -> None:
+    """The closed recursion of ``curvature=sample`` against vectors, with the right sign of damping and the wrong one."""
+    arrays = last_layer(12, 3, 4)
+    g = brute(arrays, False)
+    for sign in (1, -1):
+        expected = []
+        for row in g:
+            damping = sign * (row**2).mean() / 10
+            r = row.copy()
+            for _ in range(10):
+                r = row + r - (row * (row @ r) + damping * r)
+            expected.append(r @ row)
+        method = harness.method(
+            "self_lissa", curvature="sample", damping_sign=sign, scale=1.0, iterations=10, tolerance=None
+        )
+        np.testing.assert_allclose(method.score(view_of(arrays)), expected, rtol=1e-9)
+
+
+def test_gradient_tracing_and_norms() -> None:
+    arrays = last_layer(30, 3, 4)
+    g, ref = brute(arrays, True), brute(arrays, True, "reference_")
+    view = view_of(arrays, bias=True)
+    np.testing.assert_allclose(harness.method("gradient_tracing").score(view), -g @ ref.mean(0))
+    np.testing.assert_allclose(harness.method("gradient_tracing").attribute(view), -ref @ g.T)
+    np.testing.assert_allclose(harness.method("gradient_tracing[sign=-1]").score(view), g @ ref.mean(0))
+    np.testing.assert_allclose(harness.method("gradient_tracing[reference=train]").score(view), -g @ g.mean(0))
+    np.testing.assert_allclose(harness.method("outlier_l1").score(view), np.abs(g).sum(1))
+    np.testing.assert_allclose(harness.method("outlier_l2").score(view), np.linalg.norm(g, axis=1))
+
+
+def test_iforest_is_scikit_learns() -> None:
+    from sklearn.ensemble import IsolationForest
+
+    arrays = last_layer(120, 3, 5)
+    arrays = {name: v.astype(np.float32) if v.dtype == np.float64 else v for name, v in arrays.items()}
+    view = harness.View.from_arrays(arrays["features"], arrays["probs"], arrays["labels"], seed=11)
+    g = view.gradients.rows(slice(None)).numpy()
+    forest = IsolationForest(n_estimators=37, random_state=11).fit(g)
+    ours = harness.method("outlier_iforest", n_estimators=37).score(view)
+    np.testing.assert_array_equal(ours, -forest.score_samples(g))
+    flagged_by_contamination = IsolationForest(n_estimators=37, contamination=0.05, random_state=11).fit_predict(g) == -1
+    assert set(np.flatnonzero(flagged_by_contamination)) == set(np.argsort(-ours)[:6])
+
+
+def test_iforest_on_projected_gradients() -> None:
+    from sklearn.ensemble import IsolationForest
+    from sklearn.random_projection import SparseRandomProjection
+
+    arrays = last_layer(80, 5, 30)
+    view = harness.View.from_arrays(arrays["features"], arrays["probs"], arrays["labels"], seed=3)
+    g = brute(arrays, False)
+    reduced = SparseRandomProjection(20, random_state=3).fit_transform(g)
+    expected = -IsolationForest(random_state=3).fit(reduced).score_samples(reduced)
+    np.testing.assert_array_equal(harness.method("outlier_iforest[projection=20]").score(view), expected)
+    assert view.health == {"dimension": 20, "projected_from": 150}
+
+
+def test_iforest_projects_by_itself_where_the_dimension_asks_for_it() -> None:
+    """A head of 100 classes × 110 features is beyond the bound; scikit-learn's own dimension is chosen."""
+    from sklearn.random_projection import johnson_lindenstrauss_min_dim
+
+    arrays = last_layer(25, 100, 110)
+    view = harness.View.from_arrays(arrays["features"], arrays["probs"], arrays["labels"])
+    assert np.isfinite(harness.method("outlier_iforest").score(view)).all()
+    assert view.health["dimension"] == johnson_lindenstrauss_min_dim(25, eps=0.1)
+    assert view.health["projected_from"] == 11_000
+
+
+def test_label_quality_is_cleanlabs_documented_score() -> None:
+    arrays = last_layer(50, 4, 3)
+    view = view_of(arrays)
+    p, y = arrays["probs"], arrays["labels"]
+    given = p[np.arange(50), y]
+    np.testing.assert_allclose(harness.method("self_confidence").score(view), 1 - given)
+    rest = p.copy()
+    rest[np.arange(50), y] = -1
+    np.testing.assert_allclose(harness.method("normalized_margin").score(view), 1 - (given - rest.max(1) + 1) / 2)
+    entropy = -(p * np.log(p)).sum(1) / np.log(4)
+    ratio = given / entropy
+    ours = harness.method("confidence_weighted_entropy").score(view)
+    assert spearmanr(ours, -ratio).statistic > 0.999
+
+
+def test_predicted_labels_hide_the_noise() -> None:
+    """Row 1 of the protocols: with predicted labels the given ones no longer matter."""
+    arrays = last_layer(50, 4, 3)
+    other = {**arrays, "labels": (arrays["labels"] + 1) % 4}
+    for name in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):
+        paper = harness.method(name, protocol="paper")
+        np.testing.assert_array_equal(paper.score(view_of(arrays)), paper.score(view_of(other)))
+        assert not np.allclose(harness.method(name).score(view_of(arrays)), harness.method(name).score(view_of(other)))
+
+
+@pytest.mark.parametrize("protocol", ["fair", "paper"])
+@pytest.mark.parametrize("case", ["one zero gradient", "all zero gradients", "one sample", "one class missing", "sigmoid"])
+def test_degenerate_views_give_finite_scores(case: str, protocol: str) -> None:
+    arrays = last_layer(1 if case == "one sample" else 12, 3, 4)
+    if case == "one zero gradient":
+        arrays["features"][0] = 0
+    if case == "all zero gradients":
+        arrays["features"][:] = 0
+    if case == "one class missing":
+        arrays["labels"] %= 2
+    if case == "sigmoid":
+        arrays["labels"] %= 2
+        arrays["reference_labels"] %= 2
+        arrays = {name: values[:, :1] if name.endswith("probs") else values for name, values in arrays.items()}
+    for name, cls in METHODS.classes().items():
+        if "retraining" in cls().uses:
+            continue
+        view = view_of(arrays)
+        scores = harness.method(name, protocol=protocol).score(view)
+        assert scores.shape == (view.n,), name
+        assert np.isfinite(scores).all(), name
+
+
+def test_dense_and_outer_blocks_agree() -> None:
+    arrays = last_layer(20, 3, 4)
+    dense = harness.View.from_blocks({"head": brute(arrays, False)}, {"head": brute(arrays, False, "reference_")})
+    for name in ("gradient_tracing", "datainf", "lissa", "exact_hessian[hessian=outer_product]", "self_datainf",
+                 "self_lissa", "self_influence[hessian=outer_product]", "outlier_l1", "outlier_l2", "outlier_iforest"):  # fmt: skip
+        method = harness.method(name)
+        np.testing.assert_allclose(method.score(dense), method.score(view_of(arrays)), rtol=1e-6, err_msg=name)
+    with pytest.raises(Unsupported, match="outer_product"):
+        harness.method("exact_hessian").score(dense)
+
+
+def test_what_a_view_lacks_is_said() -> None:
+    arrays = last_layer(10, 2, 3)
+    alone = harness.View.from_arrays(arrays["features"], arrays["probs"], arrays["labels"])
+    with pytest.raises(Unsupported, match="no reference set 'validation'"):
+        harness.method("datainf").score(alone)
+    with pytest.raises(Unsupported, match="retraining needs a task"):
+        harness.method("leave_one_out").score(alone)
+    with pytest.raises(Unsupported, match="cross-validation|retrain"):
+        harness.method("self_confidence[probs=out_of_sample]").score(alone)
+    with pytest.raises(Unsupported, match="attributes nothing"):
+        harness.method("outlier_l2").attribute(alone)
+
+
+@pytest.mark.parametrize("name", ["datainf[damping=0]", "lissa[damping=-1]", "lissa[iterations=0]",
+                                  "outlier_iforest[n_estimators=0]", "outlier_iforest[projection=0]"])  # fmt: skip
+def test_impossible_parameters_are_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="must be"):
+        harness.method(name)
+
+
+def test_inputs_are_left_unchanged() -> None:
+    arrays = last_layer(20, 3, 4)
+    copies = {name: values.copy() for name, values in arrays.items()}
+    view = view_of(arrays)
+    for name, cls in METHODS.classes().items():
+        if "retraining" not in cls().uses:
+            harness.method(name).score(view)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(values, copies[name], err_msg=name)
+    assert torch.equal(view.features, torch.tensor(copies["features"]))

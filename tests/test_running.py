@@ -1,0 +1,321 @@
+"""Plan, runner and store: sharing, resuming, failing, time limits, interruption, damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import harness
+from harness.errors import RequestError
+from harness.registry import METHODS, TASKS
+from harness.store import Store
+from harness.versions import code_version
+
+FAST = "outlier_l2,self_confidence,random,none"
+
+TROUBLES = """
+import os, time
+from dataclasses import dataclass
+import numpy as np
+from harness import Method, Unsupported, register_method
+
+class Trouble(Method):
+    def score(self, view):
+        return self.act(view)
+
+def method(title, act):
+    cls = type(title, (Trouble,), {"name": title, "act": act, "__module__": __name__})
+    globals()[title] = register_method(dataclass(frozen=True)(cls))
+
+def raising(self, view): raise RuntimeError("on purpose")
+def sleeping(self, view): time.sleep(60)
+def dying(self, view): os._exit(7)
+def shaped(self, view): return np.zeros(3)
+def nothing(self, view): return np.full(view.n, np.nan)
+def unable(self, view): raise Unsupported("not on this task")
+def greedy(self, view): raise MemoryError("too much")
+def partly(self, view): return np.where(np.arange(view.n) == 0, np.nan, view.labels)
+for act in (raising, sleeping, dying, shaped, nothing, unable, greedy, partly):
+    method("t_" + act.__name__, act)
+"""
+
+
+@pytest.fixture
+def troubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
+    path = tmp_path / "troubles.py"
+    path.write_text(TROUBLES)
+    return str(path)
+
+
+def run(out: Path, methods: str = FAST, tasks: str = "moons", seeds: object = 1, **options: object) -> pd.DataFrame:
+    return harness.run(methods, tasks, seeds, preset="smoke", out=out, **options)  # type: ignore[arg-type]
+
+
+def scores(out: Path) -> dict[str, np.ndarray]:
+    return {record.key: arrays["scores"] for record, arrays in Store(out).records()}
+
+
+def test_the_same_command_twice_computes_once_and_scores_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path / "a", "all,-leave_one_out", "moons,blobs", 2)
+    other = run(tmp_path / "b", "all,-leave_one_out", "moons,blobs", 2)
+    for key, values in scores(tmp_path / "a").items():
+        np.testing.assert_array_equal(values, scores(tmp_path / "b")[key])
+    values = ["key", "metric", "value"]
+    pd.testing.assert_frame_equal(first[values], other[values])
+    monkeypatch.setattr("harness.runner.run_group", lambda *_: pytest.fail("something ran again"))
+    again = run(tmp_path / "a", "all,-leave_one_out", "moons,blobs", 2)
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_methods_of_a_seed_share_one_base_model_and_equal_kept_sets_one_retraining(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    cls = TASKS.get("moons")
+    original = cls.train_many
+    monkeypatch.setattr(
+        cls, "train_many", lambda self, split, keeps, seed: trained.append(len(keeps)) or original(self, split, keeps, seed)
+    )
+    # normalised margin and self-confidence order two classes alike, so they keep the same samples
+    frame = run(tmp_path, "none,normalized_margin,self_confidence,outlier_l2,self_lissa")
+    assert trained[0] == 1
+    assert len(trained) == 2
+    assert trained[1] < 4
+    flags = {record.method: arrays["flagged"].tobytes() for record, arrays in Store(tmp_path).records()}
+    assert trained[1] == len({mask for name, mask in flags.items() if name != "none"})
+    assert frame.query("metric == 'accuracy_base'")["value"].nunique() == 1
+
+
+def test_what_is_paired_is_paired(tmp_path: Path) -> None:
+    """Another selection of methods, in another order, gives each method the same scores and accuracy."""
+    together = run(tmp_path / "a", "all,-leave_one_out").set_index(["method", "metric"])["value"]
+    for name in ("outlier_iforest", "random", "lissa"):
+        alone = run(tmp_path / name, name).set_index(["method", "metric"])["value"]
+        pd.testing.assert_series_equal(alone, together.loc[alone.index])
+
+
+def test_retrained_models_do_not_depend_on_their_company(tmp_path: Path) -> None:
+    """Batched retraining gives the same bits as training one model at a time."""
+    task = harness.task("digits", preset="smoke")
+    split, _ = task.load(3)
+    rng = np.random.default_rng(0)
+    keeps = [rng.random(len(split.train)) < 0.9 for _ in range(5)]
+    together = [model for batch in task.train_many(split, keeps, 1) for model in batch]
+    for keep, model in zip(keeps, together, strict=True):
+        alone = task.train(split, keep, 1)
+        for ours, theirs in zip(alone.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_records_say_how_they_came_about(tmp_path: Path) -> None:
+    frame = run(tmp_path, "lissa")
+    row = frame.iloc[0]
+    assert (row["n_train"], row["n_flagged"], row["n_noisy"]) == (250, 25, 20)
+    assert row["uses"] == "labels;gradients;clean validation"
+    assert min(row["train_seconds"], row["extract_seconds"], row["score_seconds"], row["retrain_seconds"]) > 0
+    assert row["peak_memory_mib"] > 10
+    assert row["device"] == "cpu"
+    health = json.loads(row["health"])["head"]
+    assert health["converged"] in (True, False)
+    assert health["relative_residual"] > 0
+    assert {"accuracy", "accuracy_base", "accuracy_gain", "auroc", "precision"} <= set(frame["metric"])
+    values = frame.set_index("metric")["value"]
+    assert values["accuracy_gain"] == pytest.approx(values["accuracy"] - values["accuracy_base"])
+
+
+def test_metrics_are_recomputed_from_raw_scores(tmp_path: Path) -> None:
+    frame = run(tmp_path, "outlier_l2").set_index("metric")["value"]
+    ((_, arrays),) = Store(tmp_path).records()
+    order = np.argsort(-arrays["scores"])[:25]
+    assert frame["precision"] == arrays["noisy"][order].mean()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_bad_cell_is_a_row_and_the_run_goes_on(tmp_path: Path, troubles: str, jobs: int) -> None:
+    methods = "t_raising,t_shaped,t_nothing,t_unable,t_greedy,t_partly,outlier_l2"
+    frame = run(tmp_path / "out", methods, seeds=2, plugins=[troubles], jobs=jobs)
+    cells = frame.drop_duplicates(["method", "seed"])
+    status = cells.groupby("method")["status"].agg(set)
+    assert status["t_raising"] == status["t_shaped"] == status["t_nothing"] == {"failed"}
+    assert status["t_unable"] == {"skipped"}
+    assert status["t_greedy"] == {"out_of_memory"}
+    assert status["t_partly"] == status["outlier_l2"] == {"ok"}
+    errors = cells[cells["seed"] == 0].set_index("method")["error"]
+    assert errors["t_raising"].startswith("RuntimeError: on purpose (troubles.py:")
+    assert "shape (3,)" in errors["t_shaped"]
+    assert "none of the 250 scores is finite" in errors["t_nothing"]
+    assert errors["t_unable"] == "not on this task"
+    partly = cells[cells["method"] == "t_partly"].iloc[0]
+    assert json.loads(partly["health"])["non_finite"] == 1
+
+
+def test_failed_cells_run_again_when_asked(tmp_path: Path, troubles: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "out", "t_raising,outlier_l2", plugins=[troubles])
+    cls = METHODS.get("t_raising")
+    monkeypatch.setattr(cls, "act", lambda self, view: np.arange(view.n, dtype=float))
+    untouched = run(tmp_path / "out", "t_raising,outlier_l2", plugins=[troubles])
+    assert set(untouched["status"]) == {"ok", "failed"}
+    mended = run(tmp_path / "out", "t_raising,outlier_l2", plugins=[troubles], rerun="failed")
+    assert set(mended["status"]) == {"ok"}
+
+
+def test_a_failing_task_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = TASKS.get("blobs")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no data today")
+
+    monkeypatch.setattr(cls, "load", broken)
+    frame = run(tmp_path, "outlier_l2,none", "blobs,moons")
+    assert set(frame[frame["task"] == "blobs"]["status"]) == {"failed"}
+    assert set(frame[frame["task"] == "moons"]["status"]) == {"ok"}
+
+
+def test_time_limits_are_enforced_and_crashes_recorded(tmp_path: Path, troubles: str) -> None:
+    start = time.monotonic()
+    frame = run(tmp_path / "out", "outlier_l1,t_sleeping,t_dying,outlier_l2", plugins=[troubles], timeout=8)
+    cells = frame.drop_duplicates("method").set_index("method")
+    assert cells["status"].to_dict() == {"outlier_l1": "ok", "t_sleeping": "timeout", "t_dying": "failed", "outlier_l2": "ok"}
+    assert "score took longer than 8 s" in cells.loc["t_sleeping", "error"]
+    assert "exit code 7" in cells.loc["t_dying", "error"]
+    assert time.monotonic() - start < 58
+    plain = run(tmp_path / "plain", "outlier_l1,outlier_l2")
+    values = frame.set_index(["method", "metric"])["value"].dropna()
+    expected = plain.set_index(["method", "metric"])["value"]
+    pd.testing.assert_series_equal(values, expected, check_like=True)
+
+
+def test_several_jobs_give_the_same_results(tmp_path: Path) -> None:
+    one = run(tmp_path / "one", "outlier_*,lissa", "moons,blobs", 2)
+    two = run(tmp_path / "two", "outlier_*,lissa", "moons,blobs", 2, jobs=2)
+    values = ["key", "metric", "value"]
+    pd.testing.assert_frame_equal(one[values], two[values])
+
+
+def test_interrupted_and_run_again_is_as_uninterrupted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "harness", "run", "--methods", "all,-leave_one_out", "--tasks", "moons,blobs,digits",
+               "--seeds", "3", "--preset", "smoke", "--out", str(out)]  # fmt: skip
+    root = Path(__file__).parents[1]
+    process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.rglob("*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "finished cells are kept" in complaint
+    assert "Traceback" not in complaint
+    kept = {path: path.read_bytes() for path in out.rglob("*.json")}
+    assert 0 < len(kept) < 15 * 9
+    assert not list(out.rglob("*.tmp"))
+    frame = run(out, "all,-leave_one_out", "moons,blobs,digits", 3)
+    for path, content in kept.items():
+        assert path.read_bytes() == content, "a finished cell was computed again"
+    whole = run(tmp_path / "whole", "all,-leave_one_out", "moons,blobs,digits", 3)
+    values = ["key", "metric", "value"]
+    pd.testing.assert_frame_equal(frame[values], whole[values])
+
+
+def test_moved_code_is_stale_and_never_reused_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.plan import make_plan
+    from harness.staleness import stale_keys
+
+    run(tmp_path, "outlier_l2,random")
+    monkeypatch.setattr(METHODS.get("random"), "version", 2)
+    store = Store(tmp_path)
+    states = {c.method.name: store.state(c) for c in make_plan("outlier_l2,random", "moons", [0], "fair", "smoke")}
+    assert states == {"outlier_l2": "ok", "random": "stale"}
+    frame = run(tmp_path, "outlier_l2,random")
+    assert set(frame[frame["key"].isin(stale_keys(frame))]["method"]) == {"random"}
+    frame = run(tmp_path, "outlier_l2,random", rerun="stale")
+    assert not stale_keys(frame)
+
+
+def test_code_versions_see_code_and_not_comments(tmp_path: Path) -> None:
+    import importlib.util
+
+    def version(text: str) -> str:
+        path = tmp_path / "versioned.py"
+        path.write_text(text)
+        os.utime(path, ns=(0, abs(hash(text)) % 10**15))
+        spec = importlib.util.spec_from_file_location("versioned", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["versioned"] = module
+        spec.loader.exec_module(module)
+        return code_version(module.A)
+
+    plain = version("class A:\n    x = 1\n")
+    assert version('"""Doc."""\nclass A:\n    """Doc."""\n    x = 1  # one\n') == version('"""D."""\nclass A:\n    """E."""\n    x =  1\n')
+    assert version("class A:\n    x = 1  # comment\n") == plain
+    assert version("class A:\n    x = 2\n") != plain
+
+
+def test_a_helper_modules_change_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task's version covers the modules that its own imports lazily."""
+    from harness import versions
+
+    seen: dict[str, str] = {}
+    path = Path(__file__).parents[1] / "tasks" / "synthetic.py"
+    versions._collect(path, "tasks.synthetic", seen)
+    assert {"tasks.synthetic", "tasks._tabular", "tasks._mlp", "tasks._noise"} <= set(seen)
+
+
+def test_damaged_and_foreign_files_are_reported_and_never_read(tmp_path: Path) -> None:
+    run(tmp_path, "outlier_l1,outlier_l2,random,none")
+    records = {path.parent.name: path for path in tmp_path.rglob("records/**/*.json")}
+    torn = records["outlier_l1"]
+    torn.write_text(torn.read_text()[:100])
+    swapped = records["outlier_l2"].with_suffix(".npz")
+    swapped.write_bytes(records["random"].with_suffix(".npz").read_bytes())
+    (tmp_path / "records" / "moons" / "none" / "seed0-foreign.json").write_text('{"hello": 1}')
+    with pytest.warns(UserWarning) as caught:
+        frame = harness.load_results(tmp_path)
+    assert set(frame["method"]) == {"random", "none"}
+    said = "\n".join(str(w.message) for w in caught)
+    assert all(text in said for text in (torn.name, "seed0-foreign.json", "do not belong to the record"))
+    mended = run(tmp_path, "outlier_l1")  # a torn record counts as missing
+    assert "outlier_l1" in set(mended["method"])
+
+
+def test_results_merge_by_copying(tmp_path: Path) -> None:
+    import shutil
+
+    run(tmp_path / "a", "outlier_l1")
+    run(tmp_path / "b", "outlier_l2", "blobs")
+    shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
+    assert set(harness.load_results(tmp_path / "a")["method"]) == {"outlier_l1", "outlier_l2"}
+
+
+def test_folders_that_cannot_hold_results(tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("precious")
+    with pytest.raises(RequestError, match="holds other files"):
+        run(tmp_path / "foreign")
+    assert [p.name for p in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
+    with pytest.raises(RequestError, match="is a file"):
+        run(tmp_path / "foreign" / "thesis.tex")
+    with pytest.raises(RequestError, match="does not exist"):
+        harness.load_results(tmp_path / "absent")
+    with pytest.raises(RequestError, match="is no results folder"):
+        harness.load_results(tmp_path / "foreign")
+
+
+def test_cross_validated_probabilities(tmp_path: Path) -> None:
+    """Out-of-sample probabilities come from models that did not see the sample, and detect noise too."""
+    frame = run(tmp_path, "self_confidence,self_confidence[probs=out_of_sample]", "digits")
+    auroc = frame[frame["metric"] == "auroc"].set_index("method_label")["value"]
+    assert auroc["self_confidence[probs=out_of_sample]"] > 0.9
+    assert auroc.nunique() == 2
+    uses = frame.set_index("method_label")["uses"]["self_confidence[probs=out_of_sample]"].iloc[0]
+    assert uses == "labels;probs;retraining"
