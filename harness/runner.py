@@ -149,10 +149,15 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
     if bad == view.n:
         raise ValueError(f"none of the {bad} scores is finite")
     record.health["non_finite"] = bad
-    finite = scores[np.isfinite(scores)]
-    spread, size = float(np.ptp(finite)), float(np.abs(finite).max())
-    record.health["constant"] = cell.method.trims and spread <= 1e-9 * size
+    record.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
     return scores
+
+
+def largest_tie(scores: np.ndarray) -> int:
+    """How many finite scores, at most, are equal up to rounding (1e-9 of the largest); their order is noise."""
+    ordered = np.sort(scores)
+    starts = np.flatnonzero(np.diff(ordered) > 1e-9 * np.abs(ordered).max()) + 1
+    return int(np.diff([0, *starts, len(ordered)]).max())
 
 
 def _retrained(

@@ -137,9 +137,13 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
     """What a reader should know before trusting the scores."""
     healths = [json.loads(text) for text in cells["health"]]
     notes = []
-    constant = sum(bool(health.get("constant")) for health in healths)
-    if constant:
-        notes.append(f"all scores equal up to rounding in {constant} of {len(healths)} seeds: the ranking is noise")
+    shares = [health["largest_tie"] / n for health, n in zip(healths, cells["n_train"], strict=True) if "largest_tie" in health]
+    tied = [share for share in shares if share > 0.5]
+    if tied and cells["n_flagged"].max() > 0:
+        notes.append(
+            f"up to {100 * max(tied):.0f} % of the scores are equal up to rounding in {len(tied)} of {len(healths)} "
+            "seeds: their order is noise"
+        )
     bad = [health["non_finite"] for health in healths if health.get("non_finite")]
     if bad:
         notes.append(f"up to {max(bad)} scores not finite in {len(bad)} of {len(healths)} seeds")

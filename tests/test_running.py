@@ -195,6 +195,14 @@ def test_time_limits_are_enforced_and_crashes_recorded(tmp_path: Path, troubles:
     pd.testing.assert_series_equal(values, expected, check_like=True)
 
 
+def test_ties_up_to_rounding_are_counted() -> None:
+    from harness.runner import largest_tie
+
+    assert largest_tie(np.array([1.0, 1 + 1e-12, 2.0, 0.0])) == 2
+    assert largest_tie(np.zeros(5)) == 5
+    assert largest_tie(np.arange(4.0)) == 1
+
+
 def test_several_jobs_give_the_same_results(tmp_path: Path) -> None:
     one = run(tmp_path / "one", "outlier_*,lissa", "moons,blobs", 2)
     two = run(tmp_path / "two", "outlier_*,lissa", "moons,blobs", 2, jobs=2)

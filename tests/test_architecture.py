@@ -1,0 +1,36 @@
+"""The house rules that a machine can check."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("harness", "methods", "tasks", "reports")
+
+
+def test_imports_run_one_way() -> None:
+    """The import-linter contracts of pyproject.toml."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([str(linter), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_harness_knows_no_method_or_task_by_name() -> None:
+    from harness.registry import METHODS, TASKS
+
+    for path in [*(ROOT / "harness").glob("*.py"), *(ROOT / "reports").glob("*.py")]:
+        text = path.read_text()
+        for name in (*METHODS.classes(), *TASKS.classes()):
+            if name in ("none", "random"):
+                continue
+            uses = [line for line in text.splitlines() if f'"{name}"' in line and "``" not in line]
+            assert not uses or path.name in ("cli.py", "api.py", "solvers.py"), f"{path.name}: {uses}"
+
+
+def test_files_stay_small() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / package).glob("*.py"):
+            lines = len(path.read_text().splitlines())
+            assert lines <= 420, f"{path.relative_to(ROOT)} has {lines} lines: is it still one idea?"

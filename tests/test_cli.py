@@ -1,0 +1,225 @@
+"""The command line as a user meets it: help, wrong requests, status, reports, exit codes."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import harness
+from harness.cli import main
+from harness.registry import METHODS
+
+ROOT = Path(__file__).parents[1]
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"], ["list", "protocols"]])
+def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from harness.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'pandas', 'sklearn', 'scipy', 'cleanlab', 'matplotlib', 'joblib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "list")
+    assert code == 0
+    for name in (*METHODS.classes(), "moons", "blobs", "digits", "cifar10n"):
+        assert f"\n{name}\n" in out
+    assert "damping=auto (float|auto)" in out
+    assert "uses: labels, gradients, clean validation" in out
+    assert "needs: the folder cifar-10-batches-py" in out
+    assert "lissa: reference=train, sign=-1, damping_sign=-1" in out
+
+
+def test_list_shows_a_broken_plugin_with_its_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import nowhere_to_be_found")
+    code, out, _ = call(capsys, "list", "--plugin", str(tmp_path / "broken.py"))
+    assert code == 0
+    assert "unavailable: --plugin" in out
+    assert "No module named 'nowhere_to_be_found'" in out
+
+
+WRONG = {
+    "unknown method": (["--methods", "datainv"], "unknown method 'datainv' (did you mean 'datainf'?)"),
+    "unknown task": (["--tasks", "mons"], "unknown task 'mons' (did you mean 'moons'?)"),
+    "unknown parameter": (["--methods", "lissa[iteration=3]"], "lissa has no parameter 'iteration' (did you mean 'iterations'?)"),
+    "bad value": (["--methods", "datainf[damping=small]"], "datainf[damping=small] is not valid; damping takes float|auto"),
+    "impossible value": (["--tasks", "moons[budget=2]"], "moons: budget=2.0 must be a share in [0, 1)"),
+    "empty selection": (["--methods", "lissa,-lissa"], "the selection 'lissa,-lissa' leaves no method"),
+    "no seeds": (["--seeds", "none"], "--seeds none is not valid; give a number of seeds such as 5, or a list"),
+    "missing data": (["--tasks", "cifar10n"], "cifar10n needs its data: put the folder cifar-10-batches-py"),
+    "no data folder": (["--tasks", "cifar10n", "--data-dir", "/nowhere"], "--data-dir /nowhere is not there"),
+    "no plugin": (["--plugin", "absent.py"], "--plugin absent.py: there is no such file"),
+    "no device": (["--device", "tpu"], "--device tpu is not a device; give auto, cpu, cuda or cuda:N"),
+    "bad protocol": (["--protocol", "fare"], "invalid choice: 'fare' (did you mean 'fair'?); choose from fair, paper"),
+    "bad jobs": (["--jobs", "0"], "--jobs 0 is not valid; give at least 1"),
+    "bad timeout": (["--timeout", "-1"], "--timeout -1.0 is not valid"),
+    "unknown option": (["--method", "x", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
+    "unclosed bracket": (["--methods", "lissa[iterations=3"], "has unbalanced brackets"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_requests_get_one_sentence_and_exit_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    arguments, sentence = WRONG[case]
+    code, out, err = call(capsys, "run", "--out", str(tmp_path / "out"), *arguments)
+    assert code == 2
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1, "more than one line"
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists(), "something was written"
+
+
+def test_a_plugin_with_a_syntax_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("class (:\n")
+    code, _, err = call(capsys, "run", "--plugin", str(tmp_path / "bad.py"), "--out", str(tmp_path / "out"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "invalid syntax (line 1 of" in err
+
+
+@pytest.mark.parametrize("command", [["report"], ["status"], ["report", "--format", "csv"]])
+def test_folders_without_results(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]) -> None:
+    code, out, err = call(capsys, *command, str(tmp_path / "absent"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "does not exist" in err
+
+
+def test_dry_run_says_and_does_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["run", "--methods", "outlier_*", "--tasks", "moons", "--seeds", "2", "--out", str(tmp_path / "out")]
+    code, out, err = call(capsys, *arguments, "--dry-run")
+    assert code == 0
+    assert len(out.splitlines()) == 6
+    assert "6 of 6 cells would run" in err
+    assert not (tmp_path / "out").exists()
+    call(capsys, *arguments, "--preset", "smoke")
+    _, out, err = call(capsys, *arguments, "--preset", "smoke", "--dry-run")
+    assert (out, "0 of 6" in err) == ("", True)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small folder with both protocols."""
+    out = tmp_path_factory.mktemp("both") / "out"
+    for protocol in ("fair", "paper"):
+        harness.run("outlier_*,self_datainf,lissa[iterations=3],none,leave_one_out[reference=validation]", "moons", 2,
+                    preset="smoke", protocol=protocol, out=out)  # fmt: skip
+    return out
+
+
+def test_run_prints_its_tables_on_standard_output(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = call(capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o"))
+    assert code == 0
+    assert "| Outlier Gradient (L2) |" in out
+    assert "4 cells: 4 ok" in err
+    assert "moons seed" in err
+    code, again, err = call(capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o"))
+    assert (code, again) == (0, out)
+    code, status, _ = call(capsys, "status", str(tmp_path / "o"))
+    assert "--methods none,outlier_l2" in status
+    assert "4 cells: 4 ok" in status
+
+
+def test_a_failing_method_exits_with_1(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("on purpose")
+
+    monkeypatch.setattr(METHODS.get("outlier_l1"), "score", fail)
+    arguments = ["run", "--methods", "none,outlier_l1", "--seeds", "1", "--preset", "smoke", "--out", str(tmp_path / "o")]
+    code, out, err = call(capsys, *arguments)
+    assert code == 1
+    assert "failed in 1 of 1 seeds: ValueError: on purpose" in out
+    assert "1 cells failed; --rerun failed tries them again" in err
+    assert call(capsys, *arguments)[0] == 1
+    _, status, _ = call(capsys, "status", str(tmp_path / "o"))
+    assert "2 cells: 1 failed, 1 ok" in status
+    assert "failed: moons × outlier_l1 seed 0: ValueError: on purpose" in status
+
+
+def test_status_tells_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    call(capsys, "run", "--methods", "none,outlier_l1", "--seeds", "2", "--preset", "smoke", "--out", str(out))
+    next(out.rglob("seed1-*.json")).unlink()
+    torn = next(path for path in out.rglob("records/**/seed0-*.json"))
+    torn.write_text("{")
+    _, status, _ = call(capsys, "status", str(out))
+    assert "4 cells: 2 missing, 2 ok" in status
+    assert f"damaged: {torn}" in status
+
+
+def test_report_in_markdown(capsys: pytest.CaptureFixture[str], both: Path) -> None:
+    code, out, _ = call(capsys, "report", str(both))
+    assert code == 0
+    assert "## Half moons: `moons`, protocol fair, preset smoke" in out
+    assert "## What the protocol alone changes: `moons`, preset smoke" in out
+    assert "250 training samples; 20 with a wrong label; 25 flagged and removed" in out
+    assert re.search(r"`self_datainf`: up to \d+ % of the scores are equal up to rounding in 2 of 2 seeds", out)
+    assert re.search(r"`lissa\[iterations=3\]`: not converged in 2 of 2 solves", out)
+    assert "Table 1 of Chhabra" in out
+    published = [line for line in out.splitlines() if line.startswith("| Outlier Gradient (iForest)") and "96.0" in line]
+    assert len(published) == 2, "published numbers stand beside both protocols"
+    lissa = [line for line in out.splitlines() if line.startswith("| LiSSA `[iterations=3]`")]
+    assert lissa
+    assert all("82.0 |" not in line.split("labels, gradients")[-1] for line in lissa), "another LiSSA than the published"
+    assert "skipped in 2 of 2 seeds: there is no reference set 'validation' here" in out
+    for line in out.splitlines():
+        if line.startswith("|"):
+            assert line.count("|") == line.count("|", 0), line
+
+
+def test_report_as_tidy_table(capsys: pytest.CaptureFixture[str], both: Path) -> None:
+    from harness.results import COLUMNS
+
+    code, out, _ = call(capsys, "report", str(both), "--format", "csv")
+    frame = pd.read_csv(io.StringIO(out), keep_default_na=False, na_values=[""])
+    assert code == 0
+    assert list(frame.columns) == list(COLUMNS)
+    contract = (
+        "key task task_params method method_params seed protocol preset status error metric value higher_is_better "
+        "train_seconds extract_seconds score_seconds retrain_seconds peak_memory_mib n_train n_flagged n_noisy uses "
+        "device device_name torch python commit utc schema"
+    )
+    assert set(contract.split()) <= set(frame.columns)
+    values = frame.dropna(subset=["value"])
+    assert values["value"].between(-1, 1).all()
+    assert {"detection_accuracy", "precision", "recall", "auroc", "average_precision", "accuracy"} <= set(values["metric"])
+
+
+def test_report_to_a_file(capsys: pytest.CaptureFixture[str], both: Path, tmp_path: Path) -> None:
+    _, printed, _ = call(capsys, "report", str(both))
+    code, out, _ = call(capsys, "report", str(both), "--output", str(tmp_path / "report.md"))
+    assert (code, out) == (0, "")
+    assert (tmp_path / "report.md").read_text() == printed
+    code, _, err = call(capsys, "report", str(both), "--output", str(tmp_path / "no" / "report.md"))
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_module_and_closed_pipe(both: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m harness report {both} --format csv | head -1", cwd=ROOT, shell=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("key,task")
+    assert done.stderr == ""

@@ -1,0 +1,119 @@
+"""What tables show and hide: incomplete rows, bold, ties, one seed, published numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from harness.results import COLUMNS
+from reports.comparison import sections
+from reports.markdown import markdown_table, report, tables
+from reports.published import published
+
+
+def frame(cells: dict[tuple[str, int], dict[str, float] | str], task: str = "moons") -> pd.DataFrame:
+    """A tidy table from ``{(method, seed): metrics or a failure's text}``."""
+    rows = []
+    for (method, seed), metrics in cells.items():
+        failed = isinstance(metrics, str)
+        base = dict.fromkeys(COLUMNS, "") | {
+            "key": f"{method}{seed}", "task": task, "task_params": "{}", "method": method, "method_params": "{}",
+            "seed": seed, "protocol": "fair", "preset": "fast", "status": "failed" if failed else "ok",
+            "error": metrics if failed else "", "score_seconds": 0.5, "train_seconds": 1.0, "n_train": 10, "n_noisy": 2,
+            "n_flagged": 1, "uses": "labels", "health": "{}", "versions": "{}", "task_label": task, "task_title": task,
+            "method_label": method, "method_title": method, "utc": "2026-01-02T03:04:05+00:00",
+        }  # fmt: skip
+        for metric, value in {"": None}.items() if failed else metrics.items():
+            rows.append({**base, "metric": metric or None, "value": value, "higher_is_better": True})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def cell(auroc: float, accuracy: float = 0.9) -> dict[str, float]:
+    return {"auroc": auroc, "detection_accuracy": auroc, "precision": auroc, "accuracy": accuracy, "accuracy_base": 0.88}
+
+
+def line(text: str, method: str) -> list[str]:
+    return [part.strip() for part in next(row for row in text.splitlines() if row.startswith(f"| {method} ")).split("|")[1:-1]]
+
+
+def test_mean_spread_and_the_two_best_in_bold() -> None:
+    text = tables(frame({("a", 0): cell(0.9), ("a", 1): cell(0.8), ("b", 0): cell(0.7), ("b", 1): cell(0.7),
+                         ("c", 0): cell(0.6), ("c", 1): cell(0.6), ("d", 0): cell(0.5), ("d", 1): cell(0.5)}))  # fmt: skip
+    assert line(text, "a")[1:3] == ["**85.0 ± 7.1**", "**0.850 ± 0.071**"]
+    assert line(text, "b")[2] == "**0.700 ± 0.000**"
+    assert line(text, "c")[2] == "0.600 ± 0.000"
+
+
+def test_incomplete_rows_stay_visible_and_out_of_the_ranking() -> None:
+    text = tables(frame({("a", 0): cell(0.99), ("a", 1): "ValueError: no", ("b", 0): cell(0.7), ("b", 1): cell(0.7),
+                         ("c", 0): cell(0.6), ("c", 1): cell(0.6), ("d", 0): "gone", ("d", 1): "gone",
+                         ("e", 0): cell(0.5)}))  # fmt: skip
+    assert line(text, "a")[2] == "0.990 (1/2 seeds)"
+    assert line(text, "b")[2].startswith("**")
+    assert line(text, "d")[1:4] == ["failed"] * 3
+    assert "`a`: failed in 1 of 2 seeds: ValueError: no" in text
+    assert "`e`: missing in 1 of 2 seeds" in text
+
+
+def test_nobody_is_bold_when_nearly_all_are_best() -> None:
+    text = tables(frame({(name, 0): cell(1.0) for name in "abcdef"}))
+    assert "**" not in text
+
+
+def test_what_looks_equal_is_ranked_equal() -> None:
+    text = tables(frame({(name, 0): cell(value) for name, value in
+                         {"a": 0.90001, "b": 0.90002, "c": 0.89999, "d": 0.5, "e": 0.4, "f": 0.3}.items()}))  # fmt: skip
+    assert [line(text, name)[2] for name in "abc"] == ["**0.900**"] * 3
+
+
+def test_gain_is_paired_with_the_untrimmed_model() -> None:
+    text = tables(frame({("a", 0): cell(0.9, 0.90), ("a", 1): cell(0.9, 0.92)}))
+    assert line(text, "a")[5] == "+3.0 [+2.0, +4.0]"
+    assert line(tables(frame({("a", 0): cell(0.9, 0.9)})), "a")[5] == "+2.0"
+
+
+def test_stale_rows_are_marked_and_not_ranked() -> None:
+    data = frame({("a", 0): cell(0.9), ("b", 0): cell(0.8), ("c", 0): cell(0.7), ("d", 0): cell(0.6)})
+    text = tables(data, stale={"a0"})
+    assert line(text, "a †")[2] == "0.900"
+    assert "† made by other code" in text
+    assert sections(data, {"a0"})[0].best["auroc"] == {"b", "c"}
+
+
+def test_published_numbers() -> None:
+    assert str(published("moons", "{}", "outlier_iforest", "detection_accuracy")) == "96.0"
+    assert str(published("cifar10n", '{"noise": "worst", "epochs": 3}', "outlier_l1", "accuracy")) == "84.20 ± 0.19"
+    assert published("cifar10n", '{"noise": "aggregate"}', "outlier_l1", "accuracy") != published(
+        "cifar10n", '{"noise": "worst"}', "outlier_l1", "accuracy"
+    )
+    assert published("moons", "{}", "datainf[damping=0.1]", "accuracy") is None
+    assert published("digits", "{}", "datainf", "accuracy") is None
+    assert published("moons", "{}", "datainf", "auroc") is None
+
+
+def test_damaged_files_head_the_report() -> None:
+    text = report(frame({("a", 0): cell(0.9)}), problems=["x.json: torn"], commands=["python -m harness run"])
+    assert text.index("x.json: torn") < text.index("## moons")
+    assert "python -m harness run" in text
+    assert "2026-01-02" in text
+
+
+def test_cells_of_markdown_tables_are_escaped() -> None:
+    assert markdown_table(["a", "b"], [["x|y", "1"]]).splitlines()[2] == r"| x\|y | 1 |"
+
+
+def test_reports_never_import_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, reports.markdown, harness.results, harness.store; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_task_has_one_section_a_protocol(count: int) -> None:
+    data = frame({("a", 0): cell(0.9)})
+    parts = [data.assign(protocol=protocol) for protocol in ("fair", "paper")[:count]]
+    found = sections(pd.concat(parts))
+    assert [s.protocol for s in found] == ["fair", "paper"][:count]
+    assert ("What the protocol alone changes" in tables(pd.concat(parts))) == (count == 2)
