@@ -51,7 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     listing = commands.add_parser("list", help="what there is: methods, tasks, protocols")
-    listing.add_argument("what", nargs="?", choices=("methods", "tasks", "protocols"), help="one of them (default: all)")
+    listing.add_argument(
+        "what", nargs="?", choices=("methods", "tasks", "protocols"), help="one of them (default: all)"
+    )
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="include a plug-in")
 
     run = commands.add_parser(
@@ -63,7 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--methods", default="all", metavar="SELECTION", help="default: %(default)s")
     run.add_argument("--tasks", default="moons", metavar="SELECTION", help="default: %(default)s")
-    run.add_argument("--seeds", default="5", metavar="N|LIST", help="5 for seeds 0 to 4, or 0,3,7 (default: %(default)s)")
+    run.add_argument(
+        "--seeds", default="5", metavar="N|LIST", help="5 for seeds 0 to 4, or 0,3,7 (default: %(default)s)"
+    )
     run.add_argument(
         "--protocol",
         default="fair",
@@ -144,7 +148,9 @@ def _run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     frame = load_results(args.out)
     frame = frame[frame["slot"].isin([cell.slot for cell in cells])]
     print(tables(frame, stale_keys(frame)), end="")
-    print(f"{_counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
+    print(
+        f"{_counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr
+    )
     if states["stale"]:
         print(f"{states['stale']} cells come from other code than this (†); --rerun stale redoes them", file=sys.stderr)
     failures = sum(states[status] for status in FAILURES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +53,8 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            try:
+            with suppress(OSError):
                 _CLEAR_REFS.write_text("5")
-            except OSError:
-                pass
 
     def mib(self) -> float:
         if self.device.startswith("cuda"):

@@ -145,7 +145,7 @@ def _worker(specs: list[CellSpec], device: str, options: Options, out: str, jobs
 
 
 def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
-    """A group in a process of its own, ended when a stage overruns; what it had not finished starts again in another."""
+    """A group in a process of its own, ended when a stage overruns; what it has not finished starts in another."""
     from harness.runner import Begin, Finished, new_record
 
     assert options.timeout is not None

@@ -86,10 +86,10 @@ class OuterBlock:
         return self.residuals.shape[1] * self.features.shape[1]
 
     def norm(self, order: int) -> Tensor:
-        return self.residuals.double().norm(order, dim=1) * _row_norms(self.features, order)
+        return _row_norms(self.residuals, order) * _row_norms(self.features, order)
 
     def squared_norms(self) -> Tensor:
-        return self.norm(2) ** 2
+        return self.norm(2).square()
 
     def matvec(self, vectors: Tensor) -> Tensor:
         matrix, single = _as_matrix(vectors)
@@ -150,7 +150,7 @@ class DenseBlock:
         return _row_norms(self.values, order)
 
     def squared_norms(self) -> Tensor:
-        return self.norm(2) ** 2
+        return self.norm(2).square()
 
     def matvec(self, vectors: Tensor) -> Tensor:
         matrix, single = _as_matrix(vectors)

@@ -10,8 +10,9 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from harness.errors import RequestError, unknown
 from harness.params import fields_of
@@ -60,7 +61,7 @@ class Registry(Generic[T]):
             package = importlib.import_module(self.package)
             families = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
             for module in sorted(families):
-                self._import(module, lambda module=module: importlib.import_module(f"{self.package}.{module}"))
+                self._import(module, partial(importlib.import_module, f"{self.package}.{module}"))
             for point in importlib.metadata.entry_points(group=f"harness.{self.package}"):
                 self._import(point.name, point.load)
         return self._classes
@@ -109,9 +110,9 @@ class Registry(Generic[T]):
 
     def _import(self, name: str, load: Callable[[], Any]) -> None:
         try:
-            loaded = load()
+            loaded: Any = load()
             if inspect.isclass(loaded):
-                self.register(loaded)
+                self.register(cast(type[T], loaded))
         except Exception as error:  # a plug-in may raise anything; it must hurt nothing else
             self.unavailable[name] = f"{type(error).__name__}: {error}"
 

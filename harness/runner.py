@@ -136,7 +136,9 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
         try:
             importlib.import_module(module)  # before the clock starts
         except ImportError as error:
-            raise Unsupported(f"{cell.method.name} needs the module {module}, which cannot be imported: {error}") from error
+            raise Unsupported(
+                f"{cell.method.name} needs the module {module}, which cannot be imported: {error}"
+            ) from error
     before = view.computed_seconds
     with timed(view.device) as watch:
         scores = np.asarray(cell.method.score(view), dtype=np.float64)
@@ -222,7 +224,7 @@ def _warm_up(device: str) -> None:
     square = torch.eye(64, device=device, dtype=torch.float64)
     torch.linalg.cholesky(square @ square)
     weight = torch.ones(1, device=device, requires_grad=True)
-    (weight**2).sum().backward()
+    torch.autograd.backward((weight**2).sum())
     torch.optim.Adam([weight]).step()
 
 

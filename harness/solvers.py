@@ -13,19 +13,21 @@ from harness.gradients import Block
 DIRECT_DIMENSION = 5130
 """Largest p that is solved by a Cholesky factorisation (10 classes × 513: a CIFAR ResNet's head with bias)."""
 
+SMALLEST_DAMPING = 1e-150
+
 Health = dict[str, Any]
 
 
 def damping_of(block: Block, damping: float | str) -> float:
     """λ as a number: the given one, or for ``"auto"`` the layer-wise rule mean(g²)/10 (DataInf, section 3).
 
-    A block of all-zero gradients has λ = 0 by that rule; the smallest normal number stands in for it, so that
+    A block of all-zero gradients has λ = 0 by that rule; a tiny number stands in for it, so that
     0/λ is 0 rather than NaN.
     """
     if damping != "auto":
         return float(damping)
     automatic = float(block.squared_norms().mean()) / (10 * block.dimension)
-    return max(automatic, torch.finfo(torch.float64).tiny ** 0.5)
+    return max(automatic, SMALLEST_DAMPING)
 
 
 class Factorised:
@@ -41,7 +43,7 @@ class Factorised:
         factor, info = torch.linalg.cholesky_ex(damped)
         if int(info):
             raise ValueError(
-                f"C + λI is not positive definite at λ = {damping:.3g} (leading minor {int(info)}); give a larger damping"
+                f"C + λI is not positive definite at λ = {damping:.3g} (minor {int(info)}); give a larger damping"
             )
         self.factor = factor
         health.update(
@@ -53,12 +55,13 @@ class Factorised:
 
     def solve(self, vectors: Tensor) -> Tensor:
         """(C + λI)⁻¹ v for (p, m) vectors."""
-        return torch.cholesky_solve(vectors, self.factor)
+        solved: Tensor = torch.cholesky_solve(vectors, self.factor)
+        return solved
 
     def quadratic(self, rows: Tensor) -> Tensor:
         """gᵀ (C + λI)⁻¹ g for each row g of (r, p), by one triangular solve."""
-        half = torch.linalg.solve_triangular(self.factor, rows.double().T, upper=False)
-        return (half**2).sum(0)
+        half: Tensor = torch.linalg.solve_triangular(self.factor, rows.double().T, upper=False)
+        return half.square().sum(0)
 
     def _smallest_eigenvalue(self, matrix: Tensor) -> float:
         generator = torch.Generator().manual_seed(0)
@@ -148,9 +151,10 @@ def neumann(
     size = start.norm(dim=0).clamp_min(1e-300)
     estimate = start.clone()
     done = 0
-    for done in range(1, iterations + 1):
+    while done < iterations:
         change = start - scale * (curvature.matvec(estimate) + damping_sign * damping * estimate)
         estimate += change
+        done += 1
         if tolerance is not None and float((change.norm(dim=0) / size).max()) < tolerance:
             break
     change = start - scale * (curvature.matvec(estimate) + damping_sign * damping * estimate)

@@ -87,7 +87,7 @@ class Task(ABC):
         if not 0 <= self.budget < 1:
             raise ValueError(f"budget={self.budget} must be a share in [0, 1)")
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - optional
         """Raise a `RequestError` if data that the task needs is missing or damaged; called before anything runs."""
 
     @abstractmethod

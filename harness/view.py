@@ -292,10 +292,14 @@ class View:
 
     def outputs(self, name: str = "train") -> Outputs:
         """The raw outputs of a set, for the harness; methods read the parts above."""
-        return self._outputs() if name == "train" else self._get(f"reference:{name}", self._references[name])  # type: ignore[no-any-return]
+        if name == "train":
+            return self._outputs()
+        outputs: Outputs = self._get(f"reference:{name}", self._references[name])
+        return outputs
 
     def _outputs(self) -> Outputs:
-        return self._get("outputs", self._train)  # type: ignore[no-any-return]
+        outputs: Outputs = self._get("outputs", self._train)
+        return outputs
 
     @classmethod
     def from_arrays(
@@ -383,7 +387,8 @@ def _tensor(name: str, values: Any) -> Tensor:
 
 def _checked(prefix: str, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
     h, p, y = (
-        _tensor(prefix + name, values) for name, values in (("features", features), ("probs", probs), ("labels", labels))
+        _tensor(prefix + name, values)
+        for name, values in (("features", features), ("probs", probs), ("labels", labels))
     )
     if p.ndim == 1:
         p = p.unsqueeze(1)

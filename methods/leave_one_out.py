@@ -45,4 +45,4 @@ class LeaveOneOut(Method):
         keeps = np.ones((view.n + 1, view.n), dtype=bool)
         keeps[np.arange(view.n), np.arange(view.n)] = False
         losses = view.retrain(keeps, self.reference)
-        return losses[-1] - losses[:-1]
+        return np.asarray(losses[-1] - losses[:-1])

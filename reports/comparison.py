@@ -69,9 +69,7 @@ def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
     rows = [_row(cells, seeds, stale) for _, cells in frame.groupby(["method", "method_params"])]
     rows.sort(key=_rank)
     ok = frame[frame["status"] == "ok"]
-    facts = {
-        name: sorted({value for value in ok[name].dropna().unique()}) for name in ("n_train", "n_noisy", "device_name")
-    }
+    facts: dict[str, Any] = {name: sorted(set(ok[name].dropna())) for name in ("n_train", "n_noisy")}
     flagged = ok.loc[ok["n_flagged"] > 0, "n_flagged"].dropna().unique()
     facts["n_flagged"] = sorted(flagged)
     base = ok[ok["metric"] == "accuracy_base"].drop_duplicates("seed")["value"]
@@ -79,7 +77,9 @@ def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
     train = ok.drop_duplicates("seed")["train_seconds"].dropna()
     facts["train_seconds"] = float(train.median()) if len(train) else None
     best = {metric: _best(rows, metric) for metric in RANKED}
-    text = {name: str(first[name]) for name in ("task", "task_label", "task_title", "task_params", "protocol", "preset")}
+    text = {
+        name: str(first[name]) for name in ("task", "task_label", "task_title", "task_params", "protocol", "preset")
+    }
     return Section(
         text["task"],
         text["task_label"],
@@ -137,7 +137,7 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
     """What a reader should know before trusting the scores."""
     healths = [json.loads(text) for text in cells["health"]]
     notes = []
-    shares = [health["largest_tie"] / n for health, n in zip(healths, cells["n_train"], strict=True) if "largest_tie" in health]
+    shares = [health["largest_tie"] / n for health, n in zip(healths, cells["n_train"], strict=True)]
     tied = [share for share in shares if share > 0.5]
     if tied and cells["n_flagged"].max() > 0:
         notes.append(
@@ -155,7 +155,8 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
         worst = max(float(block["relative_residual"]) for block in loose)
         most = max(int(block["iterations"]) for block in loose)
         notes.append(
-            f"not converged in {len(loose)} of {len(solved)} solves ({most} iterations, relative residual up to {worst:.2g})"
+            f"not converged in {len(loose)} of {len(solved)} solves "
+            f"({most} iterations, relative residual up to {worst:.2g})"
         )
     return notes
 

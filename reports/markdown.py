@@ -102,7 +102,9 @@ def _section(section: Section) -> str:
         parts.append("\n".join(notes))
     tables = sorted({number.table for values in printed.values() for number in values.values() if number})
     if tables:
-        parts.append(f"*Paper: the values printed in Table {', '.join(tables)} of Chhabra et al., ICML 2025, on their setup.*")
+        parts.append(
+            f"*Paper: the values printed in Table {', '.join(tables)} of Chhabra et al., ICML 2025, on their setup.*"
+        )
     return "\n\n".join(parts)
 
 

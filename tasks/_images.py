@@ -81,12 +81,12 @@ def fit(
             group["lr"] = recipe.lr * (1.0 if epoch < recipe.decay_after * recipe.epochs else 0.1)
         order = torch.randperm(n, generator=generator) if recipe.shuffle else torch.arange(n)
         network.train()
-        for batch in order.to(labels.device).split(recipe.batch_size):
+        for batch in torch.split(order.to(labels.device), recipe.batch_size):
             if len(batch) == 1:
                 continue  # batch normalisation has no statistics of one sample
             x = augmented(inputs[batch], generator) if recipe.augment else inputs[batch]
             optimiser.zero_grad()
-            cross_entropy(network(x), labels[batch]).backward()
+            torch.autograd.backward(cross_entropy(network(x), labels[batch]))
             optimiser.step()
         network.eval()
         if after_epoch is not None:
@@ -104,7 +104,7 @@ def read_out(network: Network, images: Tensor, augment_seed: int | None = None) 
     network.eval()
     generator = None if augment_seed is None else torch.Generator().manual_seed(augment_seed)
     features, probs = [], []
-    for batch in images.split(READ_BATCH):
+    for batch in torch.split(images, READ_BATCH):
         x = normalise(batch)
         hidden = network.features(x if generator is None else augmented(x, generator))
         features.append(hidden)
@@ -118,6 +118,6 @@ def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
     network.eval()
     hits = sum(
         (network(normalise(x)).argmax(1) == y).sum()
-        for x, y in zip(images.split(READ_BATCH), labels.split(READ_BATCH), strict=True)
+        for x, y in zip(torch.split(images, READ_BATCH), torch.split(labels, READ_BATCH), strict=True)
     )
     return float(hits) / len(labels)

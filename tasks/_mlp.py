@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -107,11 +108,9 @@ def _train_batch(inputs: Tensor, labels: Tensor, keeps: Tensor, recipe: Recipe, 
         else:
             losses = cross_entropy(logits, target, reduction="none")
         optimiser.zero_grad()
-        (losses.view(m, -1) * share).sum().backward()
+        torch.autograd.backward((losses.view(m, -1) * share).sum())
         optimiser.step()
-    return Stack(
-        [w.detach() for w in stack.weights], [None if b is None else b.detach() for b in stack.biases]
-    )
+    return Stack([w.detach() for w in stack.weights], [None if b is None else b.detach() for b in stack.biases])
 
 
 def _initial(n_inputs: int, m: int, recipe: Recipe, seed: int, device: torch.device) -> Stack:
@@ -125,7 +124,7 @@ def _initial(n_inputs: int, m: int, recipe: Recipe, seed: int, device: torch.dev
         single = (torch.rand(*shape, generator=generator) * 2 - 1) * bound
         return single.to(device).expand(m, *shape).clone().requires_grad_()
 
-    for layer, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         bound = 1 / math.sqrt(fan_in)
         weights.append(uniform(fan_out, fan_in, bound=bound))
         is_head = layer == len(sizes) - 2

@@ -5,6 +5,8 @@ Each is a body that gives the last layer's input and a linear ``head``.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
@@ -19,7 +21,7 @@ class SmallCNN(nn.Module):
         super().__init__()
         widths = (3, 16, 32, 64)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.head = nn.Linear(64 * 4, n_classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class TabularTask(Task):
         return View(
             split.train.labels.cpu().numpy(),
             lambda: outputs(model, split.train),
-            {name: lambda samples=samples: outputs(model, samples) for name, samples in split.references.items()},
+            {name: partial(outputs, model, samples) for name, samples in split.references.items()},
             device=split.device,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -142,7 +143,10 @@ class Cifar10N(Task):
                 "noisy_validation": _samples(test_images[held], noisy),
             }
         split = Split(
-            _samples(images[chosen], given[chosen]), _samples(test_images[reported], test_labels[reported]), references, 10
+            _samples(images[chosen], given[chosen]),
+            _samples(test_images[reported], test_labels[reported]),
+            references,
+            10,
         )
         return split, clean[chosen]
 
@@ -189,7 +193,7 @@ class Cifar10N(Task):
         return View(
             split.train.labels.cpu().numpy(),
             lambda: outputs(split.train, augment_seed),
-            {name: lambda samples=samples: outputs(samples) for name, samples in split.references.items()},
+            {name: partial(outputs, samples) for name, samples in split.references.items()},
             device=split.device,
         )
 

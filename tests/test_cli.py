@@ -62,8 +62,14 @@ def test_list_shows_a_broken_plugin_with_its_reason(capsys: pytest.CaptureFixtur
 WRONG = {
     "unknown method": (["--methods", "datainv"], "unknown method 'datainv' (did you mean 'datainf'?)"),
     "unknown task": (["--tasks", "mons"], "unknown task 'mons' (did you mean 'moons'?)"),
-    "unknown parameter": (["--methods", "lissa[iteration=3]"], "lissa has no parameter 'iteration' (did you mean 'iterations'?)"),
-    "bad value": (["--methods", "datainf[damping=small]"], "datainf[damping=small] is not valid; damping takes float|auto"),
+    "unknown parameter": (
+        ["--methods", "lissa[iteration=3]"],
+        "lissa has no parameter 'iteration' (did you mean 'iterations'?)",
+    ),
+    "bad value": (
+        ["--methods", "datainf[damping=small]"],
+        "datainf[damping=small] is not valid; damping takes float|auto",
+    ),
     "impossible value": (["--tasks", "moons[budget=2]"], "moons: budget=2.0 must be a share in [0, 1)"),
     "empty selection": (["--methods", "lissa,-lissa"], "the selection 'lissa,-lissa' leaves no method"),
     "no seeds": (["--seeds", "none"], "--seeds none is not valid; give a number of seeds such as 5, or a list"),
@@ -131,24 +137,40 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_run_prints_its_tables_on_standard_output(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, err = call(capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o"))
+    code, out, err = call(
+        capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o")
+    )
     assert code == 0
     assert "| Outlier Gradient (L2) |" in out
     assert "4 cells: 4 ok" in err
     assert "moons seed" in err
-    code, again, err = call(capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o"))
+    code, again, err = call(
+        capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o")
+    )
     assert (code, again) == (0, out)
     code, status, _ = call(capsys, "status", str(tmp_path / "o"))
     assert "--methods none,outlier_l2" in status
     assert "4 cells: 4 ok" in status
 
 
-def test_a_failing_method_exits_with_1(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_method_exits_with_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise ValueError("on purpose")
 
     monkeypatch.setattr(METHODS.get("outlier_l1"), "score", fail)
-    arguments = ["run", "--methods", "none,outlier_l1", "--seeds", "1", "--preset", "smoke", "--out", str(tmp_path / "o")]
+    arguments = [
+        "run",
+        "--methods",
+        "none,outlier_l1",
+        "--seeds",
+        "1",
+        "--preset",
+        "smoke",
+        "--out",
+        str(tmp_path / "o"),
+    ]
     code, out, err = call(capsys, *arguments)
     assert code == 1
     assert "failed in 1 of 1 seeds: ValueError: on purpose" in out
@@ -179,11 +201,15 @@ def test_report_in_markdown(capsys: pytest.CaptureFixture[str], both: Path) -> N
     assert re.search(r"`self_datainf`: up to \d+ % of the scores are equal up to rounding in 2 of 2 seeds", out)
     assert re.search(r"`lissa\[iterations=3\]`: not converged in 2 of 2 solves", out)
     assert "Table 1 of Chhabra" in out
-    published = [line for line in out.splitlines() if line.startswith("| Outlier Gradient (iForest)") and "96.0" in line]
+    published = [
+        line for line in out.splitlines() if line.startswith("| Outlier Gradient (iForest)") and "96.0" in line
+    ]
     assert len(published) == 2, "published numbers stand beside both protocols"
     lissa = [line for line in out.splitlines() if line.startswith("| LiSSA `[iterations=3]`")]
     assert lissa
-    assert all("82.0 |" not in line.split("labels, gradients")[-1] for line in lissa), "another LiSSA than the published"
+    assert all("82.0 |" not in line.split("labels, gradients")[-1] for line in lissa), (
+        "another LiSSA than the published"
+    )
     assert "skipped in 2 of 2 seeds: there is no reference set 'validation' here" in out
     for line in out.splitlines():
         if line.startswith("|"):
@@ -205,7 +231,9 @@ def test_report_as_tidy_table(capsys: pytest.CaptureFixture[str], both: Path) ->
     assert set(contract.split()) <= set(frame.columns)
     values = frame.dropna(subset=["value"])
     assert values["value"].between(-1, 1).all()
-    assert {"detection_accuracy", "precision", "recall", "auroc", "average_precision", "accuracy"} <= set(values["metric"])
+    assert {"detection_accuracy", "precision", "recall", "auroc", "average_precision", "accuracy"} <= set(
+        values["metric"]
+    )
 
 
 def test_report_to_a_file(capsys: pytest.CaptureFixture[str], both: Path, tmp_path: Path) -> None:
@@ -219,7 +247,11 @@ def test_report_to_a_file(capsys: pytest.CaptureFixture[str], both: Path, tmp_pa
 
 def test_module_and_closed_pipe(both: Path) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m harness report {both} --format csv | head -1", cwd=ROOT, shell=True, capture_output=True, text=True
+        f"{sys.executable} -m harness report {both} --format csv | head -1",
+        cwd=ROOT,
+        shell=True,
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.startswith("key,task")
     assert done.stderr == ""

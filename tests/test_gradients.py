@@ -73,7 +73,10 @@ def test_float32_products_are_accumulated_in_float64() -> None:
 
 
 def test_blocks_side_by_side() -> None:
-    a, b = outer(7, 3, 4), DenseBlock(torch.randn(7, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    a, b = (
+        outer(7, 3, 4),
+        DenseBlock(torch.randn(7, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))),
+    )
     both = Gradients({"a": a, "b": b})
     full = torch.cat([materialised(a), b.values], 1)
     assert (both.n, both.dimension, list(both)) == (7, 18, ["a", "b"])

@@ -62,7 +62,9 @@ def test_exact_influence(shape: tuple[int, int, int], damping: float | str, bias
 
 @pytest.mark.parametrize("damping", [1e-3, "auto"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_beyond_the_direct_dimension_conjugate_gradients_agree(shape: tuple[int, int, int], damping: float | str) -> None:
+def test_beyond_the_direct_dimension_conjugate_gradients_agree(
+    shape: tuple[int, int, int], damping: float | str
+) -> None:
     arrays = last_layer(*shape)
     for name in ("exact_hessian", "self_influence"):
         method = harness.method(name, damping=damping)
@@ -89,7 +91,9 @@ def test_datainf(shape: tuple[int, int, int], damping: float | str, bias: bool) 
     np.testing.assert_allclose(method.score(view), -g @ inverse @ ref.mean(0), **tolerance)
     np.testing.assert_allclose(method.attribute(view), -ref @ inverse @ g.T, **tolerance)
     np.testing.assert_allclose(
-        harness.method("self_datainf", damping=damping).score(view), np.einsum("ip,pq,iq->i", g, inverse, g), **tolerance
+        harness.method("self_datainf", damping=damping).score(view),
+        np.einsum("ip,pq,iq->i", g, inverse, g),
+        **tolerance,
     )
 
 
@@ -140,7 +144,7 @@ def test_lissa_says_when_it_did_not_converge() -> None:
 
 
 def test_one_sample_lissa_is_its_loop() -> None:
-    """The closed recursion of ``curvature=sample`` against vectors, with the right sign of damping and the wrong one."""
+    """The closed recursion of ``curvature=sample`` against vectors, with the right and the wrong sign of damping."""
     arrays = last_layer(12, 3, 4)
     g = brute(arrays, False)
     for sign in (1, -1):
@@ -179,7 +183,9 @@ def test_iforest_is_scikit_learns() -> None:
     forest = IsolationForest(n_estimators=37, random_state=11).fit(g)
     ours = harness.method("outlier_iforest", n_estimators=37).score(view)
     np.testing.assert_array_equal(ours, -forest.score_samples(g))
-    flagged_by_contamination = IsolationForest(n_estimators=37, contamination=0.05, random_state=11).fit_predict(g) == -1
+    flagged_by_contamination = (
+        IsolationForest(n_estimators=37, contamination=0.05, random_state=11).fit_predict(g) == -1
+    )
     assert set(np.flatnonzero(flagged_by_contamination)) == set(np.argsort(-ours)[:6])
 
 
@@ -233,7 +239,9 @@ def test_predicted_labels_hide_the_noise() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["fair", "paper"])
-@pytest.mark.parametrize("case", ["one zero gradient", "all zero gradients", "one sample", "one class missing", "sigmoid"])
+@pytest.mark.parametrize(
+    "case", ["one zero gradient", "all zero gradients", "one sample", "one class missing", "sigmoid"]
+)
 def test_degenerate_views_give_finite_scores(case: str, protocol: str) -> None:
     arrays = last_layer(1 if case == "one sample" else 12, 3, 4)
     if case == "one zero gradient":
@@ -258,8 +266,17 @@ def test_degenerate_views_give_finite_scores(case: str, protocol: str) -> None:
 def test_dense_and_outer_blocks_agree() -> None:
     arrays = last_layer(20, 3, 4)
     dense = harness.View.from_blocks({"head": brute(arrays, False)}, {"head": brute(arrays, False, "reference_")})
-    for name in ("gradient_tracing", "datainf", "lissa", "exact_hessian[hessian=outer_product]", "self_datainf",
-                 "self_lissa", "self_influence[hessian=outer_product]", "outlier_l1", "outlier_l2", "outlier_iforest"):  # fmt: skip
+    names = [
+        "gradient_tracing",
+        "datainf",
+        "lissa",
+        "self_datainf",
+        "self_lissa",
+        "outlier_l1",
+        "outlier_l2",
+        "outlier_iforest",
+    ]
+    for name in [*names, "exact_hessian[hessian=outer_product]", "self_influence[hessian=outer_product]"]:
         method = harness.method(name)
         np.testing.assert_allclose(method.score(dense), method.score(view_of(arrays)), rtol=1e-6, err_msg=name)
     with pytest.raises(Unsupported, match="outer_product"):
@@ -273,7 +290,7 @@ def test_what_a_view_lacks_is_said() -> None:
         harness.method("datainf").score(alone)
     with pytest.raises(Unsupported, match="retraining needs a task"):
         harness.method("leave_one_out").score(alone)
-    with pytest.raises(Unsupported, match="cross-validation|retrain"):
+    with pytest.raises(Unsupported, match="a task that can retrain"):
         harness.method("self_confidence[probs=out_of_sample]").score(alone)
     with pytest.raises(Unsupported, match="attributes nothing"):
         harness.method("outlier_l2").attribute(alone)

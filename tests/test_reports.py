@@ -20,8 +20,9 @@ def frame(cells: dict[tuple[str, int], dict[str, float] | str], task: str = "moo
             "key": f"{method}{seed}", "task": task, "task_params": "{}", "method": method, "method_params": "{}",
             "seed": seed, "protocol": "fair", "preset": "fast", "status": "failed" if failed else "ok",
             "error": metrics if failed else "", "score_seconds": 0.5, "train_seconds": 1.0, "n_train": 10, "n_noisy": 2,
-            "n_flagged": 1, "uses": "labels", "health": "{}", "versions": "{}", "task_label": task, "task_title": task,
-            "method_label": method, "method_title": method, "utc": "2026-01-02T03:04:05+00:00",
+            "n_flagged": 1, "uses": "labels", "health": '{"largest_tie": 1}', "versions": "{}",
+            "task_label": task, "task_title": task, "method_label": method, "method_title": method,
+            "utc": "2026-01-02T03:04:05+00:00",
         }  # fmt: skip
         for metric, value in {"": None}.items() if failed else metrics.items():
             rows.append({**base, "metric": metric or None, "value": value, "higher_is_better": True})
@@ -29,16 +30,25 @@ def frame(cells: dict[tuple[str, int], dict[str, float] | str], task: str = "moo
 
 
 def cell(auroc: float, accuracy: float = 0.9) -> dict[str, float]:
-    return {"auroc": auroc, "detection_accuracy": auroc, "precision": auroc, "accuracy": accuracy, "accuracy_base": 0.88}
+    return {
+        "auroc": auroc,
+        "detection_accuracy": auroc,
+        "precision": auroc,
+        "accuracy": accuracy,
+        "accuracy_base": 0.88,
+    }
 
 
 def line(text: str, method: str) -> list[str]:
-    return [part.strip() for part in next(row for row in text.splitlines() if row.startswith(f"| {method} ")).split("|")[1:-1]]
+    return [
+        part.strip()
+        for part in next(row for row in text.splitlines() if row.startswith(f"| {method} ")).split("|")[1:-1]
+    ]
 
 
 def test_mean_spread_and_the_two_best_in_bold() -> None:
-    text = tables(frame({("a", 0): cell(0.9), ("a", 1): cell(0.8), ("b", 0): cell(0.7), ("b", 1): cell(0.7),
-                         ("c", 0): cell(0.6), ("c", 1): cell(0.6), ("d", 0): cell(0.5), ("d", 1): cell(0.5)}))  # fmt: skip
+    aurocs = {"a": (0.9, 0.8), "b": (0.7, 0.7), "c": (0.6, 0.6), "d": (0.5, 0.5)}
+    text = tables(frame({(name, seed): cell(values[seed]) for name, values in aurocs.items() for seed in (0, 1)}))
     assert line(text, "a")[1:3] == ["**85.0 ± 7.1**", "**0.850 ± 0.071**"]
     assert line(text, "b")[2] == "**0.700 ± 0.000**"
     assert line(text, "c")[2] == "0.600 ± 0.000"
@@ -61,8 +71,8 @@ def test_nobody_is_bold_when_nearly_all_are_best() -> None:
 
 
 def test_what_looks_equal_is_ranked_equal() -> None:
-    text = tables(frame({(name, 0): cell(value) for name, value in
-                         {"a": 0.90001, "b": 0.90002, "c": 0.89999, "d": 0.5, "e": 0.4, "f": 0.3}.items()}))  # fmt: skip
+    aurocs = {"a": 0.90001, "b": 0.90002, "c": 0.89999, "d": 0.5, "e": 0.4, "f": 0.3}
+    text = tables(frame({(name, 0): cell(value) for name, value in aurocs.items()}))
     assert [line(text, name)[2] for name in "abc"] == ["**0.900**"] * 3
 
 

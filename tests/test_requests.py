@@ -70,11 +70,11 @@ def test_a_parameter_of_a_glob_goes_to_those_that_have_it() -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(RequestError, match="unknown method 'datainv' .did you mean 'datainf'"):
+    with pytest.raises(RequestError, match=r"unknown method 'datainv' .did you mean 'datainf'"):
         harness.method("datainv")
-    with pytest.raises(RequestError, match="unknown task 'moon' .did you mean 'moons'"):
+    with pytest.raises(RequestError, match=r"unknown task 'moon' .did you mean 'moons'"):
         harness.task("moon")
-    with pytest.raises(RequestError, match="datainf has no parameter 'dampin' .did you mean 'damping'"):
+    with pytest.raises(RequestError, match=r"datainf has no parameter 'dampin' .did you mean 'damping'"):
         harness.method("datainf[dampin=1]")
 
 
@@ -88,7 +88,15 @@ def test_values_are_coerced_to_the_fields_types() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("count", "5.5"), ("count", True), ("rate", "fast"), ("limit", "x"), ("kind", "pears"), ("on", "maybe"), ("sign", 0)],
+    [
+        ("count", "5.5"),
+        ("count", True),
+        ("rate", "fast"),
+        ("limit", "x"),
+        ("kind", "pears"),
+        ("on", "maybe"),
+        ("sign", 0),
+    ],
 )
 def test_values_that_do_not_fit_are_refused(key: str, value: object) -> None:
     with pytest.raises(RequestError, match=rf"example\[{key}="):
@@ -105,7 +113,9 @@ def test_layers_of_values() -> None:
     assert layered(Layered, "fair", "fast", {}) == {}
 
 
-@pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("0,3,7", (0, 3, 7)), ("4,4", (4,)), (2, (0, 1)), ([5], (5,))])
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("3", (0, 1, 2)), ("0,3,7", (0, 3, 7)), ("4,4", (4,)), (2, (0, 1)), ([5], (5,))]
+)
 def test_seeds(text: str | int | list[int], seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
 
@@ -118,7 +128,9 @@ def test_impossible_seeds_are_refused(text: str) -> None:
 
 def test_seeds_derive_from_named_axes() -> None:
     assert derive("data", "moons", 0) == derive("data", "moons", 0)
-    assert len({derive(*axes) for axes in [("data", "a", 0), ("data", "a", 1), ("model", "a", 0), ("data", "b", 0)]}) == 4
+    assert (
+        len({derive(*axes) for axes in [("data", "a", 0), ("data", "a", 1), ("model", "a", 0), ("data", "b", 0)]}) == 4
+    )
     assert 0 <= derive("x") < 2**32
 
 

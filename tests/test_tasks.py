@@ -132,8 +132,17 @@ def test_initial_weights_are_torch_linears() -> None:
     assert abs(stack.biases[1]).max() <= 1000**-0.5
 
 
-@pytest.mark.parametrize("name", ["digits[rate=1]", "digits[n_train=1700]", "moons[budget=1.5]", "cifar10n[n_train=60000]",
-                                  "cifar10n[n_validation=10000]", "cifar10n[epochs=0]"])  # fmt: skip
+IMPOSSIBLE = (
+    "digits[rate=1]",
+    "digits[n_train=1700]",
+    "moons[budget=1.5]",
+    "cifar10n[n_train=60000]",
+    "cifar10n[n_validation=10000]",
+    "cifar10n[epochs=0]",
+)
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_impossible_parameters_are_refused(name: str) -> None:
     with pytest.raises(RequestError, match="must"):
         harness.task(name)
