@@ -174,8 +174,8 @@ class LiSSA(Damped):
         from harness.solvers import damping_of, largest_eigenvalue, neumann
 
         curvature: Curvature = OuterProduct(block)
-        if block.dimension <= min(block.n, EXPLICIT_DIMENSION):
-            curvature = Explicit(curvature.matrix())  # p² numbers an iteration are fewer than 2 n p
+        if block.dimension <= min(block.n, 4 * self.iterations, EXPLICIT_DIMENSION):
+            curvature = Explicit(curvature.matrix())  # n p² operations once, and p² instead of 4 n p an iteration
         damping = damping_of(block, self.damping)
         scale = self.scale
         if isinstance(scale, str):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,8 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-BATCH_BYTES = 256 * 2**20
+BATCH_BYTES = 64 * 2**20
 """Activations of the models trained together."""
+
+SHARED_FROM = 1_000_000
+"""Numbers in a batch's activations from which its operations are shared between CPU threads."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,24 @@ def train(inputs: Tensor, labels: Tensor, keeps: Tensor, recipe: Recipe, seed: i
     per_model = 4 * 4 * len(inputs) * (inputs.shape[1] + sum(recipe.hidden) + recipe.outputs)
     size = max(1, BATCH_BYTES // per_model)
     for start in range(0, len(keeps), size):
-        stack = _train_batch(inputs, labels, keeps[start : start + size], recipe, seed)
+        models = len(keeps[start : start + size])
+        with _threads_for(models * len(inputs) * (inputs.shape[1] + sum(recipe.hidden) + recipe.outputs)):
+            stack = _train_batch(inputs, labels, keeps[start : start + size], recipe, seed)
         yield [stack[i] for i in range(len(stack))]
+
+
+@contextmanager
+def _threads_for(numbers: int) -> Iterator[None]:
+    """One CPU thread for small batches: waiting for each other costs more than the sharing gains, and on a busy machine
+    a hundred times as much.
+    """
+    before = torch.get_num_threads()
+    if numbers < SHARED_FROM:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train_batch(inputs: Tensor, labels: Tensor, keeps: Tensor, recipe: Recipe, seed: int) -> Stack:
