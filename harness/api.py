@@ -60,6 +60,8 @@ def planned(request: Request, options: Options, rerun: str | None = None) -> lis
         raise RequestError(f"--jobs {options.jobs} is not valid; give at least 1")
     if options.timeout is not None and not options.timeout > 0:
         raise RequestError(f"--timeout {options.timeout} is not valid; give a positive number of seconds")
+    if options.scheduler is not None and options.backend != "dask":
+        raise RequestError(f"--scheduler {options.scheduler} goes with --backend dask, not {options.backend}")
     if options.data_dir is not None:
         if not Path(options.data_dir).is_dir():
             raise RequestError(f"--data-dir {options.data_dir} is not there; give the folder that holds the data files")
@@ -89,7 +91,7 @@ def run_request(
     store = store or Store(out, create=True)
     if pending:
         remember(store, request)
-        with progress.of(len(pending)):
+        with progress.of(pending):
             execute(pending, store, options, progress)
     return store, cells
 
@@ -105,6 +107,8 @@ def run(
     device: str = "auto",
     jobs: int = 1,
     timeout: float | None = None,
+    backend: str = "loky",
+    scheduler: str | None = None,
     rerun: str | None = None,
     data_dir: str | Path | None = None,
     plugins: Sequence[str] = (),
@@ -116,7 +120,8 @@ def run(
         methods: selections such as ``"outlier_*,self_confidence"`` or a list of them.
         tasks: likewise.
         seeds: a number of seeds, or a list.
-        protocol, preset, out, device, jobs, timeout, rerun, data_dir, plugins: as on the command line.
+        protocol, preset, out, device, jobs, timeout, backend, scheduler,
+            rerun, data_dir, plugins: as on the command line.
         quiet: no progress on standard error.
 
     Returns:
@@ -133,6 +138,7 @@ def run(
         preset,
         tuple(plugins),
     )
-    options = Options(device, jobs, timeout, tuple(plugins), None if data_dir is None else str(data_dir))
+    folder = None if data_dir is None else str(data_dir)
+    options = Options(device, jobs, timeout, backend, scheduler, tuple(plugins), folder)
     run_request(request, options, out, rerun, Progress(quiet))
     return load_results(out)

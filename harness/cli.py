@@ -78,6 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--out", default="results", metavar="FOLDER", help="results folder (default: %(default)s)")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="(task, seed) groups at a time (default: 1)")
+    run.add_argument("--backend", default="loky", choices=("loky", "dask"), help="of several jobs (default: loky)")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler; without one, Dask starts workers here")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for training or scoring one cell")
     run.add_argument("--rerun", choices=("failed", "stale", "all"), help="run these again, though they are stored")
     run.add_argument("--data-dir", metavar="FOLDER", help="folder of real data (default: the variable HARNESS_DATA)")
@@ -140,7 +142,9 @@ def _run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
         tuple(args.plugin),
         shlex.join(["python", "-m", "harness", *arguments]),
     )
-    options = Options(args.device, args.jobs, args.timeout, tuple(args.plugin), args.data_dir)
+    options = Options(
+        args.device, args.jobs, args.timeout, args.backend, args.scheduler, tuple(args.plugin), args.data_dir
+    )
     if args.dry_run:
         return _dry_run(planned(request, options, args.rerun), args.out, args.rerun)
     store, cells = run_request(request, options, args.out, args.rerun, Progress())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
@@ -15,7 +16,7 @@ from harness.registry import load_plugin
 from harness.store import FAILURES, Store
 
 if TYPE_CHECKING:
-    from harness.runner import Event
+    from harness.runner import Event, Finished
 
 RERUN = ("failed", "stale", "all")
 
@@ -29,6 +30,8 @@ class Options:
         jobs: groups run at a time, each in a process with its own device or share of the cores.
         timeout: seconds for one cell's stage (base training, scoring, retraining); groups then run in processes
             that are ended when they overrun.
+        backend: joblib's backend for several jobs, ``loky`` (this machine) or ``dask``.
+        scheduler: address of a Dask scheduler; without one, Dask starts ``jobs`` workers here.
         plugins: plug-in files or modules.
         data_dir: folder of real data.
     """
@@ -36,6 +39,8 @@ class Options:
     device: str = "auto"
     jobs: int = 1
     timeout: float | None = None
+    backend: str = "loky"
+    scheduler: str | None = None
     plugins: tuple[str, ...] = ()
     data_dir: str | None = None
 
@@ -74,13 +79,14 @@ def execute(cells: Sequence[Cell], store: Store, options: Options, listen: Calla
     from harness.runner import Finished
 
     groups = group(cells)
-    for event in _serial(groups, store, options) if options.jobs == 1 else _parallel(groups, store, options):
-        if isinstance(event, Finished) and options.jobs == 1:
+    alone = options.jobs == 1 and options.backend == "loky"
+    for event in _serial(groups, options) if alone else _parallel(groups, store, options):
+        if isinstance(event, Finished) and event.arrays is not None:
             store.write(event.cell, event.record, event.arrays)
         listen(event)
 
 
-def _serial(groups: Iterable[Group], store: Store, options: Options) -> Iterator[Event]:
+def _serial(groups: Iterable[Group], options: Options) -> Iterator[Event]:
     from harness.runner import run_group
 
     device = resolve_device(options.device)
@@ -92,24 +98,43 @@ def _serial(groups: Iterable[Group], store: Store, options: Options) -> Iterator
 
 
 def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterator[Event]:
-    """Groups in joblib's worker processes; each worker writes its records, so an interruption loses none."""
-    from joblib import Parallel, delayed
+    """Groups in joblib's workers.
 
-    from harness.runner import Finished
+    Worker processes of this machine write their records themselves, so that an interruption loses none; Dask's may be
+    elsewhere and send theirs back.
+    """
+    from joblib import Parallel, delayed, parallel_config
 
     devices = _devices(options)
+    out = str(store.path) if options.backend == "loky" else None
     jobs = (
-        delayed(_worker)(
-            [cell.spec for cell in members.cells], devices[i % len(devices)], options, str(store.path), options.jobs
-        )
+        delayed(_worker)([cell.spec for cell in members.cells], devices[i % len(devices)], options, out)
         for i, members in enumerate(groups)
     )
-    for specs in Parallel(n_jobs=options.jobs, return_as="generator_unordered")(jobs):
-        for spec in specs:
-            cell = make_cell(spec)
-            record = store.find(cell)
-            assert record is not None
-            yield Finished(cell, record, {})
+    with _backend(options), parallel_config(options.backend, n_jobs=options.jobs):
+        for finished in Parallel(return_as="generator_unordered")(jobs):
+            yield from finished
+
+
+@contextmanager
+def _backend(options: Options) -> Iterator[None]:
+    if options.backend == "loky":
+        yield
+        return
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise RequestError("--backend dask needs the extra dask: pip install 'influence-harness[dask]'") from error
+    try:
+        client = (
+            distributed.Client(options.scheduler, timeout=20)
+            if options.scheduler
+            else distributed.Client(n_workers=options.jobs, threads_per_worker=1, dashboard_address=None)
+        )
+    except (OSError, ValueError) as error:
+        raise RequestError(f"--scheduler {options.scheduler} cannot be reached: {error}") from error
+    with client:
+        yield
 
 
 def _devices(options: Options) -> list[str]:
@@ -120,28 +145,30 @@ def _devices(options: Options) -> list[str]:
     return [resolve_device(options.device)]
 
 
-def _prepare(options: Options, jobs: int) -> None:
+def _prepare(options: Options) -> None:
     """Make a fresh process like the one that planned."""
     import torch
 
     if options.data_dir is not None:
         os.environ["HARNESS_DATA"] = options.data_dir
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.jobs))
     for plugin in options.plugins:
         load_plugin(plugin)
 
 
-def _worker(specs: list[CellSpec], device: str, options: Options, out: str, jobs: int) -> list[CellSpec]:
+def _worker(specs: list[CellSpec], device: str, options: Options, out: str | None) -> list[Finished]:
+    """Run one group in this process; records go to the folder ``out``, or back to the caller with their arrays."""
     from harness.runner import Finished, run_group
 
-    _prepare(options, jobs)
-    store = Store(Path(out))
+    _prepare(options)
     members = Group(tuple(make_cell(spec) for spec in specs))
     events = run_group(members, device) if options.timeout is None else _limited(members, device, options)
+    finished = [event for event in events if isinstance(event, Finished)] if out is None else []
     for event in events:
         if isinstance(event, Finished):
-            store.write(event.cell, event.record, event.arrays)
-    return specs
+            Store(str(out)).write(event.cell, event.record, event.arrays or {})
+            finished.append(replace(event, arrays=None))
+    return finished
 
 
 def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
@@ -196,7 +223,7 @@ def _child(specs: list[CellSpec], device: str, options: Options, pipe: Any) -> N
     from harness.runner import run_group
 
     try:
-        _prepare(options, options.jobs)
+        _prepare(options)
         for event in run_group(Group(tuple(make_cell(spec) for spec in specs)), device):
             pipe.send(event)
         pipe.send(None)

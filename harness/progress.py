@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.store import FAILURES
 
 if TYPE_CHECKING:
+    from harness.plan import Cell
     from harness.runner import Event
 
 
@@ -26,17 +28,18 @@ class Progress:
         self.done = 0
         self._start = time.monotonic()
         self._quiet = quiet
-        self._group = ""
+        self._left: Counter[str] = Counter()
         self._bar: Any = None
 
     @contextmanager
-    def of(self, total: int) -> Iterator[None]:
-        """Show progress through ``total`` cells."""
-        self.total, self._start = total, time.monotonic()
+    def of(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Show progress through these cells."""
+        self.total, self._start = len(cells), time.monotonic()
+        self._left = Counter(map(_group, cells))
         if not self._quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit="cell", dynamic_ncols=True, file=sys.stderr)
+            self._bar = tqdm(total=self.total, unit="cell", dynamic_ncols=True, file=sys.stderr)
         try:
             yield
         finally:
@@ -51,14 +54,14 @@ class Progress:
             what = first.method_label if event.stage == "score" else f"{len(event.cells)} cells"
             if event.stage == "train":
                 what = "base model"
-            self._show(f"{first.task_label} seed {first.seed}: {event.stage} {what}")
+            self._show(f"{_group(first)}: {event.stage} {what}")
             return
         self.done += 1
         if self._bar is not None:
             self._bar.update()
         if event.record.status in FAILURES and not self._quiet:
-            self._line(f"{event.record.status}: {_name(event)}: {event.record.error}")
-        elif self._bar is None and not self._quiet:
+            self._line(f"{event.record.status}: {_group(event.cell)}: {event.cell.method_label}: {event.record.error}")
+        if self._bar is None and not self._quiet:
             self._plain(event)
 
     def _show(self, text: str) -> None:
@@ -66,10 +69,10 @@ class Progress:
             self._bar.set_description_str(text)
 
     def _plain(self, event: Any) -> None:
-        """One line when a (task, seed) is through, rather than one a cell."""
-        group = f"{event.cell.task_label} seed {event.cell.seed}"
-        if group != self._group or self.done == self.total:
-            self._group = group
+        """One line when a (task, seed) is through."""
+        group = _group(event.cell)
+        self._left[group] -= 1
+        if self._left[group] == 0:
             elapsed = time.monotonic() - self._start
             left = elapsed / self.done * (self.total - self.done)
             self._line(f"[{self.done}/{self.total}] {group} · {elapsed:.0f} s, about {left:.0f} s left")
@@ -81,5 +84,5 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def _name(event: Any) -> str:
-    return f"{event.cell.task_label} × {event.cell.method_label} seed {event.cell.seed}"
+def _group(cell: Cell) -> str:
+    return f"{cell.task_label} seed {cell.seed}"

@@ -38,11 +38,11 @@ class Begin:
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell has its record."""
+    """A cell has its record; ``arrays`` is None if both are stored already."""
 
     cell: Cell
     record: Record
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray] | None
 
 
 Event = Begin | Finished

@@ -208,10 +208,8 @@ def _fraction(summary: Summary) -> str:
 def _gain(gain: Difference | None) -> str:
     if gain is None:
         return "—"
-    text = f"{100 * gain.mean:+.1f}"
-    if gain.count > 1:
-        text += f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
-    return text
+    mean, low, high = (f"{round(100 * value, 1) + 0.0:+.1f}" for value in (gain.mean, gain.low, gain.high))
+    return f"{mean} [{low}, {high}]" if gain.count > 1 else mean
 
 
 def _seconds(value: float | None) -> str:

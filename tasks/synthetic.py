@@ -35,7 +35,10 @@ class Moons(TabularTask):
     title: ClassVar[str] = "Half moons"
     source: ClassVar[str] = "Chhabra et al., ICML 2025, section 4, Table 1, appendix A.1.1"
     requires: ClassVar[tuple[str, ...]] = ("sklearn.datasets",)
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"steps": 200, "n_test": 300}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"steps": 200, "n_test": 300},
+        "paper": {"steps": 5000, "lr": 1e-3},
+    }
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"n_test": 100, "n_validation": 0, "width": 2, "head": "sigmoid", "steps": 5000, "lr": 1e-3}
     }

@@ -80,6 +80,7 @@ WRONG = {
     "bad protocol": (["--protocol", "fare"], "invalid choice: 'fare' (did you mean 'fair'?); choose from fair, paper"),
     "bad jobs": (["--jobs", "0"], "--jobs 0 is not valid; give at least 1"),
     "bad timeout": (["--timeout", "-1"], "--timeout -1.0 is not valid"),
+    "contradiction": (["--scheduler", "tcp://x:1"], "--scheduler tcp://x:1 goes with --backend dask, not loky"),
     "unknown option": (["--method", "x", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
     "unclosed bracket": (["--methods", "lissa[iterations=3"], "has unbalanced brackets"),
 }

@@ -217,6 +217,14 @@ def test_several_jobs_give_the_same_results(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(one[values], two[values])
 
 
+def test_dask_workers_give_the_same_results(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    one = run(tmp_path / "one", "outlier_*", "moons,blobs", 1)
+    two = run(tmp_path / "two", "outlier_*", "moons,blobs", 1, jobs=2, backend="dask")
+    values = ["key", "metric", "value"]
+    pd.testing.assert_frame_equal(one[values], two[values])
+
+
 def test_interrupted_and_run_again_is_as_uninterrupted(tmp_path: Path) -> None:
     out = tmp_path / "out"
     selection = ["--methods", "all,-leave_one_out", "--tasks", "moons,blobs,digits", "--seeds", "3"]

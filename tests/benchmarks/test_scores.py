@@ -1,8 +1,8 @@
 """Scores from gradients as operators, against loops over a dictionary of per-sample gradients.
 
 The loops are written for this comparison, in the way the reference influence engine works: each sample's gradient is a
-tensor of its own, and sums over samples are Python loops. Run with ``tox -e bench`` and read the ratios in the column in
-brackets; seconds depend on the machine and are asserted nowhere.
+tensor of its own, and sums over samples are Python loops. Run with ``tox -e bench`` and read the ratios in brackets;
+seconds depend on the machine and are asserted nowhere.
 """
 
 from __future__ import annotations
