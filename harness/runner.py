@@ -156,9 +156,10 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
 
 
 def largest_tie(scores: np.ndarray) -> int:
-    """How many finite scores, at most, are equal up to rounding (1e-9 of the largest); their order is noise."""
+    """How many finite scores, at most, are equal up to rounding: to 1e-9 of themselves or 1e-15 of the largest."""
     ordered = np.sort(scores)
-    starts = np.flatnonzero(np.diff(ordered) > 1e-9 * np.abs(ordered).max()) + 1
+    rounding = np.maximum(1e-9 * np.abs(ordered[1:]), 1e-15 * np.abs(ordered).max())
+    starts = np.flatnonzero(np.diff(ordered) > rounding) + 1
     return int(np.diff([0, *starts, len(ordered)]).max())
 
 

@@ -92,7 +92,11 @@ def _section(section: Section) -> str:
         line += [_seconds(row.score_seconds), ", ".join(row.uses) or "—"]
         line += [_printed(values[row.label]) for values in printed.values()]
         body.append(line)
-    notes = [f"- `{row.label}`: {note}" for row in rows for note in [*row.troubles, *row.notes]]
+    noted: dict[str, list[str]] = {}
+    for row in rows:
+        for note in [*row.troubles, *row.notes]:
+            noted.setdefault(note, []).append(f"`{row.label}`")
+    notes = [f"- {', '.join(labels)}: {note}" for note, labels in noted.items()]
     if any(row.stale for row in rows):
         notes.append("- † made by other code than the one at hand; `run --rerun stale` computes it anew")
     parts = [f"## {section.title}: `{section.label}`, protocol {section.protocol}, preset {section.preset}"]

@@ -207,6 +207,8 @@ def test_ties_up_to_rounding_are_counted() -> None:
 
     assert largest_tie(np.array([1.0, 1 + 1e-12, 2.0, 0.0])) == 2
     assert largest_tie(np.zeros(5)) == 5
+    assert largest_tie(np.array([1e30, 1e3, 1e2, 10.0])) == 4 - 1, "what float64 cannot tell apart beside 1e30"
+    assert largest_tie(np.array([1e9, 1e3, 1e2, 10.0])) == 1
     assert largest_tie(np.arange(4.0)) == 1
 
 
