@@ -1,0 +1,53 @@
+"""The documentation's examples run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import harness
+from harness.registry import METHODS, TASKS
+from tests.conftest import last_layer
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_guides_plugin_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
+    code = next(block for block in blocks("docs/guide.md", "python") if "my_detector.py" in block)
+    path = tmp_path / "my_detector.py"
+    path.write_text(code)
+    frame = harness.run("loss[temperature=2],self_confidence", "moons", 1, preset="smoke", out=tmp_path / "out",
+                        plugins=[str(path)])  # fmt: skip
+    auroc = frame[frame["metric"] == "auroc"].set_index("method")["value"]
+    assert auroc["loss"] == pytest.approx(auroc["self_confidence"])
+
+
+def test_the_guides_notebook_example_runs() -> None:
+    code = next(block for block in blocks("docs/guide.md", "python") if "from_arrays" in block)
+    names = dict(zip(("h", "p", "y", "hr", "pr", "yr"), last_layer(12, 3, 4).values(), strict=True))
+    exec(code, names)  # noqa: S102 - our own page
+    assert names["scores"].shape == (12,)
+    np.testing.assert_allclose(names["pairs"].shape, (9, 12))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/protocols.md"])
+def test_selections_in_the_pages_are_valid(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for option, registry in (("--methods", METHODS), ("--tasks", TASKS)):
+        for quoted, plain in re.findall(rf"{option} (?:'([^']+)'|([\w,*\[\]=.-]+))", text):
+            selection = (quoted or plain).replace("loss,", "")
+            registry.select(selection)
+    for term in re.findall(r"`(\w+\[[^`]+\])`", text):
+        term = term.replace(",...", "").replace("loss[temperature=2]", "datainf[damping=2]")
+        if term.startswith("name["):
+            continue
+        name = term.partition("[")[0]
+        (harness.method if name in METHODS.classes() else harness.task)(term)
