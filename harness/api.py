@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from harness.registry import METHODS, TASKS, load_plugin
 from harness.requests import Request, parse_seeds, remember
 from harness.results import load_results
 from harness.spec import parse_term
-from harness.store import MARKER, Store
+from harness.store import Store, is_store
 from harness.task_base import Task
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def task(name: str, protocol: str = "fair", preset: str = "fast", **params: Any)
     return made
 
 
+def absolute(plugin: str) -> str:
+    """A plug-in file by its full path, for processes that run elsewhere; a module by its name."""
+    return os.path.abspath(plugin) if plugin.endswith(".py") and os.path.isfile(plugin) else plugin
+
+
 def planned(request: Request, options: Options, rerun: str | None = None) -> list[Cell]:
     """A request's cells, its options checked and its plug-ins loaded; nothing is written.
 
@@ -62,10 +68,10 @@ def planned(request: Request, options: Options, rerun: str | None = None) -> lis
         raise RequestError(f"--timeout {options.timeout} is not valid; give a positive number of seconds")
     if options.scheduler is not None and options.backend != "dask":
         raise RequestError(f"--scheduler {options.scheduler} goes with --backend dask, not {options.backend}")
-    if options.data_dir is not None:
-        if not Path(options.data_dir).is_dir():
-            raise RequestError(f"--data-dir {options.data_dir} is not there; give the folder that holds the data files")
-        os.environ["HARNESS_DATA"] = options.data_dir
+    if options.backend == "dask" and options.timeout is not None:
+        raise RequestError(
+            "--timeout needs processes of its own, which Dask's workers may not start; use --backend loky"
+        )
     for plugin in options.plugins:
         load_plugin(plugin)
     return request.plan()
@@ -82,18 +88,49 @@ def run_request(
         RequestError: with one sentence on what is wrong.
     """
     cells = planned(request, options, rerun)
-    store = Store(out, create=True) if (Path(out) / MARKER).is_file() else None
+    store = Store(out, create=True) if is_store(out) else None
     pending = to_run(cells, store, rerun) if store else cells
-    if pending:
-        resolve_device(options.device)
-        for checked in {repr(cell.task): cell.task for cell in pending}.values():
-            checked.check()
-    store = store or Store(out, create=True)
-    if pending:
-        remember(store, request)
-        with progress.of(pending):
-            execute(pending, store, options, progress)
+    with _data_folder(options.data_dir):
+        if pending:
+            resolve_device(options.device)
+            _check_importable(pending, options)
+            for checked in {repr(cell.task): cell.task for cell in pending}.values():
+                checked.check()
+        store = store or Store(out, create=True)
+        if pending:
+            remember(store, request)
+            with progress.of(pending):
+                execute(pending, store, options, progress)
     return store, cells
+
+
+@contextmanager
+def _data_folder(folder: str | None) -> Iterator[None]:
+    """Make ``--data-dir`` known to tasks as ``HARNESS_DATA`` while they run."""
+    if folder is None:
+        yield
+        return
+    if not os.path.isdir(folder):
+        raise RequestError(f"--data-dir {folder} is not there; give the folder that holds the data files")
+    before = os.environ.get("HARNESS_DATA")
+    os.environ["HARNESS_DATA"] = os.path.abspath(folder)
+    try:
+        yield
+    finally:
+        del os.environ["HARNESS_DATA"]
+        if before is not None:
+            os.environ["HARNESS_DATA"] = before
+
+
+def _check_importable(cells: Sequence[Cell], options: Options) -> None:
+    if options.jobs == 1 and options.timeout is None and options.backend == "loky":
+        return
+    for made in (made for cell in cells for made in (cell.task, cell.method)):
+        if type(made).__module__ == "__main__":
+            raise RequestError(
+                f"{made.name} is defined in the running script, which other processes cannot import; "
+                "move it to a file and give that as a plug-in, or use one job and no time limit"
+            )
 
 
 def run(
@@ -136,9 +173,9 @@ def run(
         parse_seeds(seeds),
         protocol,
         preset,
-        tuple(plugins),
+        tuple(map(absolute, plugins)),
     )
-    folder = None if data_dir is None else str(data_dir)
-    options = Options(device, jobs, timeout, backend, scheduler, tuple(plugins), folder)
+    folder = None if data_dir is None else os.path.abspath(data_dir)
+    options = Options(device, jobs, timeout, backend, scheduler, tuple(map(absolute, plugins)), folder)
     run_request(request, options, out, rerun, Progress(quiet))
     return load_results(out)

@@ -7,6 +7,7 @@ failed, 2 the request was wrong (one sentence), 130 interrupted with all finishe
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -90,9 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="cells of a results folder: done, failed, missing, stale")
     status.add_argument("out", metavar="OUT")
+    status.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="plug-ins it was run with"
+    )
 
     report = commands.add_parser("report", help="tables from a results folder")
     report.add_argument("out", metavar="OUT")
+    report.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="to tell stale results")
     report.add_argument("--format", default="md", choices=("md", "csv"), help="md: tables; csv: the tidy table")
     report.add_argument("--output", metavar="PATH", help="write to a file instead of standard output")
     return parser
@@ -101,6 +106,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # λ and × on a terminal that has neither
     args = build_parser().parse_args(arguments)
     try:
         if args.command == "run":
@@ -125,7 +133,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from harness.api import planned, run_request
+    from harness.api import absolute, planned, run_request
     from harness.execute import Options
     from harness.progress import Progress
     from harness.requests import Request, parse_seeds
@@ -139,11 +147,17 @@ def _run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
         parse_seeds(args.seeds),
         args.protocol,
         args.preset,
-        tuple(args.plugin),
+        tuple(map(absolute, args.plugin)),
         shlex.join(["python", "-m", "harness", *arguments]),
     )
     options = Options(
-        args.device, args.jobs, args.timeout, args.backend, args.scheduler, tuple(args.plugin), args.data_dir
+        args.device,
+        args.jobs,
+        args.timeout,
+        args.backend,
+        args.scheduler,
+        tuple(map(absolute, args.plugin)),
+        args.data_dir,
     )
     if args.dry_run:
         return _dry_run(planned(request, options, args.rerun), args.out, args.rerun)
@@ -165,9 +179,9 @@ def _run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _dry_run(cells: Sequence[Cell], out: str, rerun: str | None) -> int:
     from harness.execute import to_run
-    from harness.store import MARKER, Store
+    from harness.store import Store, is_store
 
-    pending = to_run(cells, Store(out), rerun) if (Path(out) / MARKER).is_file() else list(cells)
+    pending = to_run(cells, Store(out), rerun) if is_store(out) else list(cells)
     for cell in pending:
         print(f"{cell.task_label}\t{cell.method_label}\tseed {cell.seed}\t{cell.spec.protocol}\t{cell.spec.preset}")
     print(f"{len(pending)} of {len(cells)} cells would run", file=sys.stderr)
@@ -180,16 +194,17 @@ def _status(args: argparse.Namespace) -> int:
     from harness.store import Store
 
     store = Store(args.out)
+    for plugin in args.plugin:  # never those that the folder names: it may come from anyone
+        load_plugin(plugin)
     requests = remembered(store)
     cells: dict[str, Cell] = {}
     for request in requests:
         print(request.command or f"harness.run({request.methods!r}, {request.tasks!r}, …)")
         try:
-            for plugin in request.plugins:
-                load_plugin(plugin)
             planned = request.plan()
         except RequestError as error:
-            print(f"  cannot be planned any more: {error}")
+            hint = f" (it was run with --plugin {' --plugin '.join(request.plugins)})" if request.plugins else ""
+            print(f"  cannot be planned here: {error}{hint}")
             continue
         print(f"  {_counts(Counter(store.state(cell) for cell in planned))}")
         cells |= {cell.slot: cell for cell in planned}
@@ -203,12 +218,15 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from harness.registry import load_plugin
     from harness.requests import remembered
     from harness.results import load_results
     from harness.staleness import stale_keys
     from harness.store import Store
     from reports.markdown import report
 
+    for plugin in args.plugin:
+        load_plugin(plugin)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         frame = load_results(args.out)

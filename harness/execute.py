@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 RERUN = ("failed", "stale", "all")
 
+LONGEST = 1e6
+"""Seconds that the operating system can be asked to wait at once."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what: none of this changes a result.
+    """How to run, as opposed to what. None of this changes what is computed; the number of CPU threads, which jobs
+    share, may change the last bits of a factorisation.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
@@ -46,8 +50,8 @@ class Options:
 
 
 def to_run(cells: Sequence[Cell], store: Store, rerun: str | None) -> list[Cell]:
-    """The cells that have no result yet, and those that ``rerun`` names: ``failed``, ``stale`` or ``all``."""
-    again = {None: set(), "failed": set(FAILURES), "stale": {"stale"}, "all": None}[rerun]
+    """The cells without a result, and those that ``rerun`` names: ``failed`` (or skipped), ``stale`` or ``all``."""
+    again = {None: set(), "failed": {*FAILURES, "skipped"}, "stale": {"stale"}, "all": None}[rerun]
     if again is None:
         return list(cells)
     return [cell for cell in cells if store.state(cell) in {"missing", *again}]
@@ -104,16 +108,25 @@ def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterat
     elsewhere and send theirs back.
     """
     from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     devices = _devices(options)
-    out = str(store.path) if options.backend == "loky" else None
+    out = str(store.path.resolve()) if options.backend == "loky" else None
+    left = dict(enumerate(groups))
     jobs = (
-        delayed(_worker)([cell.spec for cell in members.cells], devices[i % len(devices)], options, out)
-        for i, members in enumerate(groups)
+        delayed(_worker)(i, [cell.spec for cell in members.cells], devices[i % len(devices)], options, out)
+        for i, members in left.items()
     )
-    with _backend(options), parallel_config(options.backend, n_jobs=options.jobs):
-        for finished in Parallel(return_as="generator_unordered")(jobs):
-            yield from finished
+    try:
+        with _backend(options), parallel_config(options.backend, n_jobs=options.jobs):
+            for i, finished in Parallel(return_as="generator_unordered")(jobs):
+                del left[i]
+                yield from finished
+    except BrokenProcessPool:  # a worker died, and joblib's pool with it: find out whose fault it was, one by one
+        for i, members in left.items():
+            unfinished = Group(tuple(to_run(members.cells, store, None)))
+            if unfinished.cells:
+                yield from _limited(unfinished, devices[i % len(devices)], options)
 
 
 @contextmanager
@@ -151,36 +164,44 @@ def _prepare(options: Options) -> None:
 
     if options.data_dir is not None:
         os.environ["HARNESS_DATA"] = options.data_dir
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.jobs))
+    torch.set_num_threads(max(1, _cores() // options.jobs))
     for plugin in options.plugins:
         load_plugin(plugin)
 
 
-def _worker(specs: list[CellSpec], device: str, options: Options, out: str | None) -> list[Finished]:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _worker(
+    index: int, specs: list[CellSpec], device: str, options: Options, out: str | None
+) -> tuple[int, list[Finished]]:
     """Run one group in this process; records go to the folder ``out``, or back to the caller with their arrays."""
     from harness.runner import Finished, run_group
 
     _prepare(options)
+    store = None if out is None else Store(out)
     members = Group(tuple(make_cell(spec) for spec in specs))
-    events = run_group(members, device) if options.timeout is None else _limited(members, device, options)
-    finished = [event for event in events if isinstance(event, Finished)] if out is None else []
-    for event in events:
+    finished = []
+    for event in run_group(members, device) if options.timeout is None else _limited(members, device, options):
         if isinstance(event, Finished):
-            Store(str(out)).write(event.cell, event.record, event.arrays or {})
-            finished.append(replace(event, arrays=None))
-    return finished
+            if store is not None:
+                store.write(event.cell, event.record, event.arrays or {})
+                event = replace(event, arrays=None)
+            finished.append(event)
+    return index, finished
 
 
 def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
     """A group in a process of its own, ended when a stage overruns; what it has not finished starts in another."""
     from harness.runner import Begin, Finished, new_record
 
-    assert options.timeout is not None
     context = multiprocessing.get_context("spawn")
     left = list(members.cells)
     while left:
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_child, args=([c.spec for c in left], device, options, theirs), daemon=False)
+        multiprocessing.set_start_method("spawn", force=True)  # joblib's workers have one of their own, unknown to it
         process.start()
         theirs.close()
         stage: Any = Begin("start", tuple(left))
@@ -188,7 +209,7 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
         status, error = "", ""
         try:
             while True:
-                if not ours.poll(limit):
+                if not ours.poll(limit if limit is None else min(limit, LONGEST)):
                     status, error = "timeout", f"{stage.stage} took longer than {limit:g} s"
                     break
                 event = ours.recv()
@@ -196,7 +217,8 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
                     break
                 if isinstance(event, Begin):
                     stage = event
-                    limit = options.timeout * (len(event.cells) if event.stage == "retrain" else 1)
+                    if options.timeout is not None:
+                        limit = options.timeout * (len(event.cells) if event.stage == "retrain" else 1)
                 else:
                     left = [cell for cell in left if cell.slot != event.cell.slot]
                 yield event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ def _coerce(owner: str, key: str, value: Any, hint: Any) -> Any:
     for alternative in alternatives:
         try:
             return _as(alternative, value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             continue
     near = did_you_mean(str(value), [str(c) for a in alternatives if get_origin(a) is Literal for c in get_args(a)])
     raise RequestError(f"{owner}[{key}={value}] is not valid{near}; {key} takes {type_text(hint)}")
@@ -104,6 +105,8 @@ def _as(hint: Any, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError(value)
         number = hint(value)
+        if not math.isfinite(number):
+            raise ValueError(value)
         if hint is int and isinstance(value, float) and number != value:
             raise ValueError(value)
         return number

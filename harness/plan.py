@@ -148,6 +148,7 @@ def make_plan(methods: str, tasks: str, seeds: Sequence[int], protocol: str, pre
                     preset,
                 )
                 cell = make_cell(spec)
+                assert cell.versions  # hashed now, beside the import, and not when a later edit may have come between
                 cells.setdefault(cell.slot, cell)
     return list(cells.values())
 

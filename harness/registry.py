@@ -48,6 +48,10 @@ class Registry(Generic[T]):
             raise TypeError(f"{cls.__name__}.name must be a word of letters, digits and '_', not {name!r}")
         if not is_dataclass(cls):
             raise TypeError(f"{cls.__name__} must be a @dataclass(frozen=True): its fields are its parameters")
+        try:
+            cls()
+        except TypeError as error:
+            raise TypeError(f"every field of {cls.__name__} needs a default value ({error})") from error
         known = self._classes.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"the {self.kind} name {name!r} is taken by {known.__module__}.{known.__qualname__}")
@@ -59,6 +63,11 @@ class Registry(Generic[T]):
         if not self._loaded:
             self._loaded = True
             package = importlib.import_module(self.package)
+            if Path(str(package.__file__)).parents[1] != Path(__file__).parents[1]:
+                raise RequestError(
+                    f"{package.__file__} stands in the way of the harness's own package {self.package!r}; "
+                    "rename it, or run from another folder"
+                )
             families = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
             for module in sorted(families):
                 self._import(module, partial(importlib.import_module, f"{self.package}.{module}"))
@@ -113,7 +122,7 @@ class Registry(Generic[T]):
             loaded: Any = load()
             if inspect.isclass(loaded):
                 self.register(cast(type[T], loaded))
-        except Exception as error:  # a plug-in may raise anything; it must hurt nothing else
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything; it must hurt nothing else
             self.unavailable[name] = f"{type(error).__name__}: {error}"
 
 
@@ -134,13 +143,16 @@ def load_plugin(source: str) -> None:
             if not path.is_file():
                 raise RequestError(f"--plugin {source}: there is no such file")
             name = f"harness_plugin_{path.stem}"
-            if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
+            content = path.read_bytes()
+            known = sys.modules.get(name)
+            if known is not None and (known.__file__, vars(known)["__source__"]) == (str(path.resolve()), content):
                 return
             spec = importlib.util.spec_from_file_location(name, path.resolve())
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
+            module.__source__ = content  # type: ignore[attr-defined]
             try:
                 spec.loader.exec_module(module)
             except BaseException:
@@ -154,5 +166,5 @@ def load_plugin(source: str) -> None:
         raise RequestError(
             f"--plugin {source} cannot be imported: {error.msg} (line {error.lineno} of {error.filename})"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RequestError(f"--plugin {source} cannot be imported: {type(error).__name__}: {error}") from error

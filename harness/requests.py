@@ -11,6 +11,8 @@ from harness.errors import RequestError
 from harness.plan import Cell, make_plan
 from harness.store import Store, write_whole
 
+MOST_SEEDS = 100_000
+
 
 @dataclass(frozen=True)
 class Request:
@@ -37,16 +39,22 @@ def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
     """
     try:
         if isinstance(text, int):
-            seeds = tuple(range(text))
+            seeds = _first(text)
         elif isinstance(text, str):
-            seeds = tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
+            seeds = tuple(int(part) for part in text.split(",")) if "," in text else _first(int(text))
         else:
             seeds = tuple(int(seed) for seed in text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, MemoryError):
         seeds = ()
-    if not seeds or min(seeds) < 0:
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
         raise RequestError(f"--seeds {text} is not valid; give a number of seeds such as 5, or a list such as 0,3,7")
     return tuple(dict.fromkeys(seeds))
+
+
+def _first(count: int) -> tuple[int, ...]:
+    if count > MOST_SEEDS:
+        raise ValueError(count)
+    return tuple(range(count))
 
 
 def remember(store: Store, request: Request) -> None:

@@ -82,7 +82,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
 def cell_metrics(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """A record's metrics: what was measured on models, and detection metrics where the truth is known."""
     found: dict[str, float] = {}
-    if "noisy" in arrays and arrays["flagged"].any():
+    if "noisy" in arrays:
         found |= detection(arrays["scores"], arrays["flagged"], arrays["noisy"])
     return found | record.metrics
 

@@ -74,7 +74,7 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
             model = task.train(split, None, model_seed)
         base = task.evaluate(model, split)
         view = task.view(model, split)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         yield from _all_failed(group.cells, error, device)
         return
     noisy = None if truth is None else np.asarray(truth) != split.train.labels.cpu().numpy()
@@ -92,7 +92,7 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
         memory = PeakMemory(device)
         try:
             scores = _score(cell, own, record)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             yield Finished(cell, _failed(record, error), {})
             continue
         finally:
@@ -103,7 +103,9 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
         if cell.method.trims:
             mask = flagged(scores, task.budget, tie_seed(task.name, cell.method.name, seed))
         record.n_flagged = int(mask.sum())
-        arrays = {"scores": scores, "flagged": mask, **({} if noisy is None else {"noisy": noisy})}
+        arrays = {"scores": scores, "flagged": mask}
+        if cell.method.trims and noisy is not None:
+            arrays["noisy"] = noisy
         scored.append(_Scored(cell, record, arrays, ~mask))
     yield from _retrained(scored, group, split, base, model_seed, device)
 
@@ -121,7 +123,6 @@ def new_record(cell: Cell, device: str, status: str = "ok", error: str = "") -> 
         method_title=cell.method.title or cell.method.name,
         status=status,
         error=error,
-        uses=list(cell.method.uses),
         device=device,
         device_name=torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name(),
         torch=torch.__version__,
@@ -139,6 +140,7 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
             raise Unsupported(
                 f"{cell.method.name} needs the module {module}, which cannot be imported: {error}"
             ) from error
+    record.uses = list(cell.method.uses)
     before = view.computed_seconds
     with timed(view.device) as watch:
         scores = np.asarray(cell.method.score(view), dtype=np.float64)
@@ -156,10 +158,9 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
 
 
 def largest_tie(scores: np.ndarray) -> int:
-    """How many finite scores, at most, are equal up to rounding: to 1e-9 of themselves or 1e-15 of the largest."""
+    """How many finite scores, at most, are equal up to rounding, to 1e-9 of themselves; their order is noise."""
     ordered = np.sort(scores)
-    rounding = np.maximum(1e-9 * np.abs(ordered[1:]), 1e-15 * np.abs(ordered).max())
-    starts = np.flatnonzero(np.diff(ordered) > rounding) + 1
+    starts = np.flatnonzero(np.diff(ordered) > 1e-9 * np.abs(ordered[1:])) + 1
     return int(np.diff([0, *starts, len(ordered)]).max())
 
 
@@ -197,20 +198,21 @@ def _finished(
     """Records of the cells that share a kept set, completed with the model's metrics."""
     for entry in entries:
         entry.record.retrain_seconds = seconds
-        entry.record.metrics = {f"{name}_base": value for name, value in base.items()}
+        metrics = {name: float(value) for name, value in metrics.items()}
+        entry.record.metrics = {f"{name}_base": float(value) for name, value in base.items()}
         entry.record.metrics |= metrics
         entry.record.metrics |= {f"{name}_gain": metrics[name] - base[name] for name in metrics.keys() & base.keys()}
         yield Finished(entry.cell, entry.record, entry.arrays)
 
 
-def _all_failed(cells: tuple[Cell, ...], error: Exception, device: str) -> Iterator[Finished]:
+def _all_failed(cells: tuple[Cell, ...], error: BaseException, device: str) -> Iterator[Finished]:
     for cell in cells:
         yield Finished(cell, _failed(new_record(cell, device), error), {})
 
 
-def _failed(record: Record, error: Exception) -> Record:
+def _failed(record: Record, error: BaseException) -> Record:
     if isinstance(error, Unsupported):
-        record.status, record.error = "skipped", str(error)
+        record.status, record.error = "skipped", str(error) or "it gave no reason"
     elif isinstance(error, MemoryError | torch.OutOfMemoryError):
         record.status, record.error = "out_of_memory", f"{type(error).__name__}: {error}"
     else:
@@ -233,11 +235,13 @@ def _plain(value: Any) -> Any:
     """Health entries as JSON has them; infinities and NaN as text."""
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items() if entry != {}}
-    if isinstance(value, np.generic):
-        value = value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        return _plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 @functools.lru_cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,11 +108,11 @@ def conjugate_gradient(
     return solution
 
 
-def solve(curvature: Curvature, damping: float, vectors: Tensor, health: Health) -> Tensor:
-    """(C + λI)⁻¹ v for (p, m) vectors: by Cholesky up to `DIRECT_DIMENSION`, by conjugate gradients beyond it."""
+def solver(curvature: Curvature, damping: float, health: Health) -> Callable[[Tensor], Tensor]:
+    """(C + λI)⁻¹ as a function of (p, m) vectors: by Cholesky up to `DIRECT_DIMENSION`, else by conjugate gradients."""
     if curvature.dimension <= DIRECT_DIMENSION:
-        return Factorised(curvature, damping, health).solve(vectors)
-    return conjugate_gradient(curvature, damping, vectors, health)
+        return Factorised(curvature, damping, health).solve
+    return partial(conjugate_gradient, curvature, damping, health=health)
 
 
 def largest_eigenvalue(curvature: Curvature, device: torch.device, iterations: int = 50) -> float:

@@ -33,7 +33,7 @@ class Difference:
 
 
 def summarise(values: np.ndarray) -> Summary:
-    """Mean ± standard deviation of finite values, (k ≥ 1,)."""
+    """Mean and standard deviation of values, (k ≥ 1,)."""
     values = np.asarray(values, dtype=np.float64)
     return Summary(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
 

@@ -15,8 +15,9 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,11 @@ class Record:
     scores_sha256: str | None = None
 
 
+def is_store(path: str | Path) -> bool:
+    """Whether a folder is marked as holding results; False where that cannot be seen."""
+    return os.path.isfile(os.path.join(path, MARKER))
+
+
 class Store:
     """A results folder.
 
@@ -102,9 +108,10 @@ class Store:
                         f"{self.path} holds other files and no results of this harness; give an empty or new folder"
                     )
                 self.path.mkdir(parents=True, exist_ok=True)
+                (self.path / "records").mkdir(exist_ok=True)
                 write_whole(marker, json.dumps({"format": 1, "what": "results of influence-harness"}).encode())
-            elif create and not os.access(self.path, os.W_OK):
-                raise RequestError(f"the results folder {self.path} cannot be written: permission denied")
+            elif create and not (os.access(self.path, os.W_OK) and (self.path / "records").is_dir()):
+                raise RequestError(f"the results folder {self.path} cannot be written, or its folder records is gone")
         except OSError as error:
             raise RequestError(f"the results folder {self.path} cannot be used: {error.strerror or error}") from error
         self.problems: list[str] = []
@@ -117,14 +124,14 @@ class Store:
     def find(self, cell: Cell) -> Record | None:
         """The cell's stored record, stale or not; None if there is none or it is damaged."""
         path = self.location(cell)
-        return self._read(path) if path.is_file() else None
+        return self._read(path)[0] if path.is_file() else None
 
     def state(self, cell: Cell) -> str:
-        """``missing``, ``stale``, or the stored record's status."""
+        """``missing`` (or damaged), ``stale``, or the stored record's status; a failure is one whatever its code."""
         record = self.find(cell)
         if record is None:
             return "missing"
-        return record.status if record.key == cell.key else "stale"
+        return record.status if record.key == cell.key or record.status in FAILURES else "stale"
 
     def write(self, cell: Cell, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
         """Store a record; it becomes visible whole, after its scores."""
@@ -140,36 +147,42 @@ class Store:
     def records(self) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
         """All readable records with their arrays, sorted by file; the rest is listed in `problems`."""
         self.problems = []
-        for path in sorted((self.path / "records").rglob("*.json")):
-            record = self._read(path)
-            if record is None:
-                continue
-            arrays: dict[str, np.ndarray] = {}
-            if record.scores_sha256 is not None:
-                try:
-                    content = path.with_suffix(".npz").read_bytes()
-                    if hashlib.sha256(content).hexdigest() != record.scores_sha256:
-                        raise ValueError("do not belong to the record")
-                    with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-                        arrays = dict(loaded)
-                except (OSError, ValueError, KeyError) as error:
-                    self.problems.append(f"{path}: its scores are unreadable ({error}); left out")
-                    continue
-            yield record, arrays
+        for path in sorted((self.path / "records").glob("*/*/*.json")):
+            record, arrays = self._read(path)
+            if record is not None:
+                yield record, arrays
 
-    def _read(self, path: Path) -> Record | None:
+    def _read(self, path: Path) -> tuple[Record | None, dict[str, np.ndarray]]:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            record = Record(**content)
-            if record.status not in STATUSES or path.stem != f"seed{record.seed}-{record.slot}":
-                raise ValueError("not a record of this place")
-            return record
+            record = Record(**json.loads(path.read_text(encoding="utf-8")))
+            here = (record.task, record.method, f"seed{record.seed}-{record.slot}")
+            if here != (*path.parts[-3:-1], path.stem) or record.status not in STATUSES:
+                raise ValueError("it does not belong to this place")
+            shapes = {
+                "versions": dict,
+                "metrics": dict,
+                "health": dict,
+                "task_params": dict,
+                "uses": list,
+                "error": str,
+            }
+            for name, kind in shapes.items():
+                if not isinstance(getattr(record, name), kind):
+                    raise ValueError(f"{name} is no {kind.__name__}")
         except (OSError, ValueError, TypeError) as error:
             self.problems.append(f"{path}: not a readable record ({_brief(error)}); left out")
-            return None
-
-
-RECORD_FIELDS = tuple(f.name for f in fields(Record))
+            return None, {}
+        if record.scores_sha256 is None:
+            return record, {}
+        try:
+            content = path.with_suffix(".npz").read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.scores_sha256:
+                raise ValueError("they do not belong to the record")
+            with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+                return record, dict(loaded)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
+            return None, {}
 
 
 def _brief(error: Exception) -> str:
@@ -177,6 +190,10 @@ def _brief(error: Exception) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> None:
+    path = path.resolve()  # a link's target is replaced, not the link
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)  # a device or a pipe
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -61,11 +61,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One benchmark problem. Its dataclass fields are its parameters; the defaults are the fair protocol, preset fast.
+    """One benchmark problem. Its dataclass fields are its parameters; their defaults are the fair protocol's.
 
     Attributes:
         name, title, source, requires, protocols, version: as for a method.
-        presets: parameter values by size: ``smoke``, ``fast``, ``paper``.
+        presets: parameter values by size, ``smoke``, ``fast``, ``paper``, where they differ from the defaults.
+            A preset wins over the protocol, so it sets sizes only.
         needs: what has to be there before it runs, and how to get it; empty if nothing.
 
     Args:

@@ -14,19 +14,25 @@ def code_version(cls: type) -> str:
     """``<declared version>-<hash>`` of a class.
 
     The hash covers the class's module and the modules of the same package that it imports, without docstrings,
-    comments and formatting: those make no result stale, a changed line of code does.
+    comments and formatting: those make no result stale, a changed line of code does. It is taken once a process and
+    class, as the code is: a file edited meanwhile does not change what runs.
     """
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if "_code_hash" not in vars(cls):
+        cls._code_hash = _hash(cls.__module__)  # type: ignore[attr-defined]
+    return f"{getattr(cls, 'version', 1)}-{vars(cls)['_code_hash']}"
+
+
+def _hash(module: str) -> str:
+    file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
-        return f"{getattr(cls, 'version', 1)}-unknown"  # defined in a notebook, say
+        return "unknown"  # defined in a notebook, say
     sources: dict[str, str] = {}
-    _collect(Path(file), cls.__module__, sources)
-    digest = hashlib.sha256("".join(sources[name] for name in sorted(sources)).encode()).hexdigest()
-    return f"{getattr(cls, 'version', 1)}-{digest[:10]}"
+    _collect(Path(file), module, sources)
+    return hashlib.sha256("".join(sources[name] for name in sorted(sources)).encode()).hexdigest()[:10]
 
 
 def _collect(path: Path, module: str, sources: dict[str, str]) -> None:
-    sources[module], imported = _parsed(path, path.stat().st_mtime_ns)
+    sources[module], imported = _parsed(path)
     top = module.partition(".")[0]
     root = path.parents[module.count(".")]
     for name in imported:
@@ -35,8 +41,7 @@ def _collect(path: Path, module: str, sources: dict[str, str]) -> None:
             _collect(helper, name, sources)
 
 
-@functools.lru_cache
-def _parsed(path: Path, mtime_ns: int) -> tuple[str, tuple[str, ...]]:
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported: list[str] = []
     for node in ast.walk(tree):

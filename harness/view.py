@@ -358,6 +358,9 @@ class View:
             RequestError: no block, blocks of different lengths, or reference blocks of other names or sizes.
         """
         dense = {name: _tensor(f"blocks[{name!r}]", values) for name, values in blocks.items()}
+        flat = [name for name, values in dense.items() if values.ndim < 2]
+        if flat:
+            raise RequestError(f"blocks[{flat[0]!r}] must have a row a sample and a column a parameter, (n, …)")
         if not dense or len({len(values) for values in dense.values()}) != 1:
             raise RequestError("blocks needs at least one array, and all of one length")
         n = len(next(iter(dense.values())))
@@ -373,7 +376,8 @@ class View:
             count = len(next(iter(ref.values())))
             validation = Outputs(torch.zeros(count, dtype=torch.int64), blocks=ref)
             references["validation"] = lambda: validation
-        return cls(given.cpu().numpy(), lambda: train, references, seed=seed)
+        device = str(next(iter(dense.values())).device)
+        return cls(given.cpu().numpy(), lambda: train, references, seed=seed, device=device)
 
 
 def _tensor(name: str, values: Any) -> Tensor:

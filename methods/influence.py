@@ -8,8 +8,9 @@ ICLR 2024, section 3). Up-weighting a sample with positive I_i raises the refere
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -35,6 +36,14 @@ def check_damping(damping: float | str) -> None:
         raise ValueError(f"damping={damping} must be a positive number, or auto for mean(g²)/10")
 
 
+def check_recursion(iterations: int, scale: float | str) -> None:
+    """Raise ValueError unless LiSSA's recursion has a step to take and a positive scale."""
+    if iterations < 1:
+        raise ValueError(f"iterations={iterations} must be at least 1")
+    if not isinstance(scale, str) and not scale > 0:
+        raise ValueError(f"scale={scale} must be a positive number, or auto")
+
+
 @dataclass(frozen=True)
 class Influence(Method):
     """Influence of each training sample on a reference set's loss.
@@ -57,8 +66,8 @@ class Influence(Method):
         return ("labels", "gradients", *([sees[self.reference]] if self.reference in sees else []))
 
     @abstractmethod
-    def solve(self, block: Block, vectors: Tensor, health: dict[str, Any]) -> Tensor:
-        """(C + λI)⁻¹ v, or what stands for it, for (p, m) vectors of one block, float64."""
+    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        """(C + λI)⁻¹, or what stands for it, as a function of (p, m) vectors of one block, float64."""
 
     def score(self, view: View) -> np.ndarray:
         import torch
@@ -69,7 +78,7 @@ class Influence(Method):
             ref = reference.gradients[name]
             weights = torch.full((ref.n, 1), 1 / ref.n, dtype=torch.float64, device=view.device)
             health: dict[str, Any] = view.health.setdefault(name, {})
-            total -= block.matvec(self.solve(block, ref.rmatvec(weights), health))[:, 0].cpu()
+            total -= block.matvec(self.inverse(block, health)(ref.rmatvec(weights)))[:, 0].cpu()
         return self.sign * total.numpy()
 
     def attribute(self, view: View) -> np.ndarray:
@@ -79,10 +88,11 @@ class Influence(Method):
         total = torch.zeros(reference.n, view.n, dtype=torch.float64)
         for name, block in view.gradients.items():
             health: dict[str, Any] = view.health.setdefault(name, {})
+            solve = self.inverse(block, health)
             for start in range(0, reference.n, REFERENCE_CHUNK):
                 part = slice(start, min(start + REFERENCE_CHUNK, reference.n))
                 vectors = reference.gradients[name].rows(part).double().T
-                total[part] -= block.matvec(self.solve(block, vectors, health)).T.cpu()
+                total[part] -= block.matvec(solve(vectors)).T.cpu()
         return self.sign * total.numpy()
 
 
@@ -95,8 +105,8 @@ class GradientTracing(Influence):
     title: ClassVar[str] = "Gradient Tracing"
     source: ClassVar[str] = "Pruthi et al., NeurIPS 2020"
 
-    def solve(self, block: Block, vectors: Tensor, health: dict[str, Any]) -> Tensor:
-        return vectors
+    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        return lambda vectors: vectors
 
 
 @dataclass(frozen=True)
@@ -124,13 +134,13 @@ class DataInf(Damped):
     title: ClassVar[str] = "DataInf"
     source: ClassVar[str] = "Kwon et al., ICLR 2024, Eq. (5)"
 
-    def solve(self, block: Block, vectors: Tensor, health: dict[str, Any]) -> Tensor:
+    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         from harness.solvers import damping_of
 
         damping = damping_of(block, self.damping)
         health["damping"] = damping
-        weights = block.matvec(vectors) / (damping + block.squared_norms()).unsqueeze(1)
-        return (vectors - block.rmatvec(weights) / block.n) / damping
+        shrinkage = (damping + block.squared_norms()).unsqueeze(1)
+        return lambda v: (v - block.rmatvec(block.matvec(v) / shrinkage) / block.n) / damping
 
 
 @register_method
@@ -166,10 +176,9 @@ class LiSSA(Damped):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.iterations < 1:
-            raise ValueError(f"iterations={self.iterations} must be at least 1")
+        check_recursion(self.iterations, self.scale)
 
-    def solve(self, block: Block, vectors: Tensor, health: dict[str, Any]) -> Tensor:
+    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         from harness.curvature import Curvature, Explicit, OuterProduct
         from harness.solvers import damping_of, largest_eigenvalue, neumann
 
@@ -179,12 +188,12 @@ class LiSSA(Damped):
         damping = damping_of(block, self.damping)
         scale = self.scale
         if isinstance(scale, str):
-            scale = 1 / (1.1 * largest_eigenvalue(curvature, vectors.device) + damping)
-        return neumann(
+            scale = 1 / (1.1 * largest_eigenvalue(curvature, block.squared_norms().device) + damping)
+        return partial(
+            neumann,
             curvature,
             damping,
-            vectors,
-            health,
+            health=health,
             scale=scale,
             damping_sign=self.damping_sign,
             iterations=self.iterations,
@@ -211,9 +220,9 @@ class ExactHessian(Damped):
 
     hessian: Literal["exact", "outer_product"] = "exact"
 
-    def solve(self, block: Block, vectors: Tensor, health: dict[str, Any]) -> Tensor:
+    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         from harness.curvature import LastLayerHessian, OuterProduct
-        from harness.solvers import damping_of, solve
+        from harness.solvers import damping_of, solver
 
         curvature = LastLayerHessian(block) if self.hessian == "exact" else OuterProduct(block)
-        return solve(curvature, damping_of(block, self.damping), vectors, health)
+        return solver(curvature, damping_of(block, self.damping), health)

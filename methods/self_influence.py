@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.errors import Unsupported
 from harness.method_base import Method, register_method
-from methods.influence import check_damping
+from methods.influence import check_damping, check_recursion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,13 +162,12 @@ class SelfLiSSA(SelfInfluence):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.iterations < 1:
-            raise ValueError(f"iterations={self.iterations} must be at least 1")
+        check_recursion(self.iterations, self.scale)
 
     def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
-        return self._alone(block) if self.curvature == "sample" else self._together(block, health)
+        return (self._alone if self.curvature == "sample" else self._together)(block, health)
 
-    def _alone(self, block: Block) -> Tensor:
+    def _alone(self, block: Block, health: dict[str, Any]) -> Tensor:
         """C = g gᵀ keeps r a multiple ρ of g, so the recursion is one of numbers: ρ ← α + ρ − α(|g|² + sλ)ρ."""
         import torch
 
@@ -179,6 +178,13 @@ class SelfLiSSA(SelfInfluence):
         rho = torch.ones_like(squared) * scale
         for _ in range(self.iterations):
             rho = scale + rho - scale * eigenvalue * rho
+        residual = float((1 - eigenvalue * rho)[squared > 0].abs().max()) if bool((squared > 0).any()) else 0.0
+        health.update(
+            damping=[float(damping.min()), float(damping.max())],
+            iterations=self.iterations,
+            relative_residual=residual,
+            converged=residual <= (self.tolerance or 1e-2),
+        )
         return torch.where(squared > 0, rho * squared, torch.zeros_like(squared))
 
     def _together(self, block: Block, health: dict[str, Any]) -> Tensor:
@@ -207,7 +213,7 @@ class SelfLiSSA(SelfInfluence):
             series = series + power @ series
             power = power @ power
             done *= 2
-            residual = residual**2
+            residual *= residual
         health.update(
             damping=damping,
             iterations=done - 1,

@@ -69,7 +69,7 @@ def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
     rows = [_row(cells, seeds, stale) for _, cells in frame.groupby(["method", "method_params"])]
     rows.sort(key=_rank)
     ok = frame[frame["status"] == "ok"]
-    facts: dict[str, Any] = {name: sorted(set(ok[name].dropna())) for name in ("n_train", "n_noisy")}
+    facts: dict[str, Any] = {name: sorted(set(ok[name].dropna())) for name in ("n_train", "n_noisy", "device_name")}
     flagged = ok.loc[ok["n_flagged"] > 0, "n_flagged"].dropna().unique()
     facts["n_flagged"] = sorted(flagged)
     base = ok[ok["metric"] == "accuracy_base"].drop_duplicates("seed")["value"]
@@ -113,7 +113,7 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
     cells = frame.drop_duplicates("seed")
     troubles = []
     for status, failed in cells[cells["status"] != "ok"].groupby("status"):
-        reason = str(failed.iloc[0]["error"]).splitlines()[0]
+        reason = (str(failed.iloc[0]["error"]).splitlines() or ["no reason given"])[0]
         troubles.append(f"{status} in {len(failed)} of {len(seeds)} seeds: {reason}")
     absent = len(seeds) - len(cells)
     if absent:

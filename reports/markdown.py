@@ -130,6 +130,8 @@ def _facts(section: Section) -> str:
         told.append(f"untrimmed test accuracy {_percent(facts['accuracy_base'])} %")
     if facts["train_seconds"] is not None:
         told.append(f"base model trained in {_seconds(facts['train_seconds'])} s")
+    if len(facts["device_name"]) > 1:
+        told.append(f"made on {' and '.join(facts['device_name'])}, so times are not comparable")
     params = json.loads(section.params)
     return "; ".join(told) + ".\n\nTask parameters: " + ", ".join(f"{k}={v}" for k, v in params.items()) + "."
 

@@ -45,7 +45,7 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each normalised image cropped at random from its zero-padded (4) version, and flipped with probability 1/2."""
+    """Each uint8 image cropped at random from its black-padded (4) version, and flipped with probability 1/2."""
     n, _, height, width = images.shape
     padded = pad(images, (4, 4, 4, 4))
     top, left = (torch.randint(0, 9, (n, 1), generator=generator) for _ in range(2))
@@ -74,7 +74,6 @@ def fit(
     """
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay)
-    inputs = normalise(images)
     n = len(labels)
     for epoch in range(recipe.epochs):
         for group in optimiser.param_groups:
@@ -84,7 +83,7 @@ def fit(
         for batch in torch.split(order.to(labels.device), recipe.batch_size):
             if len(batch) == 1:
                 continue  # batch normalisation has no statistics of one sample
-            x = augmented(inputs[batch], generator) if recipe.augment else inputs[batch]
+            x = normalise(augmented(images[batch], generator) if recipe.augment else images[batch])
             optimiser.zero_grad()
             torch.autograd.backward(cross_entropy(network(x), labels[batch]))
             optimiser.step()
@@ -105,8 +104,7 @@ def read_out(network: Network, images: Tensor, augment_seed: int | None = None) 
     generator = None if augment_seed is None else torch.Generator().manual_seed(augment_seed)
     features, probs = [], []
     for batch in torch.split(images, READ_BATCH):
-        x = normalise(batch)
-        hidden = network.features(x if generator is None else augmented(x, generator))
+        hidden = network.features(normalise(batch if generator is None else augmented(batch, generator)))
         features.append(hidden)
         probs.append(network.head(hidden).softmax(1))
     return torch.cat(features), torch.cat(probs)

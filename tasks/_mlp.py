@@ -1,8 +1,9 @@
 """Small multilayer perceptrons, many trained at once as one batched program.
 
 All models of a batch start from the same weights and see the same samples with their own weights (0 = left out).
-Every model's arithmetic is its own slice of batched products, so a model does not depend on its company: on a CPU
-training it alone gives the same bits.
+Every model's arithmetic is its own slice of batched products, so a model does not depend on its company beyond the
+order of some sums: on the CPUs tried, networks with hidden layers came out the same to the bit whether trained alone or
+with others, logistic regressions to 2e-7 in the weights.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def train(inputs: Tensor, labels: Tensor, keeps: Tensor, recipe: Recipe, seed: i
         models = len(keeps[start : start + size])
         with _threads_for(models * len(inputs) * (inputs.shape[1] + sum(recipe.hidden) + recipe.outputs)):
             stack = _train_batch(inputs, labels, keeps[start : start + size], recipe, seed)
-        yield [stack[i] for i in range(len(stack))]
+        yield [stack[i] for i in range(models)]
 
 
 @contextmanager

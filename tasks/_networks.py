@@ -81,5 +81,5 @@ Network = SmallCNN | CifarResNet
 def make_network(name: str, n_classes: int, seed: int) -> Network:
     """A network by name with PyTorch's default initial weights from a seed; global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the CUDA generators too
         return SmallCNN(n_classes) if name == "small_cnn" else CifarResNet(BLOCKS[name], n_classes)

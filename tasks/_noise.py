@@ -35,14 +35,15 @@ def feature_dependent(
 ) -> np.ndarray:
     """Labels flipped with a probability and to a class that depend on the sample (Xia et al., NeurIPS 2020, Alg. 2).
 
-    Each sample's flip probability is drawn around ``rate`` (standard deviation 0.1, within [0, 1]); the wrong class
-    follows a softmax of the sample's projection by a random matrix of its class.
+    Each sample's flip probability is drawn around ``rate`` (standard deviation 0.1, cut to [0, 1], scaled to the mean
+    ``rate``); the wrong class follows a softmax of the sample's projection by a random matrix of its class.
 
     Args:
         inputs: (n, d) floats.
     """
     flat = inputs.reshape(len(inputs), -1).astype(np.float64)
     flip = np.clip(rng.normal(rate, 0.1, len(labels)), 0, 1)
+    flip = np.minimum(flip * rate / max(flip.mean(), 1e-12), 1)
     projections = rng.standard_normal((n_classes, flat.shape[1], n_classes))
     given = labels.copy()
     for i, label in enumerate(labels):

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 class TabularTask(Task):
     """A task whose model is a `tasks._mlp` network; a family gives the data and the recipe."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("steps", 1), ("lr", 0), ("width", 1), ("n_validation", 0), ("weight_decay", 0)):
+            value = getattr(self, name, None)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+        n_test, n_validation = getattr(self, "n_test", None), getattr(self, "n_validation", 0)
+        if n_test is not None and n_test <= n_validation:
+            raise ValueError(f"n_test={n_test} must exceed n_validation={n_validation}, to leave samples to report on")
+
     @abstractmethod
     def recipe(self, n_classes: int) -> Recipe:
         """Network and training."""
@@ -34,6 +44,8 @@ class TabularTask(Task):
 
         from tasks._mlp import train
 
+        if not all(keep.any() for keep in keeps):
+            raise ValueError(f"budget={self.budget} leaves no sample to train on")
         masks = torch.from_numpy(np.stack(keeps))
         return train(split.train.inputs, split.train.labels, masks, self.recipe(split.n_classes), seed)
 

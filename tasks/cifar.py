@@ -46,7 +46,8 @@ class Cifar10N(Task):
         shuffle_base: shuffle when the base model is trained; the reference code kept file order there.
         shuffle_retrained: shuffle when models are retrained.
         report: test accuracy of the ``last_epoch``, or the best over all epochs, as published.
-        augment_gradients: take gradients on randomly cropped and flipped images, as the reference code did.
+        augment_gradients: read features, probabilities and so gradients of the training samples on randomly cropped
+            and flipped images, as the reference code did for gradients.
     """
 
     name: ClassVar[str] = "cifar10n"
@@ -57,8 +58,7 @@ class Cifar10N(Task):
         "smoke": {
             "model": "small_cnn",
             "n_train": 4000,
-            "n_test": 2500,
-            "n_validation": 500,
+            "n_test": 3000,
             "epochs": 6,
             "weight_decay": 5e-3,
             "augment": False,

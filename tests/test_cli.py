@@ -80,6 +80,14 @@ WRONG = {
     "bad protocol": (["--protocol", "fare"], "invalid choice: 'fare' (did you mean 'fair'?); choose from fair, paper"),
     "bad jobs": (["--jobs", "0"], "--jobs 0 is not valid; give at least 1"),
     "bad timeout": (["--timeout", "-1"], "--timeout -1.0 is not valid"),
+    "infinite value": (
+        ["--methods", "datainf[damping=inf]"],
+        "datainf[damping=inf] is not valid; damping takes float|auto",
+    ),
+    "no test samples": (["--tasks", "moons[n_test=50]"], "moons: n_test=50 must exceed n_validation=100"),
+    "huge seed": (["--seeds", "0,99999999999999999999"], "is not valid; give a number of seeds such as 5"),
+    "too many seeds": (["--seeds", "1000000000"], "is not valid; give a number of seeds such as 5"),
+    "dask with a limit": (["--backend", "dask", "--timeout", "5"], "--timeout needs processes of its own"),
     "contradiction": (["--scheduler", "tcp://x:1"], "--scheduler tcp://x:1 goes with --backend dask, not loky"),
     "unknown option": (["--method", "x", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
     "unclosed bracket": (["--methods", "lissa[iterations=3"], "has unbalanced brackets"),
@@ -99,6 +107,42 @@ def test_wrong_requests_get_one_sentence_and_exit_2(
     assert err.count("\n") == 1, "more than one line"
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists(), "something was written"
+
+
+def test_an_output_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = call(capsys, "run", "--methods", "none", "--seeds", "1", "--out", str(tmp_path / ("x" * 300)))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot be used: File name too long" in err
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    code, _, err = call(capsys, "run", "--methods", "none", "--seeds", "1", "--out", str(tmp_path / "out"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot be used: Permission denied" in err
+
+
+def test_a_folder_in_the_way_of_our_packages(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("")
+    env = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "list"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "tasks.py stands in the way of the harness's own package 'tasks'" in done.stderr
+
+
+def test_a_report_to_a_link_keeps_the_link(capsys: pytest.CaptureFixture[str], both: Path, tmp_path: Path) -> None:
+    (tmp_path / "target.md").write_text("old")
+    (tmp_path / "link.md").symlink_to(tmp_path / "target.md")
+    assert call(capsys, "report", str(both), "--output", str(tmp_path / "link.md"))[0] == 0
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "target.md").read_text().startswith("# Results")
+    assert call(capsys, "report", str(both), "--output", "/dev/null")[0] == 0
+    assert not Path("/dev/null").is_file()
 
 
 def test_a_plugin_with_a_syntax_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -296,8 +296,18 @@ def test_what_a_view_lacks_is_said() -> None:
         harness.method("outlier_l2").attribute(alone)
 
 
-@pytest.mark.parametrize("name", ["datainf[damping=0]", "lissa[damping=-1]", "lissa[iterations=0]",
-                                  "outlier_iforest[n_estimators=0]", "outlier_iforest[projection=0]"])  # fmt: skip
+IMPOSSIBLE = (
+    "datainf[damping=0]",
+    "lissa[damping=-1]",
+    "lissa[iterations=0]",
+    "lissa[scale=0]",
+    "self_lissa[scale=-1]",
+    "outlier_iforest[n_estimators=0]",
+    "outlier_iforest[projection=0]",
+)
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_impossible_parameters_are_refused(name: str) -> None:
     with pytest.raises(RequestError, match="must be"):
         harness.method(name)

@@ -192,6 +192,8 @@ def test_plugin_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("raise RuntimeError('on purpose')\n", "on purpose"),
         (PLUGIN.format(name="lissa"), "is taken by"),
         (PLUGIN.format(name="bad name"), "must be a word"),
+        (PLUGIN.format(name="needy").replace(" = 1.0", ""), "needs a default value"),
+        ("import sys\nsys.exit(0)\n", "SystemExit"),
     ],
 )
 def test_broken_plugins_get_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:

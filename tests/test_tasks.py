@@ -60,9 +60,9 @@ def test_digit_noise_has_its_rate_and_kind(noise: str, rate: float) -> None:
     split, truth = harness.task("digits", noise=noise, rate=rate).load(0)
     given = split.train.labels.numpy()
     wrong = given != truth
-    if noise == "feature" and rate:
-        assert abs(wrong.mean() - rate) < 0.05
-    elif noise != "feature":
+    if noise == "feature":
+        assert abs(wrong.mean() - rate) < 0.03
+    else:
         assert wrong.sum() == round(rate * len(truth))
     if noise == "pair":
         assert set((given - truth)[wrong] % 10) <= {1}
@@ -136,6 +136,8 @@ IMPOSSIBLE = (
     "digits[rate=1]",
     "digits[n_train=1700]",
     "moons[budget=1.5]",
+    "moons[n_validation=-5]",
+    "blobs[n_test=100]",
     "cifar10n[n_train=60000]",
     "cifar10n[n_validation=10000]",
     "cifar10n[epochs=0]",
