@@ -115,7 +115,7 @@ def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterat
     left = dict(enumerate(groups))
     jobs = (
         delayed(_worker)(i, [cell.spec for cell in members.cells], devices[i % len(devices)], options, out)
-        for i, members in left.items()
+        for i, members in enumerate(groups)
     )
     try:
         with _backend(options), parallel_config(options.backend, n_jobs=options.jobs):
@@ -124,9 +124,7 @@ def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterat
                 yield from finished
     except BrokenProcessPool:  # a worker died, and joblib's pool with it: find out whose fault it was, one by one
         for i, members in left.items():
-            unfinished = Group(tuple(to_run(members.cells, store, None)))
-            if unfinished.cells:
-                yield from _limited(unfinished, devices[i % len(devices)], options)
+            yield from _limited(members, devices[i % len(devices)], options)
 
 
 @contextmanager
@@ -180,6 +178,7 @@ def _worker(
     from harness.runner import Finished, run_group
 
     _prepare(options)
+    multiprocessing.set_start_method("spawn", force=True)  # joblib gives its workers one that their children lack
     store = None if out is None else Store(out)
     members = Group(tuple(make_cell(spec) for spec in specs))
     finished = []
@@ -201,7 +200,6 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
     while left:
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_child, args=([c.spec for c in left], device, options, theirs), daemon=False)
-        multiprocessing.set_start_method("spawn", force=True)  # joblib's workers have one of their own, unknown to it
         process.start()
         theirs.close()
         stage: Any = Begin("start", tuple(left))

@@ -51,10 +51,12 @@ class Progress:
 
         if isinstance(event, Begin):
             first = event.cells[0]
-            what = first.method_label if event.stage == "score" else f"{len(event.cells)} cells"
-            if event.stage == "train":
-                what = "base model"
-            self._show(f"{_group(first)}: {event.stage} {what}")
+            doing = {
+                "train": "training the base model",
+                "score": f"scoring by {first.method_label}",
+                "retrain": "retraining without what was flagged",
+            }
+            self._show(f"{_group(first)}: {doing[event.stage]}")
             return
         self.done += 1
         if self._bar is not None:

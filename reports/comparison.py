@@ -162,7 +162,7 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
 
 
 def _best(rows: list[Row], metric: str) -> set[str]:
-    """Labels of the two best complete rows, with ties; nobody when that would be more than half of them."""
+    """Labels of the two best complete rows, with ties; nobody when that would be most of them."""
     ranked = {
         row.label: round(row.summaries[metric].mean, RANKED[metric])
         for row in rows
@@ -170,4 +170,4 @@ def _best(rows: list[Row], metric: str) -> set[str]:
     }
     top = sorted(ranked.values(), reverse=True)[:2]
     best = {label for label, mean in ranked.items() if top and mean >= top[-1]}
-    return best if len(best) <= max(2, len(ranked) // 2) else set()
+    return best if len(best) <= len(ranked) / 2 or len(best) == 2 < len(ranked) else set()

@@ -88,6 +88,17 @@ def test_the_whole_task_on_native_files(folder: Path, tmp_path_factory: pytest.T
     assert "accuracy_best_epoch" in set(frame["metric"])
 
 
+def test_the_published_recipe_runs_from_end_to_end(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Protocol and preset ``paper`` with a ResNet, on the few images there are and for one epoch."""
+    task = "cifar10n[model=resnet18,epochs=1,batch_size=16,budget=0.1]"
+    out = tmp_path_factory.mktemp("out")
+    frame = harness.run("none,outlier_l1,lissa", task, 1, protocol="paper", preset="paper", out=out)
+    assert set(frame["status"]) == {"ok"}
+    health = frame[frame["method"] == "lissa"]["health"].iloc[0]
+    assert '"dimension": 5120' in health
+    assert '"iterations": 10' in health
+
+
 def test_missing_data_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HARNESS_DATA", raising=False)
     with pytest.raises(RequestError, match=r"cifar10n needs its data: put .*--data-dir"):

@@ -231,8 +231,8 @@ def test_ties_up_to_rounding_are_counted() -> None:
 
 
 def test_several_jobs_give_the_same_results(tmp_path: Path) -> None:
-    one = run(tmp_path / "one", "outlier_*,lissa", "moons,blobs", 2)
-    two = run(tmp_path / "two", "outlier_*,lissa", "moons,blobs", 2, jobs=2)
+    one = run(tmp_path / "one", "outlier_*,lissa", "moons,blobs", 5)
+    two = run(tmp_path / "two", "outlier_*,lissa", "moons,blobs", 5, jobs=2)
     values = ["key", "metric", "value"]
     pd.testing.assert_frame_equal(one[values], two[values])
 
