@@ -57,7 +57,7 @@ def test_mean_spread_and_the_two_best_in_bold() -> None:
 def test_incomplete_rows_stay_visible_and_out_of_the_ranking() -> None:
     text = tables(frame({("a", 0): cell(0.99), ("a", 1): "ValueError: no", ("b", 0): cell(0.7), ("b", 1): cell(0.7),
                          ("c", 0): cell(0.6), ("c", 1): cell(0.6), ("d", 0): "gone", ("d", 1): "gone",
-                         ("e", 0): cell(0.5)}))  # fmt: skip
+                         ("e", 0): cell(0.5), ("f", 0): cell(0.4), ("f", 1): cell(0.4)}))  # fmt: skip
     assert line(text, "a")[2] == "0.990 (1/2 seeds)"
     assert line(text, "b")[2].startswith("**")
     assert line(text, "d")[1:4] == ["failed"] * 3
