@@ -64,12 +64,12 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
     A cell that fails becomes a record with its error. Only an interruption leaves this generator as an exception.
     """
     task, seed = group.task, group.seed
+    _warm_up(device)
     yield Begin("train", group.cells)
     model_seed = derive("model", task.name, seed)
     try:
         split, truth = task.load(derive("data", task.name, seed))
         split = split.to(device)
-        _warm_up(device)
         with timed(device) as training:
             model = task.train(split, None, model_seed)
         base = task.evaluate(model, split)

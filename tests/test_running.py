@@ -37,7 +37,7 @@ def method(title, act):
     globals()[title] = register_method(dataclass(frozen=True)(cls))
 
 def raising(self, view): raise RuntimeError("on purpose")
-def sleeping(self, view): time.sleep(60)
+def sleeping(self, view): time.sleep(300)
 def dying(self, view): os._exit(7)
 def shaped(self, view): return np.zeros(3)
 def nothing(self, view): return np.full(view.n, np.nan)
@@ -194,7 +194,7 @@ def test_a_failing_task_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytes
     assert set(frame[frame["task"] == "moons"]["status"]) == {"ok"}
 
 
-@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize("timeout", [None, 60])
 def test_a_crash_in_one_of_several_jobs_is_its_own_cells(tmp_path: Path, troubles: str, timeout: float | None) -> None:
     frame = run(tmp_path / "out", "t_dying,outlier_l2", seeds=2, plugins=[troubles], jobs=2, timeout=timeout)
     status = frame.drop_duplicates(["method", "seed"]).groupby("method")["status"].agg(list)
@@ -204,7 +204,7 @@ def test_a_crash_in_one_of_several_jobs_is_its_own_cells(tmp_path: Path, trouble
 
 def test_time_limits_are_enforced_and_crashes_recorded(tmp_path: Path, troubles: str) -> None:
     start = time.monotonic()
-    frame = run(tmp_path / "out", "outlier_l1,t_sleeping,t_dying,outlier_l2", plugins=[troubles], timeout=8)
+    frame = run(tmp_path / "out", "outlier_l1,t_sleeping,t_dying,outlier_l2", plugins=[troubles], timeout=20)
     cells = frame.drop_duplicates("method").set_index("method")
     assert cells["status"].to_dict() == {
         "outlier_l1": "ok",
@@ -212,9 +212,9 @@ def test_time_limits_are_enforced_and_crashes_recorded(tmp_path: Path, troubles:
         "t_dying": "failed",
         "outlier_l2": "ok",
     }
-    assert "score took longer than 8 s" in cells.loc["t_sleeping", "error"]
+    assert "score took longer than 20 s" in cells.loc["t_sleeping", "error"]
     assert "exit code 7" in cells.loc["t_dying", "error"]
-    assert time.monotonic() - start < 58
+    assert time.monotonic() - start < 250
     plain = run(tmp_path / "plain", "outlier_l1,outlier_l2")
     values = frame.set_index(["method", "metric"])["value"].dropna()
     expected = plain.set_index(["method", "metric"])["value"]
