@@ -59,7 +59,7 @@ def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
         frame: as from `harness.load_results`.
         stale: keys of cells whose code has moved.
     """
-    keys = ["task", "task_params", "protocol", "preset"]
+    keys = ["task", "protocol", "preset", "task_params"]
     return [_section(group, stale) for _, group in frame.groupby(keys, sort=True)]
 
 

@@ -133,7 +133,7 @@ def _facts(section: Section) -> str:
     if len(facts["device_name"]) > 1:
         told.append(f"made on {' and '.join(facts['device_name'])}, so times are not comparable")
     params = json.loads(section.params)
-    return "; ".join(told) + ".\n\nTask parameters: " + ", ".join(f"{k}={v}" for k, v in params.items()) + "."
+    return "; ".join(told) + ".\n\nTask parameters: " + ", ".join(f"{k}={_short(v)}" for k, v in params.items()) + "."
 
 
 def _protocols_compared(found: Sequence[Section]) -> list[str]:
@@ -216,6 +216,10 @@ def _gain(gain: Difference | None) -> str:
         return "—"
     mean, low, high = (f"{round(100 * value, 1) + 0.0:+.1f}" for value in (gain.mean, gain.low, gain.high))
     return f"{mean} [{low}, {high}]" if gain.count > 1 else mean
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _seconds(value: float | None) -> str:
