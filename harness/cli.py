@@ -22,7 +22,7 @@ from harness.plan import PRESETS, PROTOCOLS, Cell
 from harness.store import FAILURES, write_whole
 
 EXAMPLES = """examples:
-  python -m harness run                                                  all methods on moons, a minute on a laptop
+  python -m harness run                                                  all methods on moons, half a minute
   python -m harness run --methods all --tasks moons,blobs,digits --seeds 5 --protocol paper
   python -m harness run --methods 'outlier_*,datainf[damping=0.01]' --tasks 'digits[noise=pair,rate=0.2]'
   python -m harness run --methods all,-leave_one_out --tasks 'cifar10n[noise=worst]' --preset smoke --data-dir DIR
@@ -221,7 +221,7 @@ def _report(args: argparse.Namespace) -> int:
     from harness.registry import load_plugin
     from harness.requests import remembered
     from harness.results import load_results
-    from harness.staleness import stale_keys
+    from harness.staleness import stale_keys, unknown_names
     from harness.store import Store
     from reports.markdown import report
 
@@ -240,6 +240,9 @@ def _report(args: argparse.Namespace) -> int:
     else:
         commands = [request.command for request in remembered(Store(args.out)) if request.command]
         text = report(frame, commands=commands, stale=stale_keys(frame), problems=problems)
+    unknown = unknown_names(frame)
+    if unknown:
+        print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
     if args.output is None:
         sys.stdout.write(text)
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import RequestError
@@ -54,7 +54,7 @@ def _entries(registry: Registry[Any]) -> list[str]:
         if hasattr(cls, "uses"):
             lines += [f"    uses: {', '.join(cls().uses) or 'nothing'}"]
         if getattr(cls, "presets", None):
-            lines += [f"    presets: {', '.join(p for p in PRESETS if p in cls.presets or p == 'fast')}"]
+            lines += [f"    preset {preset}: {_values(cls.presets.get(preset))}" for preset in PRESETS]
         if getattr(cls, "needs", ""):
             lines += [f"    needs: {cls.needs}"]
         missing = [module for module in cls.requires if importlib.util.find_spec(module.partition(".")[0]) is None]
@@ -73,9 +73,12 @@ def _protocols() -> list[str]:
             for name, cls in sorted(registry.classes().items()):
                 values = cls.protocols.get(protocol, {})
                 if values:
-                    changed = ", ".join(f"{key}={_shown(value)}" for key, value in values.items())
-                    lines.append(f"    {name}: {changed}")
+                    lines.append(f"    {name}: {_values(values)}")
     return lines
+
+
+def _values(values: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{key}={_shown(value)}" for key, value in values.items()) if values else "the defaults"
 
 
 def _shown(value: Any) -> str:

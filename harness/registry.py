@@ -9,7 +9,6 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable
-from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -46,7 +45,7 @@ class Registry(Generic[T]):
         name = getattr(cls, "name", None)
         if not isinstance(name, str) or not name.replace("_", "").isalnum():
             raise TypeError(f"{cls.__name__}.name must be a word of letters, digits and '_', not {name!r}")
-        if not is_dataclass(cls):
+        if "__dataclass_fields__" not in vars(cls):
             raise TypeError(f"{cls.__name__} must be a @dataclass(frozen=True): its fields are its parameters")
         try:
             cls()

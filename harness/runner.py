@@ -24,6 +24,7 @@ from harness.plan import Cell, Group
 from harness.seeds import derive
 from harness.services import cross_validated, retrainer
 from harness.store import Record
+from harness.task_base import Split
 from harness.versions import source_commit
 from harness.view import View
 
@@ -68,11 +69,16 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
     yield Begin("train", group.cells)
     model_seed = derive("model", task.name, seed)
     try:
-        split, truth = task.load(derive("data", task.name, seed))
+        loaded = task.load(derive("data", task.name, seed))
+        if not isinstance(loaded, tuple) or len(loaded) != 2 or not isinstance(loaded[0], Split):
+            raise TypeError(f"{task.name}.load must return a Split and the true labels, or None where none are known")
+        split, truth = loaded
         split = split.to(device)
         with timed(device) as training:
             model = task.train(split, None, model_seed)
         base = task.evaluate(model, split)
+        if "accuracy" not in base:
+            raise ValueError(f"{task.name}.evaluate must give 'accuracy'; it gave {', '.join(base) or 'nothing'}")
         view = task.view(model, split)
     except (Exception, SystemExit) as error:
         yield from _all_failed(group.cells, error, device)
@@ -143,7 +149,10 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
     record.uses = list(cell.method.uses)
     before = view.computed_seconds
     with timed(view.device) as watch:
-        scores = np.asarray(cell.method.score(view), dtype=np.float64)
+        found = cell.method.score(view)
+    if found is None:
+        raise ValueError(f"{cell.method.name} returned None; scores of shape ({view.n},) were expected")
+    scores = np.asarray(found, dtype=np.float64)
     record.extract_seconds = view.extract_seconds
     record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
     record.health = _plain(view.health)

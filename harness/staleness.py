@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def unknown_names(frame: pd.DataFrame) -> list[str]:
+    """Methods and tasks of the tidy table that are not registered here, so that nobody can tell if they moved."""
+    names = {*(set(frame["method"]) - set(METHODS.classes())), *(set(frame["task"]) - set(TASKS.classes()))}
+    return sorted(names)
+
+
 def stale_keys(frame: pd.DataFrame) -> set[str]:
     """Keys of the tidy table's cells whose method, task or record schema has moved since.
 

@@ -66,7 +66,7 @@ class Task(ABC):
     Attributes:
         name, title, source, requires, protocols, version: as for a method.
         presets: parameter values by size, ``smoke``, ``fast``, ``paper``, where they differ from the defaults.
-            A preset wins over the protocol, so it sets sizes only.
+            A preset wins over the protocol, so it sets sizes and lengths only.
         needs: what has to be there before it runs, and how to get it; empty if nothing.
 
     Args:

@@ -317,10 +317,10 @@ class View:
         """A view of a last layer from arrays or tensors; the ``reference_*`` arrays are the set ``"validation"``.
 
         Args:
-            features: the last layer's input h, (n, d).
+            features: the last layer's input h, (n, d); None for methods that look at probabilities alone.
             probs: class probabilities (n, c); (n,) or (n, 1) for one sigmoid output.
             labels: given labels, (n,) integers in 0 … c − 1.
-            bias: whether the last layer's bias belongs to the gradient.
+            bias: whether the last layer has a bias, which then belongs to the gradient.
 
         Raises:
             RequestError: arrays that do not fit each other, are not finite, or are no probabilities.
@@ -332,8 +332,8 @@ class View:
             if any(part is None for part in given):
                 raise RequestError("give reference_features, reference_probs and reference_labels together")
             validation = _checked("reference_", *given, bias)
-            assert train.features is not None
-            assert validation.features is not None
+            if train.features is None or validation.features is None:
+                raise RequestError("a reference set needs features, of the training samples too")
             if validation.features.shape[1] != train.features.shape[1]:
                 raise RequestError(
                     f"reference_features has {validation.features.shape[1]} columns, "
@@ -381,7 +381,10 @@ class View:
 
 
 def _tensor(name: str, values: Any) -> Tensor:
-    tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    try:
+        tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{name} must be an array of numbers ({error})") from error
     if tensor.ndim == 0 or len(tensor) == 0:
         raise RequestError(f"{name} is empty; give one row a sample")
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -390,10 +393,8 @@ def _tensor(name: str, values: Any) -> Tensor:
 
 
 def _checked(prefix: str, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
-    h, p, y = (
-        _tensor(prefix + name, values)
-        for name, values in (("features", features), ("probs", probs), ("labels", labels))
-    )
+    p, y = _tensor(prefix + "probs", probs), _tensor(prefix + "labels", labels)
+    h = p.new_zeros(len(p), 0) if features is None else _tensor(prefix + "features", features)
     if p.ndim == 1:
         p = p.unsqueeze(1)
     for name, array in (("features", h), ("probs", p)):
@@ -412,4 +413,4 @@ def _checked(prefix: str, features: Any, probs: Any, labels: Any, bias: bool) ->
     total = p.double().sum(1) if p.shape[1] > 1 else torch.ones(len(p), dtype=torch.float64)
     if float(p.min()) < 0 or float(p.max()) > 1 + 1e-4 or not torch.allclose(total, torch.ones_like(total), atol=1e-3):
         raise RequestError(f"{prefix}probs must be probabilities: in [0, 1], each row with sum 1")
-    return Outputs(y.long(), p, h, bias)
+    return Outputs(y.long(), p, None if features is None else h, bias)

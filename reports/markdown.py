@@ -11,6 +11,9 @@ from harness.statistics import Difference, Summary
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
 
+SEEDS_FOR_INTERVAL = 4
+"""With fewer seeds a bootstrap interval is hardly more than the smallest and the largest value."""
+
 COLUMNS = {
     "detection_accuracy": "Detection accuracy %",
     "auroc": "AUROC",
@@ -83,7 +86,7 @@ def _section(section: Section) -> str:
     header = ["Method", *(COLUMNS[metric] for metric in shown)]
     if "accuracy" in shown:
         header.append("Gain, points [95 % CI]")
-    header += ["Scoring s", "Uses", *(f"Paper: {COLUMNS[metric].lower()}" for metric in printed)]
+    header += ["Scoring s", "Uses", *(f"Printed: {COLUMNS[metric].lower()}" for metric in printed)]
     body = []
     for row in rows:
         line = [_name(row), *(_value(row, metric, section) for metric in shown)]
@@ -102,14 +105,27 @@ def _section(section: Section) -> str:
     parts = [f"## {section.title}: `{section.label}`, protocol {section.protocol}, preset {section.preset}"]
     parts.append(_facts(section))
     parts.append(markdown_table(header, body))
+    parts.append(_caption(section))
     if notes:
         parts.append("\n".join(notes))
     tables = sorted({number.table for values in printed.values() for number in values.values() if number})
     if tables:
         parts.append(
-            f"*Paper: the values printed in Table {', '.join(tables)} of Chhabra et al., ICML 2025, on their setup.*"
+            f"*Printed: the values of Table {', '.join(tables)} of Chhabra et al., ICML 2025, on their setup.*"
         )
     return "\n\n".join(parts)
+
+
+def _caption(section: Section) -> str:
+    """How to read the table, with the range that the budget leaves for detection accuracy."""
+    text = "Sorted by AUROC, best last; bold: the two best means."
+    sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
+    if all(len(values) == 1 for values in sizes):
+        n, noisy, flagged = (int(values[0]) for values in sizes)
+        best = 1 - abs(noisy - flagged) / n
+        chance = 1 - (noisy + flagged - 2 * noisy * flagged / n) / n
+        text += f" Detection accuracy is {100 * best:.1f} % at best and {100 * chance:.1f} % by chance."
+    return text
 
 
 def _facts(section: Section) -> str:
@@ -215,7 +231,7 @@ def _gain(gain: Difference | None) -> str:
     if gain is None:
         return "—"
     mean, low, high = (f"{round(100 * value, 1) + 0.0:+.1f}" for value in (gain.mean, gain.low, gain.high))
-    return f"{mean} [{low}, {high}]" if gain.count > 1 else mean
+    return f"{mean} [{low}, {high}]" if gain.count >= SEEDS_FOR_INTERVAL else mean
 
 
 def _short(value: object) -> str:

@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 BATCH_BYTES = 64 * 2**20
 """Activations of the models trained together."""
 
-SHARED_FROM = 1_000_000
+SHARED_FROM = 3_000_000
 """Numbers in a batch's activations from which its operations are shared between CPU threads."""
 
 

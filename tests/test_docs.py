@@ -30,6 +30,16 @@ def test_the_guides_plugin_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert auroc["loss"] == pytest.approx(auroc["self_confidence"])
 
 
+def test_the_guides_task_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TASKS, "_classes", dict(TASKS.classes()))
+    code = next(block for block in blocks("docs/guide.md", "python") if "my_task.py" in block)
+    path = tmp_path / "my_task.py"
+    path.write_text(code)
+    frame = harness.run("all", "iris", 2, out=tmp_path / "out", plugins=[str(path)])
+    assert set(frame["status"]) == {"ok"}
+    assert frame[frame["metric"] == "auroc"].set_index("method")["value"]["self_confidence"].mean() > 0.9
+
+
 def test_the_guides_notebook_example_runs() -> None:
     code = next(block for block in blocks("docs/guide.md", "python") if "from_arrays" in block)
     names = dict(zip(("h", "p", "y", "hr", "pr", "yr"), last_layer(12, 3, 4).values(), strict=True))
@@ -43,7 +53,7 @@ def test_selections_in_the_pages_are_valid(page: str) -> None:
     text = (ROOT / page).read_text()
     for option, registry in (("--methods", METHODS), ("--tasks", TASKS)):
         for quoted, plain in re.findall(rf"{option} (?:'([^']+)'|([\w,*\[\]=.-]+))", text):
-            selection = (quoted or plain).replace("loss,", "")
+            selection = (quoted or plain).replace("loss,", "").replace("iris", "moons")
             registry.select(selection)
     for term in re.findall(r"`(\w+\[[^`]+\])`", text):
         term = term.replace(",...", "").replace("loss[temperature=2]", "datainf[damping=2]")

@@ -77,9 +77,16 @@ def test_what_looks_equal_is_ranked_equal() -> None:
 
 
 def test_gain_is_paired_with_the_untrimmed_model() -> None:
+    text = tables(frame({("a", seed): cell(0.9, 0.90) for seed in range(4)}))
+    assert line(text, "a")[5] == "+2.0 [+2.0, +2.0]"
     text = tables(frame({("a", 0): cell(0.9, 0.90), ("a", 1): cell(0.9, 0.92)}))
-    assert line(text, "a")[5] == "+3.0 [+2.0, +4.0]"
+    assert line(text, "a")[5] == "+3.0", "two seeds make no interval"
     assert line(tables(frame({("a", 0): cell(0.9, 0.9)})), "a")[5] == "+2.0"
+
+
+def test_the_caption_gives_the_range_of_detection_accuracy() -> None:
+    data = frame({("a", 0): cell(0.9)}).assign(n_train=250, n_noisy=20, n_flagged=25)
+    assert "Detection accuracy is 98.0 % at best and 83.6 % by chance." in tables(data)
 
 
 def test_stale_rows_are_marked_and_not_ranked() -> None:

@@ -181,7 +181,9 @@ def test_plugin_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_plugin(str(path))
     assert harness.method("countdown", step=2.0).score(harness.View.from_blocks({"a": np.eye(3)}))[2] == -4
     with pytest.raises(TypeError, match="is taken by"):
-        METHODS.register(type("Thief", (METHODS.get("lissa"),), {"name": "countdown"}))
+        METHODS.register(dataclass(frozen=True)(type("Thief", (METHODS.get("lissa"),), {"name": "countdown"})))
+    with pytest.raises(TypeError, match="must be a @dataclass"):
+        METHODS.register(type("Plain", (METHODS.get("lissa"),), {"name": "plain"}))
 
 
 @pytest.mark.parametrize(

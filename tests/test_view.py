@@ -61,6 +61,16 @@ def test_arrays_that_do_not_fit(change: dict[str, object], sentence: str) -> Non
         View.from_arrays(**{**last_layer(12, 3, 4), **change})
 
 
+def test_probabilities_alone_are_enough_for_some() -> None:
+    arrays = last_layer(12, 3, 4)
+    view = View.from_arrays(None, arrays["probs"], arrays["labels"])
+    assert harness.method("self_confidence").score(view).shape == (12,)
+    with pytest.raises(harness.Unsupported, match="gradients need"):
+        harness.method("outlier_l2").score(view)
+    with pytest.raises(RequestError, match="labels must be an array of numbers"):
+        View.from_arrays(None, arrays["probs"], ["cat"] * 12)
+
+
 def test_blocks_that_do_not_fit() -> None:
     with pytest.raises(RequestError, match="all of one length"):
         View.from_blocks({"a": np.ones((3, 2)), "b": np.ones((4, 2))})
