@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from harness.errors import RequestError, Unsupported
     from harness.gradients import DenseBlock, Gradients, OuterBlock
     from harness.method_base import Method, register_method
+    from harness.outputs import Outputs
     from harness.results import load_results
     from harness.task_base import Samples, Split, Task, register_task
-    from harness.view import Outputs, View
+    from harness.view import View
 
 _HOME = {
     "DenseBlock": "gradients",
     "Gradients": "gradients",
     "Method": "method_base",
     "OuterBlock": "gradients",
-    "Outputs": "view",
+    "Outputs": "outputs",
     "RequestError": "errors",
     "Samples": "task_base",
     "Split": "task_base",

@@ -19,105 +19,20 @@ work. Which labels are truly wrong is in no part.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.clock import timed
+from harness.arrays import checked_outputs, tensor_of
 from harness.errors import RequestError, Unsupported
-from harness.gradients import Block, DenseBlock, Gradients, OuterBlock
+from harness.gradients import Gradients
+from harness.outputs import Outputs
+from harness.parts import Parts
 
 Retrain = Callable[[np.ndarray, str], np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """What a pass over a set of samples gives; tasks make these.
-
-    Args:
-        labels: given labels, (n,) int64.
-        probs: class probabilities (n, c), or (n, 1) for one sigmoid output (the probability of class 1).
-        features: the last layer's input, (n, d).
-        bias: whether the last layer's bias belongs to the gradient.
-        blocks: dense per-sample gradients (n, …) by layer; given them, ``features`` make no gradient block.
-    """
-
-    labels: Tensor
-    probs: Tensor | None = None
-    features: Tensor | None = None
-    bias: bool = False
-    blocks: Mapping[str, Tensor] | None = None
-
-    def gradients(self) -> Gradients:
-        """Per-sample gradients of the cross-entropy loss, (n, p) in blocks."""
-        if self.blocks is not None:
-            dense: dict[str, Block] = {name: DenseBlock(values) for name, values in self.blocks.items()}
-            return Gradients(dense)
-        if self.features is None or self.probs is None:
-            raise Unsupported("gradients need the last layer's features and class probabilities, or dense blocks")
-        features = self.features
-        if self.bias:
-            features = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
-        target = self.labels.to(self.probs.device)
-        if self.probs.shape[1] == 1:
-            residuals = self.probs - target.unsqueeze(1).to(self.probs.dtype)
-        else:
-            residuals = self.probs.clone()
-            residuals[torch.arange(len(target), device=residuals.device), target] -= 1
-        return Gradients({"head": OuterBlock(residuals, features, self.probs)})
-
-    def class_probs(self) -> np.ndarray:
-        """Probabilities with one column a class, (n, c ≥ 2), float64."""
-        if self.probs is None:
-            raise Unsupported("this view has no class probabilities")
-        probs = self.probs.double().cpu().numpy()
-        return np.hstack([1 - probs, probs]) if probs.shape[1] == 1 else probs
-
-    def losses(self) -> np.ndarray:
-        """Cross-entropy of each sample with its given label, (n,), float64."""
-        probs = self.class_probs()
-        picked = probs[np.arange(len(probs)), self.labels.cpu().numpy()]
-        return np.asarray(-np.log(np.maximum(picked, np.finfo(np.float32).tiny)))
-
-
-@dataclass
-class _Parts:
-    """Values computed once, with the seconds that each took by itself (without the parts it asked for)."""
-
-    device: str
-    values: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    needs: dict[str, set[str]] = field(default_factory=dict)
-    stack: list[list[Any]] = field(default_factory=list)  # [name, seconds spent in nested parts]
-
-    def get(self, name: str, compute: Callable[[], Any]) -> Any:
-        if self.stack:
-            self.needs[self.stack[-1][0]].add(name)
-        if name not in self.values:
-            self.needs[name] = set()
-            self.stack.append([name, 0.0])
-            try:
-                with timed(self.device) as watch:
-                    value = compute()
-            finally:
-                _, nested = self.stack.pop()
-            self.values[name] = value
-            self.seconds[name] = watch.seconds - nested
-            if self.stack:
-                self.stack[-1][1] += watch.seconds
-        return self.values[name]
-
-    def with_needs(self, names: set[str]) -> set[str]:
-        """The named parts and all that they were made from."""
-        reached, todo = set(names), list(names)
-        while todo:
-            new = self.needs.get(todo.pop(), set()) - reached
-            reached |= new
-            todo.extend(new)
-        return reached
 
 
 @dataclass(frozen=True)
@@ -161,7 +76,7 @@ class View:
         self._references = dict(references or {})
         self._retrain = retrain
         self._out_of_sample = out_of_sample
-        self._parts = _Parts(device)
+        self._parts = Parts(device)
         self._asked: set[str] = set()
         self.device = device
         self.seed = seed
@@ -325,13 +240,13 @@ class View:
         Raises:
             RequestError: arrays that do not fit each other, are not finite, or are no probabilities.
         """
-        train = _checked("", features, probs, labels, bias)
+        train = checked_outputs("", features, probs, labels, bias)
         references: dict[str, Callable[[], Outputs]] = {}
         given = (reference_features, reference_probs, reference_labels)
         if any(part is not None for part in given):
             if any(part is None for part in given):
                 raise RequestError("give reference_features, reference_probs and reference_labels together")
-            validation = _checked("reference_", *given, bias)
+            validation = checked_outputs("reference_", *given, bias)
             if train.features is None or validation.features is None:
                 raise RequestError("a reference set needs features, of the training samples too")
             if validation.features.shape[1] != train.features.shape[1]:
@@ -357,20 +272,20 @@ class View:
         Raises:
             RequestError: no block, blocks of different lengths, or reference blocks of other names or sizes.
         """
-        dense = {name: _tensor(f"blocks[{name!r}]", values) for name, values in blocks.items()}
+        dense = {name: tensor_of(f"blocks[{name!r}]", values) for name, values in blocks.items()}
         flat = [name for name, values in dense.items() if values.ndim < 2]
         if flat:
             raise RequestError(f"blocks[{flat[0]!r}] must have a row a sample and a column a parameter, (n, …)")
         if not dense or len({len(values) for values in dense.values()}) != 1:
             raise RequestError("blocks needs at least one array, and all of one length")
         n = len(next(iter(dense.values())))
-        given = torch.zeros(n, dtype=torch.int64) if labels is None else _tensor("labels", labels).long()
+        given = torch.zeros(n, dtype=torch.int64) if labels is None else tensor_of("labels", labels).long()
         if len(given) != n:
             raise RequestError(f"labels has {len(given)} entries, the blocks have {n} rows")
         train = Outputs(given, blocks=dense)
         references: dict[str, Callable[[], Outputs]] = {}
         if reference_blocks is not None:
-            ref = {name: _tensor(f"reference_blocks[{name!r}]", values) for name, values in reference_blocks.items()}
+            ref = {name: tensor_of(f"reference_blocks[{name!r}]", values) for name, values in reference_blocks.items()}
             if {k: v[0].numel() for k, v in ref.items()} != {k: v[0].numel() for k, v in dense.items()}:
                 raise RequestError("reference_blocks must have the same names and sizes as blocks")
             count = len(next(iter(ref.values())))
@@ -378,39 +293,3 @@ class View:
             references["validation"] = lambda: validation
         device = str(next(iter(dense.values())).device)
         return cls(given.cpu().numpy(), lambda: train, references, seed=seed, device=device)
-
-
-def _tensor(name: str, values: Any) -> Tensor:
-    try:
-        tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{name} must be an array of numbers ({error})") from error
-    if tensor.ndim == 0 or len(tensor) == 0:
-        raise RequestError(f"{name} is empty; give one row a sample")
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise RequestError(f"{name} has values that are not finite")
-    return tensor
-
-
-def _checked(prefix: str, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
-    p, y = _tensor(prefix + "probs", probs), _tensor(prefix + "labels", labels)
-    h = p.new_zeros(len(p), 0) if features is None else _tensor(prefix + "features", features)
-    if p.ndim == 1:
-        p = p.unsqueeze(1)
-    for name, array in (("features", h), ("probs", p)):
-        if array.ndim != 2 or not array.is_floating_point():
-            raise RequestError(f"{prefix}{name} must be a 2-D array of floats, not {tuple(array.shape)} {array.dtype}")
-    if not (len(h) == len(p) == len(y)) or y.ndim != 1:
-        raise RequestError(
-            f"{prefix}features, {prefix}probs and {prefix}labels must have one row a sample; "
-            f"given {len(h)}, {len(p)} and {tuple(y.shape)}"
-        )
-    if y.is_floating_point():
-        raise RequestError(f"{prefix}labels must be integers, not {y.dtype}")
-    classes = max(2, p.shape[1])
-    if int(y.min()) < 0 or int(y.max()) >= classes:
-        raise RequestError(f"{prefix}labels must lie in 0 … {classes - 1}; given {int(y.min())} … {int(y.max())}")
-    total = p.double().sum(1) if p.shape[1] > 1 else torch.ones(len(p), dtype=torch.float64)
-    if float(p.min()) < 0 or float(p.max()) > 1 + 1e-4 or not torch.allclose(total, torch.ones_like(total), atol=1e-3):
-        raise RequestError(f"{prefix}probs must be probabilities: in [0, 1], each row with sum 1")
-    return Outputs(y.long(), p, None if features is None else h, bias)

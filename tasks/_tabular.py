@@ -13,7 +13,8 @@ import numpy as np
 from harness.task_base import Samples, Split, Task
 
 if TYPE_CHECKING:
-    from harness.view import Outputs, View
+    from harness.outputs import Outputs
+    from harness.view import View
     from tasks._mlp import Recipe, Stack
 
 
@@ -68,7 +69,7 @@ class TabularTask(Task):
 
 def outputs(model: Stack, samples: Samples) -> Outputs:
     """The pass that methods' views are made from."""
-    from harness.view import Outputs
+    from harness.outputs import Outputs
     from tasks._mlp import probabilities
 
     features = model.features(samples.inputs)

@@ -182,7 +182,8 @@ class Cifar10N(Task):
         return TrainedNetwork(network, history, seed)
 
     def view(self, model: TrainedNetwork, split: Split) -> View:
-        from harness.view import Outputs, View
+        from harness.outputs import Outputs
+        from harness.view import View
         from tasks._images import read_out
 
         def outputs(samples: Samples, augment_seed: int | None = None) -> Outputs:

@@ -95,7 +95,7 @@ def test_gradients_need_equally_long_blocks() -> None:
 
 def test_last_layer_gradients_are_autograds() -> None:
     """The residual-times-feature formula against autograd, with and without bias, softmax and sigmoid."""
-    from harness.view import Outputs
+    from harness.outputs import Outputs
 
     for c, bias in ((1, True), (1, False), (3, True), (3, False)):
         torch_rng = torch.Generator().manual_seed(c)

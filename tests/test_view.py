@@ -10,7 +10,8 @@ import torch
 
 import harness
 from harness.errors import RequestError
-from harness.view import Outputs, View
+from harness.outputs import Outputs
+from harness.view import View
 from tests.conftest import last_layer, view_of
 
 

@@ -1,0 +1,63 @@
+"""What a pass over a set of samples gives: labels, probabilities, features, and the gradients that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import Unsupported
+from harness.gradients import Block, DenseBlock, Gradients, OuterBlock
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a pass over a set of samples gives; tasks make these.
+
+    Args:
+        labels: given labels, (n,) int64.
+        probs: class probabilities (n, c), or (n, 1) for one sigmoid output (the probability of class 1).
+        features: the last layer's input, (n, d).
+        bias: whether the last layer's bias belongs to the gradient.
+        blocks: dense per-sample gradients (n, …) by layer; given them, ``features`` make no gradient block.
+    """
+
+    labels: Tensor
+    probs: Tensor | None = None
+    features: Tensor | None = None
+    bias: bool = False
+    blocks: Mapping[str, Tensor] | None = None
+
+    def gradients(self) -> Gradients:
+        """Per-sample gradients of the cross-entropy loss, (n, p) in blocks."""
+        if self.blocks is not None:
+            dense: dict[str, Block] = {name: DenseBlock(values) for name, values in self.blocks.items()}
+            return Gradients(dense)
+        if self.features is None or self.probs is None:
+            raise Unsupported("gradients need the last layer's features and class probabilities, or dense blocks")
+        features = self.features
+        if self.bias:
+            features = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+        target = self.labels.to(self.probs.device)
+        if self.probs.shape[1] == 1:
+            residuals = self.probs - target.unsqueeze(1).to(self.probs.dtype)
+        else:
+            residuals = self.probs.clone()
+            residuals[torch.arange(len(target), device=residuals.device), target] -= 1
+        return Gradients({"head": OuterBlock(residuals, features, self.probs)})
+
+    def class_probs(self) -> np.ndarray:
+        """Probabilities with one column a class, (n, c ≥ 2), float64."""
+        if self.probs is None:
+            raise Unsupported("this view has no class probabilities")
+        probs = self.probs.double().cpu().numpy()
+        return np.hstack([1 - probs, probs]) if probs.shape[1] == 1 else probs
+
+    def losses(self) -> np.ndarray:
+        """Cross-entropy of each sample with its given label, (n,), float64."""
+        probs = self.class_probs()
+        picked = probs[np.arange(len(probs)), self.labels.cpu().numpy()]
+        return np.asarray(-np.log(np.maximum(picked, np.finfo(np.float32).tiny)))
