@@ -161,7 +161,7 @@ def neumann(
             break
     change = start - scale * (curvature.matvec(estimate) + damping_sign * damping * estimate)
     relative = float((change.norm(dim=0) / size).max())
-    _worst(health, done, relative, tolerance or 1e-2, "lissa", curvature.dimension, damping)
+    _worst(health, done, relative, tolerance or 1e-2, "neumann", curvature.dimension, damping)
     return estimate
 
 
