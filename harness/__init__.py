@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.api import method, run, task
+    from harness.blocks import DenseBlock, OuterBlock
     from harness.errors import RequestError, Unsupported
-    from harness.gradients import DenseBlock, Gradients, OuterBlock
+    from harness.gradients import Gradients
     from harness.method_base import Method, register_method
     from harness.outputs import Outputs
     from harness.results import load_results
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from harness.view import View
 
 _HOME = {
-    "DenseBlock": "gradients",
+    "DenseBlock": "blocks",
     "Gradients": "gradients",
     "Method": "method_base",
-    "OuterBlock": "gradients",
+    "OuterBlock": "blocks",
     "Outputs": "outputs",
     "RequestError": "errors",
     "Samples": "task_base",

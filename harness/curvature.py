@@ -8,8 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from harness.blocks import Block, OuterBlock
 from harness.errors import Unsupported
-from harness.gradients import Block, OuterBlock, _chunks
+from harness.products import chunks
 
 
 class Curvature(Protocol):
@@ -45,21 +46,26 @@ class Explicit:
 
 @dataclass(frozen=True)
 class OuterProduct:
-    """F = (1/n) Σ g_i g_iᵀ, the (empirical Fisher) outer-product matrix of a block."""
+    """F = (1/n) Σ g_i g_iᵀ, the (empirical Fisher) outer-product matrix of a block.
+
+    Args:
+        precise: multiply in float64; see `harness.blocks`.
+    """
 
     block: Block
+    precise: bool = True
 
     @property
     def dimension(self) -> int:
         return self.block.dimension
 
     def matvec(self, vectors: Tensor) -> Tensor:
-        return self.block.rmatvec(self.block.matvec(vectors)) / self.block.n
+        return self.block.rmatvec(self.block.matvec(vectors, self.precise), self.precise) / self.block.n
 
     def matrix(self) -> Tensor:
         p = self.dimension
         total: Tensor | None = None
-        for part in _chunks(self.block.n, 2 * p):
+        for part in chunks(self.block.n, 16 * p):
             rows = self.block.rows(part).double()
             total = rows.T @ rows if total is None else total.addmm_(rows.T, rows)
         assert total is not None
@@ -102,7 +108,7 @@ class LastLayerHessian:
         m = matrix.shape[2]
         stacked = matrix.permute(1, 0, 2).reshape(d, c * m)
         out = torch.zeros(c * m, d, dtype=torch.float64, device=probs.device)
-        for part in _chunks(n, d + 2 * c * m):
+        for part in chunks(n, 8 * (d + 2 * c * m), features.device.type == "cpu"):
             h, p = features[part].double(), probs[part].double().unsqueeze(2)
             z = (h @ stacked).view(-1, c, m)
             curved = p * (1 - p) * z if c == 1 else p * z - p * (p * z).sum(1, keepdim=True)
@@ -114,7 +120,7 @@ class LastLayerHessian:
         probs, features = self._parts()
         (n, c), d = probs.shape, features.shape[1]
         out = torch.zeros(c, d, c, d, dtype=torch.float64, device=probs.device)
-        for part in _chunks(n, 2 * d):
+        for part in chunks(n, 16 * d):
             h, p = features[part].double(), probs[part].double()
             for k in range(c):
                 for j in range(k + 1):

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.blocks import Block, DenseBlock, OuterBlock
 from harness.errors import Unsupported
-from harness.gradients import Block, DenseBlock, Gradients, OuterBlock
+from harness.gradients import Gradients
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.blocks import Block
 from harness.curvature import Curvature
-from harness.gradients import Block
 
 DIRECT_DIMENSION = 5130
 """Largest p that is solved by a Cholesky factorisation (10 classes × 513: a CIFAR ResNet's head with bias)."""
@@ -20,15 +20,19 @@ SMALLEST_DAMPING = 1e-150
 Health = dict[str, Any]
 
 
-def damping_of(block: Block, damping: float | str) -> float:
+def damping_of(block: Block, damping: float | str, squared_norms: Tensor | None = None) -> float:
     """λ as a number: the given one, or for ``"auto"`` the layer-wise rule mean(g²)/10 (DataInf, section 3).
 
     A block of all-zero gradients has λ = 0 by that rule; a tiny number stands in for it, so that
     0/λ is 0 rather than NaN.
+
+    Args:
+        squared_norms: the block's, if the caller has them already.
     """
     if damping != "auto":
         return float(damping)
-    automatic = float(block.squared_norms().mean()) / (10 * block.dimension)
+    squared = block.squared_norms(precise=False) if squared_norms is None else squared_norms
+    automatic = float(squared.mean()) / (10 * block.dimension)
     return max(automatic, SMALLEST_DAMPING)
 
 

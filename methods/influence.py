@@ -20,7 +20,7 @@ from harness.method_base import Method, register_method
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.gradients import Block
+    from harness.blocks import Block
     from harness.view import View
 
 REFERENCE_CHUNK = 64
@@ -78,7 +78,8 @@ class Influence(Method):
             ref = reference.gradients[name]
             weights = torch.full((ref.n, 1), 1 / ref.n, dtype=torch.float64, device=view.device)
             health: dict[str, Any] = view.health.setdefault(name, {})
-            total -= block.matvec(self.inverse(block, health)(ref.rmatvec(weights)))[:, 0].cpu()
+            solved = self.inverse(block, health)(ref.rmatvec(weights))
+            total -= block.matvec(solved, precise=False)[:, 0].cpu()
         return self.sign * total.numpy()
 
     def attribute(self, view: View) -> np.ndarray:
@@ -92,7 +93,7 @@ class Influence(Method):
             for start in range(0, reference.n, REFERENCE_CHUNK):
                 part = slice(start, min(start + REFERENCE_CHUNK, reference.n))
                 vectors = reference.gradients[name].rows(part).double().T
-                total[part] -= block.matvec(solve(vectors)).T.cpu()
+                total[part] -= block.matvec(solve(vectors), precise=False).T.cpu()
         return self.sign * total.numpy()
 
 
@@ -137,10 +138,12 @@ class DataInf(Damped):
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         from harness.solvers import damping_of
 
-        damping = damping_of(block, self.damping)
-        health["damping"] = damping
-        shrinkage = (damping + block.squared_norms()).unsqueeze(1)
-        return lambda v: (v - block.rmatvec(block.matvec(v) / shrinkage) / block.n) / damping
+        squared = block.squared_norms(precise=False)
+        health["damping"] = damping = damping_of(block, self.damping, squared)
+        shrinkage = (damping + squared).unsqueeze(1)
+        return lambda v: (
+            (v - block.rmatvec(block.matvec(v, precise=False) / shrinkage, precise=False) / block.n) / damping
+        )
 
 
 @register_method
@@ -178,11 +181,16 @@ class LiSSA(Damped):
         super().__post_init__()
         check_recursion(self.iterations, self.scale)
 
+    @property
+    def _needs_float64(self) -> bool:
+        """T iterations resolve conditions up to about T, where float32's products leave a residual of about 1e-7 T."""
+        return self.tolerance is not None and 1e-7 * self.iterations > self.tolerance
+
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         from harness.curvature import Curvature, Explicit, OuterProduct
         from harness.solvers import damping_of, largest_eigenvalue, neumann
 
-        curvature: Curvature = OuterProduct(block)
+        curvature: Curvature = OuterProduct(block, precise=self._needs_float64)
         if block.dimension <= min(block.n, 4 * self.iterations, EXPLICIT_DIMENSION):
             curvature = Explicit(curvature.matrix())  # n p² operations once, and p² instead of 4 n p an iteration
         damping = damping_of(block, self.damping)

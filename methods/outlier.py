@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from harness.method_base import Method, register_method
 
 if TYPE_CHECKING:
+    from harness.blocks import Block
+    from harness.gradients import Gradients
     from harness.view import View
 
 PROJECTED_BEYOND = 10_000
@@ -28,7 +30,7 @@ class GradientNorm(Method):
         return ("labels", "gradients")
 
     def score(self, view: View) -> np.ndarray:
-        return view.gradients.norm(self.order)
+        return view.gradients.norm(self.order, precise=False)
 
 
 @register_method
@@ -82,22 +84,51 @@ class IsolationForestGradients(Method):
         return ("labels", "gradients")
 
     def score(self, view: View) -> np.ndarray:
-        from sklearn.ensemble import IsolationForest
+        from harness.products import chunks
+        from methods._isolation_forest import fit
 
-        points = self._points(view)
-        view.health["dimension"] = points.shape[1]
-        forest = IsolationForest(n_estimators=self.n_estimators, random_state=view.seed).fit(points)
-        return -np.asarray(forest.score_samples(points), dtype=np.float64)
+        points = _Points(view.gradients, self._projection(view))
+        view.health["dimension"] = points.dimension
+        forest = fit(points.rows, view.n, points.dimension, self.n_estimators, view.seed)
+        if view.device != "cpu":
+            forest = forest.to(points.block([0]).rows([0]).device)
+        parts = chunks(view.n, 64 * self.n_estimators + points.built_bytes, cached=not points.built_bytes)
+        return np.concatenate([forest.score(points.block(part)) for part in parts])
 
-    def _points(self, view: View) -> np.ndarray:
-        from sklearn.random_projection import SparseRandomProjection
+    def _projection(self, view: View) -> Any:
+        """The (k, p) scipy matrix that projects gradients, or None."""
+        from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 
-        gradients = view.gradients
-        p = gradients.dimension
+        p = view.gradients.dimension
         if self.projection == "none" or (self.projection == "auto" and p <= PROJECTED_BEYOND):
-            return np.asarray(gradients.rows(slice(None)).cpu().numpy())
-        components = self.projection if isinstance(self.projection, int) else "auto"
-        shape_only = np.broadcast_to(np.float32(0), (gradients.n, p))
-        matrix = SparseRandomProjection(components, random_state=view.seed).fit(shape_only).components_
+            return None
         view.health["projected_from"] = p
-        return gradients.project(matrix)
+        k = self.projection if isinstance(self.projection, int) else johnson_lindenstrauss_min_dim(view.n, eps=0.1)
+        one_row = np.zeros((1, p), dtype=view.gradients.part([0]).rows([0]).cpu().numpy().dtype)
+        return SparseRandomProjection(int(k), random_state=view.seed).fit(one_row).components_
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What the forest sees of some samples: gradients, or projected gradients."""
+
+    gradients: Gradients
+    matrix: Any
+
+    @property
+    def dimension(self) -> int:
+        return self.gradients.dimension if self.matrix is None else int(self.matrix.shape[0])
+
+    @property
+    def built_bytes(self) -> int:
+        """Memory that one sample's `block` takes beyond what is stored; 0 where its entries are computed one by one."""
+        return 0 if self.matrix is None and len(self.gradients) == 1 else 8 * self.dimension
+
+    def block(self, index: Any) -> Block:
+        from harness.blocks import DenseBlock
+
+        part = self.gradients.part(index)
+        return part.single() if self.matrix is None else DenseBlock(part.project(self.matrix))
+
+    def rows(self, index: Any) -> np.ndarray:
+        return np.asarray(self.block(index).rows(slice(None)).cpu().numpy(), dtype=np.float32)

@@ -21,11 +21,13 @@ from methods.influence import check_damping, check_recursion
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.gradients import Block
+    from harness.blocks import Block
     from harness.view import View
 
 ROW_CHUNK = 512
 SERIES_DIMENSION = 8192
+CANCELLED = 1e-3
+"""Share of |g|² below which a difference is taken in float64."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,31 @@ class SelfDataInf(SelfInfluence):
         if self.curvature == "sample":
             damping = one_sample_damping(block) if self.damping == "auto" else float(self.damping)
             return torch.nan_to_num(squared / (damping + squared), nan=0.0)  # 0/0 for a zero gradient
-        damping = damping_of(block, self.damping)
-        health["damping"] = damping
-        parts = [slice(start, min(start + ROW_CHUNK, block.n)) for start in range(0, block.n, ROW_CHUNK)]
-        shared = torch.cat([(block.gram(part) ** 2) @ (1 / (damping + squared)) for part in parts])
-        return (squared - shared / block.n) / damping
+        health["damping"] = damping = damping_of(block, self.damping, squared)
+        weights = torch.where(squared > 0, 1 / (damping + squared), 0.0)
+        left = squared - self._shared(block, weights, precise=False) / block.n
+        if not bool((left >= CANCELLED * squared).all()):  # gradients so parallel that float32 leaves little
+            left = squared - self._shared(block, weights, precise=True) / block.n
+        return left / damping
+
+    @staticmethod
+    def _shared(block: Block, weights: Tensor, precise: bool) -> Tensor:
+        """Σ_k (g_i·g_k)² w_k for every i, (n,), each pair of samples taken once."""
+        import torch
+
+        from harness.products import chunks
+
+        total = torch.zeros_like(weights)
+        scale = weights.max().clamp_min(torch.finfo(torch.float64).tiny)
+        share = (weights / scale).to(torch.float64 if precise else block.dtype)
+        parts = list(chunks(block.n, 4096, cached=True))
+        for i, rows in enumerate(parts):
+            for others in parts[: i + 1]:
+                products = block.gram(rows, others, precise).square_()
+                total[rows] += products @ share[others]
+                if others != rows:
+                    total[others] += products.T @ share[rows]
+        return total * scale
 
 
 @register_method
@@ -201,7 +223,8 @@ class SelfLiSSA(SelfInfluence):
             )
         dual = block.n < block.dimension
         damping = damping_of(block, self.damping)
-        matrix = block.gram() / block.n if dual else OuterProduct(block).matrix()
+        whole = slice(0, block.n)
+        matrix = block.gram(whole, whole) / block.n if dual else OuterProduct(block).matrix()
         scale = self.scale
         if isinstance(scale, str):
             scale = 1 / (1.1 * largest_eigenvalue(Explicit(matrix), matrix.device) + damping)

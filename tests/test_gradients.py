@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import random as sparse_random
 
-from harness import gradients
+from harness import products
+from harness.blocks import DenseBlock, OuterBlock
 from harness.curvature import LastLayerHessian, OuterProduct
 from harness.errors import Unsupported
-from harness.gradients import DenseBlock, Gradients, OuterBlock
+from harness.gradients import Gradients
 from tests.conftest import last_layer
 
 
@@ -45,7 +46,7 @@ def test_operations_equal_the_materialised_matrix(n: int, c: int, d: int, m: int
     features[0] = 0  # a zero gradient
     full = torch.einsum("nc,nd->ncd", residuals, features).flatten(1)
     p = c * d
-    with mock.patch.object(gradients, "CHUNK_BYTES", chunk):
+    with mock.patch.object(products, "CHUNK_BYTES", chunk):
         for block in (OuterBlock(residuals, features), DenseBlock(full.clone())):
             assert (block.n, block.dimension) == (n, p)
             for order in (1, 2):
@@ -56,20 +57,52 @@ def test_operations_equal_the_materialised_matrix(n: int, c: int, d: int, m: int
             torch.testing.assert_close(block.matvec(vectors[:, 0]), full @ vectors[:, 0])
             torch.testing.assert_close(block.rmatvec(weights), full.T @ weights)
             torch.testing.assert_close(block.rmatvec(weights[:, 0]), full.T @ weights[:, 0])
-            torch.testing.assert_close(block.gram(), full @ full.T)
-            torch.testing.assert_close(block.gram(slice(0, 1)), full[:1] @ full.T)
+            torch.testing.assert_close(block.gram(slice(0, 1), slice(0, n)), full[:1] @ full.T)
+            torch.testing.assert_close(block.gram(slice(0, n), slice(n // 2, n)), full @ full[n // 2 :].T)
             torch.testing.assert_close(block.rows(slice(0, 2)), full[:2])
             torch.testing.assert_close(block.columns([0, p - 1]), full[:, [0, p - 1]])
+            which = torch.randint(0, 2, (n, 3), generator=generator)
+            picked = full[:, [p - 1, 0]].gather(1, which)
+            torch.testing.assert_close(block.entries(torch.tensor([p - 1, 0]), which), picked)
+            torch.testing.assert_close(block.part(slice(0, 2)).rows(slice(None)), full[:2])
+            torch.testing.assert_close(block.part([n - 1, 0]).rows(slice(None)), full[[n - 1, 0]])
             torch.testing.assert_close(OuterProduct(block).matrix(), full.T @ full / n)
             torch.testing.assert_close(OuterProduct(block).matvec(vectors), full.T @ (full @ vectors) / n)
 
 
-def test_float32_products_are_accumulated_in_float64() -> None:
-    block = outer(4000, 3, 8, torch.float32)
-    exact = materialised(block).sum(0)
-    summed = block.rmatvec(torch.ones(block.n))
-    assert summed.dtype == torch.float64
-    torch.testing.assert_close(summed, exact, rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize("shape", [(3000, 3, 100), (2001, 10, 257), (70_000, 2, 5), (300, 4, 17)])
+@pytest.mark.parametrize("m", [1, 3, 70])
+@pytest.mark.parametrize("chunk", [products.CHUNK_BYTES, 100_000])
+def test_float32_products(shape: tuple[int, int, int], m: int, chunk: int) -> None:
+    """Errors of float32 products, which go through a convolution where a matrix is tall, against their terms' size."""
+    outer_block = outer(*shape, dtype=torch.float32)
+    n, p = outer_block.n, outer_block.dimension
+    generator = torch.Generator().manual_seed(m)
+    vectors, weights = (torch.randn(k, m, generator=generator, dtype=torch.float64) for k in (p, n))
+    vectors[:, 0] *= 1e-60  # columns of any size
+    weights[:, 0] *= 1e60
+    dense = [DenseBlock(outer_block.rows(slice(None)))] if n * p < 10**7 else []
+    with mock.patch.object(products, "CHUNK_BYTES", chunk):
+        for block in (outer_block, *dense):
+            full = block.rows(slice(None)).double()
+            for precise, unit in ((False, 2e-6), (True, 3e-7)):  # the rows above are rounded to float32 themselves
+                product, size = block.matvec(vectors, precise=precise), full.abs() @ vectors.abs()
+                assert product.dtype == torch.float64
+                assert float(((product - full @ vectors).abs() / size).max()) < unit
+                product, size = block.rmatvec(weights, precise=precise), full.T.abs() @ weights.abs()
+                assert product.dtype == torch.float64
+                assert float(((product - full.T @ weights).abs() / size).max()) < unit
+            torch.testing.assert_close(
+                block.matvec(vectors[:, 0], precise=False), block.matvec(vectors, precise=False)[:, 0]
+            )
+
+
+def test_norms_beyond_float32s_squares() -> None:
+    values = torch.tensor([[3e-30, 4e-30], [0.0, 0.0], [3e25, 4e25], [3.0, 4.0]])
+    for block in (DenseBlock(values), OuterBlock(torch.ones(4, 1), values)):
+        torch.testing.assert_close(
+            block.norm(2), torch.tensor([5e-30, 0, 5e25, 5], dtype=torch.float64), rtol=1e-6, atol=0
+        )
 
 
 def test_blocks_side_by_side() -> None:
@@ -84,8 +117,11 @@ def test_blocks_side_by_side() -> None:
     np.testing.assert_allclose(both.norm(2), full.norm(dim=1))
     np.testing.assert_allclose(both.rows([1, 5]), full[[1, 5]])
     matrix = sparse_random(5, 18, 0.3, random_state=0, format="csr")
-    with mock.patch.object(gradients, "CHUNK_BYTES", 300):
+    with mock.patch.object(products, "CHUNK_BYTES", 300):
         np.testing.assert_allclose(both.project(matrix), full.numpy() @ matrix.toarray().T)
+        np.testing.assert_allclose(both.part([2, 0]).project(matrix), full[[2, 0]].numpy() @ matrix.toarray().T)
+    np.testing.assert_allclose(both.single().rows(slice(None)), full)
+    assert Gradients({"a": a}).single() is a
 
 
 def test_gradients_need_equally_long_blocks() -> None:
@@ -136,7 +172,7 @@ def test_last_layer_hessian_is_autograds(c: int, d: int) -> None:
     expected = torch.autograd.functional.hessian(loss, weight.flatten())
     logits = h @ weight.T
     probs = logits.sigmoid() if c == 1 else logits.softmax(1)
-    with mock.patch.object(gradients, "CHUNK_BYTES", 100):
+    with mock.patch.object(products, "CHUNK_BYTES", 100):
         hessian = LastLayerHessian(OuterBlock(probs, h, probs))
         torch.testing.assert_close(hessian.matrix(), expected)
         vectors = torch.randn(c * d, 2, generator=generator, dtype=torch.float64)

@@ -1,0 +1,73 @@
+"""Products of a tall matrix with a few columns, which is what scores are made of, and how they are cut into chunks.
+
+Scoring n samples reads an (n, d) matrix of features a few times and multiplies it by ten or so columns. The general
+matrix product of CPU libraries first packs its operands, which such a thin product never earns back; the same sum
+written as a 1 × 1 convolution over n pixels of d channels goes through oneDNN at nearly the speed of memory, two to
+four times as fast (``docs/speed.md`` has the measurements), and its sums are more exact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+from torch.nn.grad import conv2d_weight
+
+CHUNK_BYTES = int(float(os.environ.get("HARNESS_CHUNK_MIB", "64")) * 2**20)
+"""Working memory of one chunk of rows, set by the variable HARNESS_CHUNK_MIB; results depend on it by rounding only."""
+
+CACHE_BYTES = 4 * 2**20
+"""Copies that are read again at once (a float64 version of some rows) are kept small enough for a CPU's cache."""
+
+MOST_ROWS = 2**16
+"""Rows whose float32 sums are taken together before they are added up in float64."""
+
+THIN_COLUMNS, THIN_WIDTH, THIN_SIZE = 64, 2**14, 2**18
+
+
+def chunks(n: int, row_bytes: int, cached: bool = False) -> Iterator[slice]:
+    """Slices of 0 … n whose rows need at most `CHUNK_BYTES` (`CACHE_BYTES` if ``cached``) together, and `MOST_ROWS`."""
+    most = min(CHUNK_BYTES, CACHE_BYTES) if cached else CHUNK_BYTES
+    step = min(MOST_ROWS, max(1, most // max(1, row_bytes)))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def times(tall: Tensor, columns: Tensor) -> Tensor:
+    """``tall @ columns`` for (n, d) and (d, m) of one dtype."""
+    m = columns.shape[1]
+    if not _thin(tall, m):
+        return tall @ columns
+    kernel = columns.T.reshape(m, -1, 1, 1)
+    return conv2d(_pixels(tall), kernel).permute(0, 2, 3, 1).reshape(-1, m)
+
+
+def transposed_times(weights: Tensor, tall: Tensor) -> Tensor:
+    """``weights.T @ tall`` for (n, m) and (n, d) of one dtype."""
+    m, d = weights.shape[1], tall.shape[1]
+    if not (_thin(tall, m) and weights.is_contiguous()):
+        return weights.T @ tall
+    summed: Tensor = conv2d_weight(_pixels(tall), (m, d, 1, 1), _pixels(weights))  # type: ignore[no-untyped-call]
+    return summed.reshape(m, d)
+
+
+def _thin(tall: Tensor, columns: int) -> bool:
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return (
+        onednn
+        and tall.dtype == torch.float32
+        and tall.device.type == "cpu"
+        and columns <= THIN_COLUMNS
+        and tall.shape[1] <= THIN_WIDTH
+        and tall.numel() >= THIN_SIZE
+        and tall.is_contiguous()
+    )
+
+
+def _pixels(matrix: Tensor) -> Tensor:
+    """(n, d) as an image of n pixels and d channels, in the channels-last layout it has already."""
+    n, d = matrix.shape
+    return matrix.view(1, n, 1, d).permute(0, 3, 1, 2)
