@@ -16,7 +16,7 @@ from harness.registry import load_plugin
 from harness.store import FAILURES, Store
 
 if TYPE_CHECKING:
-    from harness.runner import Event, Finished
+    from harness.events import Event, Finished
 
 RERUN = ("failed", "stale", "all")
 
@@ -80,9 +80,9 @@ def resolve_device(device: str) -> str:
 
 def execute(cells: Sequence[Cell], store: Store, options: Options, listen: Callable[[Event], None]) -> None:
     """Run cells and store their records as they come; every event goes to ``listen``."""
-    from harness.runner import Finished
+    from harness.events import Finished
 
-    groups = group(cells)
+    groups = group(cells, None if options.timeout is not None else options.jobs)
     alone = options.jobs == 1 and options.backend == "loky"
     for event in _serial(groups, options) if alone else _parallel(groups, store, options):
         if isinstance(event, Finished) and event.arrays is not None:
@@ -175,7 +175,8 @@ def _worker(
     index: int, specs: list[CellSpec], device: str, options: Options, out: str | None
 ) -> tuple[int, list[Finished]]:
     """Run one group in this process; records go to the folder ``out``, or back to the caller with their arrays."""
-    from harness.runner import Finished, run_group
+    from harness.events import Finished
+    from harness.runner import run_group
 
     _prepare(options)
     multiprocessing.set_start_method("spawn", force=True)  # joblib gives its workers one that their children lack
@@ -193,7 +194,7 @@ def _worker(
 
 def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
     """A group in a process of its own, ended when a stage overruns; what it has not finished starts in another."""
-    from harness.runner import Begin, Finished, new_record
+    from harness.events import Begin, Finished, new_record
 
     context = multiprocessing.get_context("spawn")
     left = list(members.cells)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from typing import Any
 
 from harness.errors import RequestError, unknown
@@ -92,7 +94,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells of one (task with parameters, seed): they share data, base model and view."""
+    """Cells that run together: of one task with its parameters, and of one seed or, for small models, several.
+
+    Cells of one seed share data, base model and view.
+    """
 
     cells: tuple[Cell, ...]
 
@@ -100,13 +105,15 @@ class Group:
     def task(self) -> Task:
         return self.cells[0].task
 
-    @property
-    def seed(self) -> int:
-        return self.cells[0].seed
+    @cached_property
+    def by_seed(self) -> dict[int, tuple[Cell, ...]]:
+        """The cells of each seed."""
+        seeds = dict.fromkeys(cell.seed for cell in self.cells)
+        return {seed: tuple(cell for cell in self.cells if cell.seed == seed) for seed in seeds}
 
     @property
     def label(self) -> str:
-        return f"{self.cells[0].task_label} seed {self.seed}"
+        return f"{self.cells[0].task_label} seed {', '.join(map(str, self.by_seed))}"
 
 
 def make_cell(spec: CellSpec) -> Cell:
@@ -153,13 +160,24 @@ def make_plan(methods: str, tasks: str, seeds: Sequence[int], protocol: str, pre
     return list(cells.values())
 
 
-def group(cells: Sequence[Cell]) -> list[Group]:
-    """Cells by what they share, in order of first appearance."""
-    groups: dict[str, list[Cell]] = {}
+def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
+    """Cells by what they share, in order of first appearance.
+
+    Args:
+        jobs: seeds that are trained together are dealt to so many groups; None keeps every seed apart.
+    """
+    tasks: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
-        shared = {k: v for k, v in cell.identity.items() if not k.startswith("method")}
-        groups.setdefault(_hash(shared), []).append(cell)
-    return [Group(tuple(members)) for members in groups.values()]
+        shared = {k: v for k, v in cell.identity.items() if not k.startswith("method") and k != "seed"}
+        tasks.setdefault(_hash(shared), {}).setdefault(cell.seed, []).append(cell)
+    groups = []
+    for seeds in tasks.values():
+        together = jobs is not None and next(iter(seeds.values()))[0].task.seeds_together
+        size = math.ceil(len(seeds) / jobs) if together and jobs else 1
+        members = iter(seeds.values())
+        while some := list(islice(members, size)):
+            groups.append(Group(tuple(chain.from_iterable(some))))
+    return groups
 
 
 def _hash(value: Any) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness.store import FAILURES
 
 if TYPE_CHECKING:
+    from harness.events import Event
     from harness.plan import Cell
-    from harness.runner import Event
 
 
 class Progress:
@@ -47,7 +47,7 @@ class Progress:
                 self._bar.close()
 
     def __call__(self, event: Event) -> None:
-        from harness.runner import Begin
+        from harness.events import Begin
 
         if isinstance(event, Begin):
             first = event.cells[0]

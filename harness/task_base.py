@@ -68,6 +68,7 @@ class Task(ABC):
         presets: parameter values by size, ``smoke``, ``fast``, ``paper``, where they differ from the defaults.
             A preset wins over the protocol, so it sets sizes and lengths only.
         needs: what has to be there before it runs, and how to get it; empty if nothing.
+        seeds_together: whether a run loads all seeds of the task at once and trains their models by `train_all`.
 
     Args:
         budget: share of the training samples that is flagged and removed.
@@ -80,6 +81,7 @@ class Task(ABC):
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     needs: ClassVar[str] = ""
+    seeds_together: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     budget: float = 0.1
@@ -111,6 +113,14 @@ class Task(ABC):
         """
         for keep in keeps:
             yield [self.train(split, keep, seed)]
+
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray], int]]) -> Iterator[list[Any]]:
+        """Models of several (split, kept sets, seed), in order, in the batches they were trained in.
+
+        By default one seed after another.
+        """
+        for split, keeps, seed in wanted:
+            yield from self.train_many(split, keeps, seed)
 
     @abstractmethod
     def view(self, model: Any, split: Split) -> View:

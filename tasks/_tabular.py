@@ -41,14 +41,20 @@ class TabularTask(Task):
         return next(self.train_many(split, [everything if keep is None else keep], seed))[0]
 
     def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Stack]]:
+        return self.train_all([(split, keeps, seed)])
+
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray], int]]) -> Iterator[list[Stack]]:
         import torch
 
-        from tasks._mlp import train
+        from tasks._mlp_training import Job, train
 
-        if not all(keep.any() for keep in keeps):
+        if not all(keep.any() for _, keeps, _ in wanted for keep in keeps):
             raise ValueError(f"budget={self.budget} leaves no sample to train on")
-        masks = torch.from_numpy(np.stack(keeps))
-        return train(split.train.inputs, split.train.labels, masks, self.recipe(split.n_classes), seed)
+        jobs = [
+            Job(split.train.inputs, split.train.labels, torch.from_numpy(np.stack(keeps)), seed)
+            for split, keeps, seed in wanted
+        ]
+        return train(jobs, self.recipe(wanted[0][0].n_classes))
 
     def view(self, model: Stack, split: Split) -> View:
         from harness.view import View

@@ -35,6 +35,7 @@ class Moons(TabularTask):
     title: ClassVar[str] = "Half moons"
     source: ClassVar[str] = "Chhabra et al., ICML 2025, section 4, Table 1, appendix A.1.1"
     requires: ClassVar[tuple[str, ...]] = ("sklearn.datasets",)
+    seeds_together: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"steps": 200, "n_test": 300},
         "paper": {"steps": 5000, "lr": 1e-3},
@@ -88,6 +89,7 @@ class Blobs(TabularTask):
     title: ClassVar[str] = "Blobs"
     source: ClassVar[str] = "Chhabra et al., ICML 2025, section 4, Figure 1, appendix A.1.1"
     requires: ClassVar[tuple[str, ...]] = ("sklearn.datasets",)
+    seeds_together: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"steps": 200, "n_test": 300}}
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"n_test": 100, "n_validation": 0}}
 

@@ -17,6 +17,7 @@ import pytest
 import harness
 from harness.errors import RequestError
 from harness.registry import METHODS, TASKS
+from harness.seeds import derive
 from harness.store import Store
 from harness.versions import code_version
 
@@ -85,12 +86,13 @@ def test_methods_of_a_seed_share_one_base_model_and_equal_kept_sets_one_retraini
 ) -> None:
     trained: list[int] = []
     cls = TASKS.get("moons")
-    original = cls.train_many
-    monkeypatch.setattr(
-        cls,
-        "train_many",
-        lambda self, split, keeps, seed: trained.append(len(keeps)) or original(self, split, keeps, seed),
-    )
+    original = cls.train_all
+
+    def counted(self, wanted):
+        trained.append(sum(len(keeps) for _, keeps, _ in wanted))
+        return original(self, wanted)
+
+    monkeypatch.setattr(cls, "train_all", counted)
     # normalised margin and self-confidence order two classes alike, so they keep the same samples
     frame = run(tmp_path, "none,normalized_margin,self_confidence,outlier_l2,self_lissa")
     assert trained[0] == 1
@@ -109,20 +111,36 @@ def test_what_is_paired_is_paired(tmp_path: Path) -> None:
         pd.testing.assert_series_equal(alone, together.loc[alone.index])
 
 
-@pytest.mark.parametrize("name", ["digits", "moons", "blobs"])
-def test_retrained_models_do_not_depend_on_their_company(name: str) -> None:
-    """Batched retraining gives what training one model at a time gives."""
-    task = harness.task(name, preset="smoke")
-    split, _ = task.load(3)
-    rng = np.random.default_rng(0)
-    keeps = [rng.random(len(split.train)) < 0.9 for _ in range(5)]
-    together = [model for batch in task.train_many(split, keeps, 1) for model in batch]
-    for keep, model in zip(keeps, together, strict=True):
-        alone = task.train(split, keep, 1)
-        inputs = split.test.inputs
-        np.testing.assert_allclose(
-            alone.logits(alone.features(inputs)).numpy(), model.logits(model.features(inputs)).numpy(), atol=1e-5
+def test_seeds_together_or_alone_give_the_same(tmp_path: Path) -> None:
+    """Seeds trained as one program, seed by seed (with a time limit), and in two jobs: scores and accuracies agree."""
+    together = run(tmp_path / "a", FAST, "moons,blobs", 3)
+    by_time = run(tmp_path / "b", FAST, "moons,blobs", 3, timeout=300)
+    by_jobs = run(tmp_path / "c", FAST, "moons,blobs", 3, jobs=2)
+    values = ["task", "method", "seed", "metric", "value"]
+    for other in (by_time, by_jobs):
+        pd.testing.assert_frame_equal(
+            together[values].sort_values(values[:-1], ignore_index=True),
+            other[values].sort_values(values[:-1], ignore_index=True),
         )
+    for key, expected in scores(tmp_path / "a").items():
+        np.testing.assert_array_equal(expected, scores(tmp_path / "b")[key])
+
+
+def test_a_seed_that_cannot_be_loaded_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = TASKS.get("moons")
+    original, failing = cls.load, derive("data", "moons", 1)
+
+    def load(self, seed):
+        if seed == failing:
+            raise OSError("no data for this seed")
+        return original(self, seed)
+
+    monkeypatch.setattr(cls, "load", load)
+    frame = run(tmp_path, "none,random", seeds=3)
+    assert set(frame.query("status == 'ok'")["seed"]) == {0, 2}
+    failed = frame.query("status == 'failed'")
+    assert set(failed["seed"]) == {1}
+    assert failed["error"].str.contains("no data for this seed").all()
 
 
 def test_records_say_how_they_came_about(tmp_path: Path) -> None:
@@ -222,7 +240,7 @@ def test_time_limits_are_enforced_and_crashes_recorded(tmp_path: Path, troubles:
 
 
 def test_ties_up_to_rounding_are_counted() -> None:
-    from harness.runner import largest_tie
+    from harness.scoring import largest_tie
 
     assert largest_tie(np.array([1.0, 1 + 1e-12, 2.0, 0.0])) == 2
     assert largest_tie(np.zeros(5)) == 5

@@ -8,7 +8,7 @@ import torch
 
 import harness
 from harness.errors import RequestError
-from tasks import _mlp, _noise
+from tasks import _noise
 
 
 @pytest.mark.parametrize("protocol", ["fair", "paper"])
@@ -88,48 +88,6 @@ def test_noisy_validation_is_as_noisy_as_training() -> None:
     noisy = _noise.noisy_like(clean, truth, given, 3, rng)
     assert abs((noisy != clean).mean() - 0.3) < 0.01
     assert set((noisy - clean)[noisy != clean] % 3) == {1}
-
-
-def test_batched_training_is_adam_on_the_kept_samples() -> None:
-    """One stacked network against torch.nn modules trained by torch's Adam on the kept samples alone."""
-    rng = torch.Generator().manual_seed(0)
-    x, y = torch.randn(30, 4, generator=rng), torch.randint(0, 3, (30,), generator=rng)
-    keep = torch.ones(2, 30, dtype=torch.bool)
-    keep[1, :7] = False
-    recipe = _mlp.Recipe((5,), 3, True, 50, 1e-2, 1e-4)
-    stacks = [s for batch in _mlp.train(x, y, keep, recipe, seed=9) for s in batch]
-    start = _mlp._initial(4, 1, recipe, 9, torch.device("cpu"))
-    for mask, stack in zip(keep, stacks, strict=True):
-        with torch.random.fork_rng():
-            net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
-        for layer, weight, bias in zip((net[0], net[2]), start.weights, start.biases, strict=True):
-            layer.weight.data, layer.bias.data = weight[0].detach().clone(), bias[0].detach().clone()
-        optimiser = torch.optim.Adam(net.parameters(), lr=1e-2, weight_decay=1e-4)
-        for _ in range(50):
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(net(x[mask]), y[mask]).backward()
-            optimiser.step()
-        torch.testing.assert_close(stack.logits(stack.features(x))[0], net(x), rtol=1e-4, atol=1e-5)
-
-
-def test_batches_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
-    recipe = _mlp.Recipe((4,), 2, True, 20, 1e-2, 0.0)
-    keeps = torch.rand(5, 20, generator=torch.Generator().manual_seed(1)) < 0.8
-    whole = [s for batch in _mlp.train(x, y, keeps, recipe, 0) for s in batch]
-    monkeypatch.setattr(_mlp, "BATCH_BYTES", 2 * 4 * 4 * 20 * 8)
-    batches = list(_mlp.train(x, y, keeps, recipe, 0))
-    assert [len(b) for b in batches] == [2, 2, 1]
-    for a, b in zip(whole, (s for batch in batches for s in batch), strict=True):
-        assert all(torch.equal(u, v) for u, v in zip(a.weights, b.weights, strict=True))
-
-
-def test_initial_weights_are_torch_linears() -> None:
-    recipe = _mlp.Recipe((1000,), 2, True, 0, 1e-2, 0.0)
-    stack = _mlp._initial(4, 1, recipe, 0, torch.device("cpu"))
-    assert abs(stack.weights[0]).max() <= 0.5
-    assert abs(stack.weights[0]).max() > 0.49
-    assert abs(stack.biases[1]).max() <= 1000**-0.5
 
 
 IMPOSSIBLE = (

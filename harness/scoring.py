@@ -1,0 +1,117 @@
+"""Scoring one seed's cells on its view, each timed by itself."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.base_models import Base, model_seed
+from harness.clock import PeakMemory, timed
+from harness.errors import Unsupported
+from harness.events import Begin, Event, Finished, failed, new_record
+from harness.metrics import flagged, tie_seed
+from harness.plan import Cell
+from harness.seeds import derive
+from harness.services import cross_validated, retrainer
+from harness.store import Record
+from harness.view import View
+
+
+@dataclass
+class Scored:
+    """A cell between scoring and retraining."""
+
+    cell: Cell
+    base: Base
+    record: Record
+    arrays: dict[str, np.ndarray]
+    keep: np.ndarray
+
+
+def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
+    """Score one seed's cells; those that fail have their records at once."""
+    task, seed, view = base.cells[0].task, base.seed, base.view
+    retrain = retrainer(task, base.split, model_seed(task, seed))
+    out_of_sample = cross_validated(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
+    scored = []
+    for cell in base.cells:
+        yield Begin("score", (cell,))
+        record = new_record(cell, device)
+        record.train_seconds, record.n_train = base.seconds, view.n
+        record.n_noisy = None if base.noisy is None else int(base.noisy.sum())
+        own = view.fresh(
+            derive("method", task.name, cell.method.name, seed), retrain=retrain, out_of_sample=out_of_sample
+        )
+        memory = PeakMemory(device)
+        try:
+            scores = _score(cell, own, record)
+        except (Exception, SystemExit) as error:
+            yield Finished(cell, failed(record, error), {})
+            continue
+        finally:
+            record.peak_memory_mib = memory.mib()
+            if device.startswith("cuda"):
+                torch.cuda.empty_cache()
+        mask = np.zeros(view.n, dtype=bool)
+        if cell.method.trims:
+            mask = flagged(scores, task.budget, tie_seed(task.name, cell.method.name, seed))
+        record.n_flagged = int(mask.sum())
+        arrays = {"scores": scores, "flagged": mask}
+        if cell.method.trims and base.noisy is not None:
+            arrays["noisy"] = base.noisy
+        scored.append(Scored(cell, base, record, arrays, ~mask))
+    return scored
+
+
+def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
+    for module in cell.method.requires:
+        try:
+            importlib.import_module(module)  # before the clock starts
+        except ImportError as error:
+            raise Unsupported(
+                f"{cell.method.name} needs the module {module}, which cannot be imported: {error}"
+            ) from error
+    record.uses = list(cell.method.uses)
+    before = view.computed_seconds
+    with timed(view.device) as watch:
+        found = cell.method.score(view)
+    if found is None:
+        raise ValueError(f"{cell.method.name} returned None; scores of shape ({view.n},) were expected")
+    scores = np.asarray(found, dtype=np.float64)
+    record.extract_seconds = view.extract_seconds
+    record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
+    record.health = _plain(view.health)
+    if scores.shape != (view.n,):
+        raise ValueError(f"{cell.method.name} returned scores of shape {scores.shape}; ({view.n},) was expected")
+    bad = int((~np.isfinite(scores)).sum())
+    if bad == view.n:
+        raise ValueError(f"none of the {bad} scores is finite")
+    record.health["non_finite"] = bad
+    record.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
+    return scores
+
+
+def largest_tie(scores: np.ndarray) -> int:
+    """How many finite scores, at most, are equal up to rounding, to 1e-9 of themselves; their order is noise."""
+    ordered = np.sort(scores)
+    starts = np.flatnonzero(np.diff(ordered) > 1e-9 * np.abs(ordered[1:])) + 1
+    return int(np.diff([0, *starts, len(ordered)]).max())
+
+
+def _plain(value: Any) -> Any:
+    """Health entries as JSON has them; infinities and NaN as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items() if entry != {}}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
