@@ -77,9 +77,8 @@ def _finished(entries: list[Scored], metrics: dict[str, float], seconds: float) 
 
 
 def _warm_up(device: str) -> None:
-    """One small factorisation and one optimiser step, so that no model or method pays for the libraries' start."""
+    """One small factorisation and one backward pass, so that no model or method pays for the libraries' start."""
     square = torch.eye(64, device=device, dtype=torch.float64)
     torch.linalg.cholesky(square @ square)
     weight = torch.ones(1, device=device, requires_grad=True)
     torch.autograd.backward((weight**2).sum())
-    torch.optim.Adam([weight]).step()

@@ -3,7 +3,8 @@
 A step of a small network costs a library's overhead, not arithmetic, so networks are trained side by side: every
 operation handles all of them. Three things make that fast. Activations are stored transposed, (models, width, n), so
 that the innermost axis is long. Biases are a row of ones' weights. And the few gradients of such a network are written
-out, into memory that is reused from step to step.
+out, into memory that is reused from step to step. (Adam is written out too: the first optimiser that torch makes in a
+process imports its compiler, which takes longer than all of moons' training.)
 
 A network's arithmetic does not depend on its company, to the bit: products are taken network by network within a
 batched call, and samples and parameters are padded with zeros so that vectorised loops meet network borders evenly.
@@ -124,10 +125,10 @@ class _Program:
         shapes = [(b, a + bias) for (a, b), bias in zip(pairwise(self.widths), self.biased, strict=True)]
         starts = [0, *accumulate(a * b for a, b in shapes)]
         self.parameters = empty(_even(starts[-1]))
-        self.parameters.grad = torch.zeros_like(self.parameters)
+        self.gradient = torch.zeros_like(self.parameters)
         self.weights, self.into = (
             [flat[:, start : start + a * b].view(models, a, b) for start, (a, b) in zip(starts, shapes, strict=False)]
-            for flat in (self.parameters, self.parameters.grad)
+            for flat in (self.parameters, self.gradient)
         )
         for job, part in zip(jobs, self.parts, strict=True):
             for own, start in zip(self.weights, initial(self.widths, self.biased, job.seed), strict=True):
@@ -153,7 +154,7 @@ class _Program:
         self.targets = [pad(_targets(job.labels, recipe.outputs).to(inputs), (0, samples - n)) for job in jobs]
         keeps = torch.cat([job.keeps.to(inputs) for job in jobs])
         self.shares = pad(keeps / keeps.sum(1, keepdim=True), (0, samples - n)).unsqueeze(1)
-        self.optimiser = torch.optim.Adam([self.parameters], lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        self.adam = _Adam(self.parameters, recipe.lr, recipe.weight_decay)
 
     def step(self) -> None:
         """One full-batch step of all networks."""
@@ -176,13 +177,32 @@ class _Program:
             _outer(delta[part], values, self.gradients[0][part])
         for into, gradient in zip(self.into, self.gradients, strict=True):
             into.copy_(gradient)
-        self.optimiser.step()
+        self.adam.step(self.gradient)
 
     def stack(self) -> Stack:
         """The networks as they are now."""
         weights = [own[:, :, :width].clone() for own, width in zip(self.weights, self.widths, strict=False)]
         biases = [own[:, :, -1].clone() if bias else None for own, bias in zip(self.weights, self.biased, strict=True)]
         return Stack(weights, biases)
+
+
+class _Adam:
+    """torch.optim.Adam with its default betas and epsilon (Kingma & Ba, ICLR 2015, Algorithm 1; L2 penalty)."""
+
+    def __init__(self, parameters: Tensor, lr: float, weight_decay: float) -> None:
+        self.parameters, self.lr, self.weight_decay = parameters, lr, weight_decay
+        self.mean, self.square, self.root = (torch.zeros_like(parameters) for _ in range(3))
+        self.steps = 0
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the parameters; ``gradient`` is overwritten."""
+        self.steps += 1
+        beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+        gradient.add_(self.parameters, alpha=self.weight_decay)
+        self.mean.lerp_(gradient, 1 - beta1)
+        self.square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        torch.sqrt(self.square, out=self.root).div_(math.sqrt(1 - beta2**self.steps)).add_(epsilon)
+        self.parameters.addcdiv_(self.mean, self.root, value=-self.lr / (1 - beta1**self.steps))
 
 
 def _outer(delta: Tensor, source: Tensor, out: Tensor) -> None:

