@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.gradients import Gradients
     from harness.method_base import Method, register_method
     from harness.outputs import Outputs
+    from harness.per_sample import per_sample_gradients
     from harness.results import load_results
     from harness.task_base import Samples, Split, Task, register_task
     from harness.view import View
@@ -41,6 +42,7 @@ _HOME = {
     "register_method": "method_base",
     "register_task": "task_base",
     "method": "api",
+    "per_sample_gradients": "per_sample",
     "run": "api",
     "task": "api",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "View",
     "load_results",
     "method",
+    "per_sample_gradients",
     "register_method",
     "register_task",
     "run",

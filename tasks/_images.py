@@ -14,7 +14,9 @@ from tasks._networks import Network
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 READ_BATCH = 1024
 
-torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)  # the first optimiser imports torch's compiler: do it once
+torch.optim.SGD(
+    [torch.zeros(1, requires_grad=True)], lr=0.1
+)  # the first optimiser imports torch's compiler: do it once
 
 
 @dataclass(frozen=True)

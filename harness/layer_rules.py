@@ -1,0 +1,94 @@
+"""Per-sample gradients of linear, convolutional and batch-normalising layers from one batched backward pass.
+
+What a layer was given, a, and the gradient of the samples' losses in what it gave, δ, make up the gradient in its
+weights sample by sample (Goodfellow 2015; Rochette et al. 2019 for convolutions). Nothing is run once per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+@dataclass
+class Sum:
+    """One parameter's gradients, (n, *shape), summed over its uses; the memory need not be zero to start with."""
+
+    values: Tensor
+    started: bool = False
+
+    def add(self, more: Tensor) -> None:
+        (self.values.add_ if self.started else self.values.copy_)(more)
+        self.started = True
+
+    def add_product(self, left: Tensor, right: Tensor) -> None:
+        """Add left (m, a, k) times right (m, k, b), whose numbers lie as the gradients' do."""
+        flat = self.values.view(len(left), left.shape[1], right.shape[2])
+        flat.baddbmm_(left, right, beta=int(self.started))
+        self.started = True
+
+
+Rule = Callable[[nn.Module, Tensor, Tensor, dict[str, Sum]], None]
+"""(layer, input, gradient of its output, {parameter: sum}): add the gradients to those that are wanted."""
+
+
+def linear(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+    """Inputs (n, …, in) and output gradients (n, …, out); positions between are summed over."""
+    given, delta = (values.reshape(len(values), -1, values.shape[-1]) for values in (given, delta))
+    if "weight" in into:
+        into["weight"].add_product(delta.mT, given)
+    if "bias" in into:
+        into["bias"].add(delta.sum(1))
+
+
+def conv2d(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+    """Inputs (n, c, h, w) and output gradients (n, o, h', w'); any stride, dilation, groups, and zero padding."""
+    assert isinstance(layer, nn.Conv2d)
+    n, groups = len(given), layer.groups
+    if "weight" in into:
+        windows = _windows(layer, given, delta.shape[2:]).reshape(n * groups, -1, delta.shape[2] * delta.shape[3])
+        into["weight"].add_product(delta.reshape(n * groups, layer.out_channels // groups, -1), windows.mT)
+    if "bias" in into:
+        into["bias"].add(delta.sum((2, 3)))
+
+
+def batch_norm(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+    """Inputs (n, c, …), normalised by the running statistics."""
+    assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    given, delta = given.reshape(*given.shape[:2], -1), delta.reshape(*delta.shape[:2], -1)
+    summed = delta.sum(2)
+    if "weight" in into:
+        scale = torch.rsqrt(layer.running_var + layer.eps)
+        into["weight"].add(((delta * given).sum(2) - layer.running_mean * summed) * scale)
+    if "bias" in into:
+        into["bias"].add(summed)
+
+
+def _windows(layer: nn.Conv2d, given: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The input under each kernel position, (n, c, kh, kw, h', w'), as a view of the padded input."""
+    assert not isinstance(layer.padding, str)
+    height, width = layer.padding
+    padded = pad(given, (width, width, height, height)).contiguous()
+    n, channels, _, _ = padded.shape
+    steps = padded.stride()
+    shape = (n, channels, *layer.kernel_size, *size)
+    (down, right), (apart_down, apart_right) = layer.stride, layer.dilation
+    strides = (*steps[:2], steps[2] * apart_down, steps[3] * apart_right, steps[2] * down, steps[3] * right)
+    return padded.as_strided(shape, strides)
+
+
+def rule_of(layer: nn.Module) -> Rule | None:
+    """The rule for exactly this kind of layer; subclasses may compute something else."""
+    if type(layer) is nn.Linear:
+        return linear
+    if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        return conv2d
+    if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+        return batch_norm
+    return None
