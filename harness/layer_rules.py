@@ -28,7 +28,14 @@ class Sum:
     def add_product(self, left: Tensor, right: Tensor) -> None:
         """Add left (m, a, k) times right (m, k, b), whose numbers lie as the gradients' do."""
         flat = self.values.view(len(left), left.shape[1], right.shape[2])
-        flat.baddbmm_(left, right, beta=int(self.started))
+        if left.shape[2] > 1:
+            flat.baddbmm_(left, right, beta=int(self.started))
+        elif self.started:
+            flat.addcmul_(left, right)
+        else:
+            torch.mul(
+                left, right, out=flat
+            )  # an outer product, for which a batched matrix product is thirty times slower
         self.started = True
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.blocks import Block, DenseBlock, OuterBlock
 from harness.errors import Unsupported
 from harness.gradients import Gradients
+from harness.products import aligned
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Outputs:
             return Gradients(dense)
         if self.features is None or self.probs is None:
             raise Unsupported("gradients need the last layer's features and class probabilities, or dense blocks")
-        features = self.features
+        features = aligned(self.features)
         if self.bias:
             features = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
         target = self.labels.to(self.probs.device)

@@ -1,0 +1,47 @@
+"""Per-sample gradients of small CNNs, against one backward pass a sample."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from tasks._networks import SmallCNN
+from tests.benchmarks import usual
+from tests.benchmarks.conftest import Versus
+
+
+def digits_cnn() -> nn.Module:
+    """28 × 28 in grey, two strided convolutions: the size of an MNIST example, 8,000 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16 * 49, 10),
+    )
+
+
+MODELS = {"CNN 28x28": (digits_cnn, (1, 28, 28)), "CIFAR smoke CNN": (lambda: SmallCNN(10), (3, 32, 32))}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_against_one_backward_a_sample(versus: Versus, name: str) -> None:
+    make, shape = MODELS[name]
+    n = 1024 if versus.full else 12
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make().eval()
+        inputs = torch.randn(n, *shape)
+    targets = torch.arange(n) % 10
+    found = versus(
+        f"per-sample gradients, {name}, n={n:,}",
+        lambda: harness.per_sample_gradients(model, inputs, targets),
+        lambda: usual.one_backward_a_sample(model, inputs, targets),
+    )
+    expected = usual.one_backward_a_sample(model, inputs[:12], targets[:12])
+    for parameter, values in found.items():
+        stacked = torch.stack([expected[i][parameter] for i in range(12)])
+        torch.testing.assert_close(values[:12], stacked, rtol=1e-4, atol=1e-5)
