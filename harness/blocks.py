@@ -48,6 +48,9 @@ class Block(Protocol):
     def rmatvec(self, weights: Tensor, precise: bool = True) -> Tensor:
         """Gᵀ w: (n,) to (p,), or (n, m) to (p, m)."""
 
+    def inner(self, other: Block, precise: bool = True) -> Tensor:
+        """G Hᵀ with another block H of the same parameters, (n, its n)."""
+
     def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
         """G[rows] G[others]ᵀ, (r, s)."""
 
@@ -147,10 +150,15 @@ class OuterBlock:
             return chunks(self.n, dtype.itemsize * produced)
         return chunks(self.n, dtype.itemsize * (d + produced), self.features.device.type == "cpu")
 
-    def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
+    def inner(self, other: Block, precise: bool = True) -> Tensor:
+        if not isinstance(other, OuterBlock):
+            return DenseBlock(self.rows(slice(None))).inner(other, precise)
         dtype = torch.float64 if precise else self.dtype
-        residuals = self.residuals[rows].to(dtype) @ self.residuals[others].to(dtype).T
-        return residuals.mul_(self.features[rows].to(dtype) @ self.features[others].to(dtype).T)
+        residuals = self.residuals.to(dtype) @ other.residuals.to(dtype).T
+        return residuals.mul_(self.features.to(dtype) @ other.features.to(dtype).T)
+
+    def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
+        return self.part(rows).inner(self.part(others), precise)
 
     def rows(self, index: Any) -> Tensor:
         return (self.residuals[index].unsqueeze(2) * self.features[index].unsqueeze(1)).flatten(1)
@@ -219,9 +227,12 @@ class DenseBlock:
     def _chunks(self, dtype: torch.dtype) -> Iterator[slice]:
         return chunks(self.n, 1 if dtype == self.dtype else dtype.itemsize * self.dimension)
 
-    def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
+    def inner(self, other: Block, precise: bool = True) -> Tensor:
         dtype = torch.float64 if precise else self.dtype
-        return self.values[rows].to(dtype) @ self.values[others].to(dtype).T
+        return self.values.to(dtype) @ other.rows(slice(None)).to(dtype).T
+
+    def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
+        return self.part(rows).inner(self.part(others), precise)
 
     def rows(self, index: Any) -> Tensor:
         return self.values[index]

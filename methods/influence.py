@@ -109,6 +109,15 @@ class GradientTracing(Influence):
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         return lambda vectors: vectors
 
+    def attribute(self, view: View) -> np.ndarray:
+        import torch
+
+        reference = view.reference(self.reference)
+        total = torch.zeros(reference.n, view.n, dtype=torch.float64)
+        for name, block in view.gradients.items():
+            total -= reference.gradients[name].inner(block, precise=False).cpu()
+        return self.sign * total.numpy()
+
 
 @dataclass(frozen=True)
 class Damped(Influence):

@@ -61,6 +61,8 @@ def test_operations_equal_the_materialised_matrix(n: int, c: int, d: int, m: int
             torch.testing.assert_close(block.gram(slice(0, n), slice(n // 2, n)), full @ full[n // 2 :].T)
             torch.testing.assert_close(block.rows(slice(0, 2)), full[:2])
             torch.testing.assert_close(block.columns([0, p - 1]), full[:, [0, p - 1]])
+            for other in (OuterBlock(residuals[:2], features[:2]), DenseBlock(full[:2].clone())):
+                torch.testing.assert_close(block.inner(other), full @ full[:2].T)
             which = torch.randint(0, 2, (n, 3), generator=generator)
             picked = full[:, [p - 1, 0]].gather(1, which)
             torch.testing.assert_close(block.entries(torch.tensor([p - 1, 0]), which), picked)
