@@ -112,11 +112,22 @@ def conjugate_gradient(
     return solution
 
 
+def factorised(curvature: Curvature, damping: float, health: Health) -> Factorised | None:
+    """The Cholesky factor of C + λI, or None where p exceeds `DIRECT_DIMENSION` or memory does not suffice."""
+    if curvature.dimension > DIRECT_DIMENSION:
+        return None
+    try:
+        return Factorised(curvature, damping, health)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        return None
+
+
 def solver(curvature: Curvature, damping: float, health: Health) -> Callable[[Tensor], Tensor]:
-    """(C + λI)⁻¹ as a function of (p, m) vectors: by Cholesky up to `DIRECT_DIMENSION`, else by conjugate gradients."""
-    if curvature.dimension <= DIRECT_DIMENSION:
-        return Factorised(curvature, damping, health).solve
-    return partial(conjugate_gradient, curvature, damping, health=health)
+    """(C + λI)⁻¹ as a function of (p, m) vectors: by Cholesky where `factorised` can, else by conjugate gradients."""
+    factor = factorised(curvature, damping, health)
+    return factor.solve if factor is not None else partial(conjugate_gradient, curvature, damping, health=health)
 
 
 def largest_eigenvalue(curvature: Curvature, device: torch.device, iterations: int = 50) -> float:

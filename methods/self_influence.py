@@ -79,14 +79,14 @@ class ExactSelfInfluence(SelfInfluence):
         import torch
 
         from harness.curvature import LastLayerHessian, OuterProduct
-        from harness.solvers import DIRECT_DIMENSION, Factorised, conjugate_gradient, damping_of
+        from harness.solvers import conjugate_gradient, damping_of, factorised
 
         curvature = LastLayerHessian(block) if self.hessian == "exact" else OuterProduct(block)
         damping = damping_of(block, self.damping)
         parts = [slice(start, min(start + ROW_CHUNK, block.n)) for start in range(0, block.n, ROW_CHUNK)]
-        if curvature.dimension <= DIRECT_DIMENSION:
-            factorised = Factorised(curvature, damping, health)
-            return torch.cat([factorised.quadratic(block.rows(part)) for part in parts])
+        factor = factorised(curvature, damping, health)
+        if factor is not None:
+            return torch.cat([factor.quadratic(block.rows(part)) for part in parts])
         scores = []
         for part in parts:
             rows = block.rows(part).double()

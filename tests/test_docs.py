@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import harness
 from harness.registry import METHODS, TASKS
@@ -46,6 +47,26 @@ def test_the_guides_notebook_example_runs() -> None:
     exec(code, names)  # noqa: S102 - our own page
     assert names["scores"].shape == (12,)
     np.testing.assert_allclose(names["pairs"].shape, (9, 12))
+
+
+def test_the_guides_per_sample_gradients_run() -> None:
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.block = torch.nn.Conv2d(1, 2, 3), torch.nn.ModuleDict({"lora_A": torch.nn.Linear(32, 4)})
+            self.head = torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.block["lora_A"](self.conv1(x).flatten(1)))
+
+    code = next(block for block in blocks("docs/guide.md", "python") if "per_sample" in block)
+    with torch.random.fork_rng():
+        names = {"harness": harness, "model": Network(), "inputs": torch.randn(20, 1, 6, 6)}
+    exec(code, names | {"targets": torch.arange(20) % 3}, found := {})  # noqa: S102 - our own page
+    assert list(found["gradients"]) == ["conv1.weight", "conv1.bias"] + [
+        f"block.lora_A.{x}" for x in ("weight", "bias")
+    ]
+    assert found["scores"].shape == (20,)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/protocols.md"])

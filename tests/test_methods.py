@@ -77,6 +77,25 @@ def test_beyond_the_direct_dimension_conjugate_gradients_agree(
         assert view.health["head"]["converged"]
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_where_memory_does_not_suffice_conjugate_gradients_take_over(error: Exception) -> None:
+    arrays = last_layer(*SHAPES[0])
+    for name in ("exact_hessian", "self_influence"):
+        direct = harness.method(name).score(view_of(arrays))
+        with mock.patch.object(solvers.Factorised, "__init__", side_effect=error):
+            view = view_of(arrays)
+            iterated = harness.method(name).score(view)
+        np.testing.assert_allclose(iterated, direct, rtol=1e-5, atol=1e-7 * np.abs(direct).max())
+        assert view.health["head"]["solver"] == "conjugate_gradient"
+    with (
+        mock.patch.object(solvers.Factorised, "__init__", side_effect=RuntimeError("another fault")),
+        pytest.raises(RuntimeError, match="another fault"),
+    ):
+        harness.method("exact_hessian").score(view_of(arrays))
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("damping", LAMBDAS)
 @pytest.mark.parametrize("shape", SHAPES)
