@@ -24,7 +24,7 @@ class Curvature(Protocol):
         """(p,) to (p,), or (p, m) to (p, m)."""
 
     def matrix(self) -> Tensor:
-        """The dense (p, p) matrix."""
+        """The dense (p, p) matrix, in memory of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Explicit:
         return self.dense @ vectors
 
     def matrix(self) -> Tensor:
-        return self.dense
+        return self.dense.clone()
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class OuterProduct:
             rows = self.block.rows(part).double()
             total = rows.T @ rows if total is None else total.addmm_(rows.T, rows)
         assert total is not None
-        return total / self.block.n
+        return total.div_(self.block.n)
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,4 @@ class LastLayerHessian:
         for k in range(c):
             for j in range(k):
                 out[j, :, k, :] = out[k, :, j, :].T
-        return out.view(c * d, c * d) / n
+        return out.view(c * d, c * d).div_(n)

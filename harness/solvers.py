@@ -44,8 +44,8 @@ class Factorised:
     """
 
     def __init__(self, curvature: Curvature, damping: float, health: Health) -> None:
-        matrix = curvature.matrix()
-        damped = matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        damped = curvature.matrix()
+        damped.diagonal().add_(damping)
         factor, info = torch.linalg.cholesky_ex(damped)
         if int(info):
             raise ValueError(
@@ -54,9 +54,9 @@ class Factorised:
         self.factor = factor
         health.update(
             solver="cholesky",
-            dimension=len(matrix),
+            dimension=len(factor),
             damping=damping,
-            smallest_eigenvalue=self._smallest_eigenvalue(matrix),
+            smallest_eigenvalue=self._smallest_eigenvalue(damping),
         )
 
     def solve(self, vectors: Tensor) -> Tensor:
@@ -69,13 +69,13 @@ class Factorised:
         half: Tensor = torch.linalg.solve_triangular(self.factor, rows.double().T, upper=False)
         return half.square().sum(0)
 
-    def _smallest_eigenvalue(self, matrix: Tensor) -> float:
+    def _smallest_eigenvalue(self, damping: float) -> float:
         generator = torch.Generator().manual_seed(0)
-        vector = torch.randn(len(matrix), 1, generator=generator, dtype=matrix.dtype).to(matrix.device)
+        vector = torch.randn(len(self.factor), 1, generator=generator, dtype=self.factor.dtype).to(self.factor.device)
         for _ in range(30):
             vector = self.solve(vector)
             vector = vector / vector.norm()
-        return float((vector.T @ (matrix @ vector)).squeeze())
+        return float((self.factor.T @ vector).square().sum()) - damping
 
 
 def conjugate_gradient(
