@@ -44,26 +44,13 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
             )
         except (Exception, SystemExit) as error:
             yield from all_failed(cells, error, device)
-    if not loaded:
-        return []
-    try:
-        with timed(device) as watch:
-            if len(loaded) == 1:
-                seed, split, _ = loaded[0]
-                models = [task.train(split, None, model_seed(task, seed))]
-            else:
-                wanted = [
-                    (split, [np.ones(len(split.train), bool)], model_seed(task, seed)) for seed, split, _ in loaded
-                ]
-                models = list(chain.from_iterable(task.train_all(wanted)))
-    except (Exception, SystemExit) as error:
-        for seed, _, _ in loaded:
-            yield from all_failed(group.by_seed[seed], error, device)
-        return []
     bases = []
-    for (seed, split, noisy), model in zip(loaded, models, strict=True):
+    wanted = [(split, model_seed(task, seed)) for seed, split, _ in loaded]
+    for (seed, split, noisy), (model, seconds) in zip(loaded, _trained(task, wanted, device), strict=True):
         cells = group.by_seed[seed]
         try:
+            if isinstance(model, BaseException):
+                raise model
             metrics = task.evaluate(model, split)
             if "accuracy" not in metrics:
                 raise ValueError(
@@ -73,8 +60,23 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
         except (Exception, SystemExit) as error:
             yield from all_failed(cells, error, device)
             continue
-        bases.append(Base(seed, cells, split, noisy, model, watch.seconds / len(models), metrics, view))
+        bases.append(Base(seed, cells, split, noisy, model, seconds, metrics, view))
     return bases
+
+
+def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[tuple[Any, float]]:
+    """Each seed's base model, or the error that kept it from one, and its share of the seconds."""
+    try:
+        with timed(device) as watch:
+            if len(wanted) == 1:
+                models = [task.train(wanted[0][0], None, wanted[0][1])]
+            else:
+                models = list(chain.from_iterable(task.train_all([(split, [None], seed) for split, seed in wanted])))
+        return [(model, watch.seconds / len(models)) for model in models]
+    except (Exception, SystemExit) as error:
+        if len(wanted) == 1:
+            return [(error, 0.0)]
+        return [_trained(task, [one], device)[0] for one in wanted]  # whose fault it was
 
 
 def _loaded(task: Task, seed: int) -> tuple[Split, np.ndarray | None]:

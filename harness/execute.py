@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,7 +126,8 @@ def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterat
                 yield from finished
     except BrokenProcessPool:  # a worker died, and joblib's pool with it: find out whose fault it was, one by one
         for i, members in left.items():
-            yield from _limited(members, devices[i % len(devices)], options)
+            for one in group(members.cells, jobs=None):
+                yield from _limited(one, devices[i % len(devices)], options)
 
 
 @contextmanager
@@ -205,10 +208,11 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
         theirs.close()
         stage: Any = Begin("start", tuple(left))
         limit: float | None = None  # starting Python and importing torch is not the cell's time
+        deadline = math.inf
         status, error = "", ""
         try:
             while True:
-                if not ours.poll(limit if limit is None else min(limit, LONGEST)):
+                if not ours.poll(None if limit is None else max(0.0, min(deadline - time.monotonic(), LONGEST))):
                     status, error = "timeout", f"{stage.stage} took longer than {limit:g} s"
                     break
                 event = ours.recv()
@@ -218,6 +222,7 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
                     stage = event
                     if options.timeout is not None:
                         limit = options.timeout * (len(event.cells) if event.stage == "retrain" else 1)
+                        deadline = time.monotonic() + limit
                 else:
                     left = [cell for cell in left if cell.slot != event.cell.slot]
                 yield event

@@ -81,8 +81,10 @@ class Gradients(Mapping[str, Block]):
             parts = [(sparse @ self.rows(part).T.to(sparse.dtype)).T for part in chunks(self.n, 8 * sum(matrix.shape))]
             return torch.cat(parts)
 
+        dtype = torch.float64 if matrix.dtype == np.float64 else torch.float32
+
         def projected(part: slice) -> np.ndarray:
-            return np.asarray((matrix @ np.ascontiguousarray(self.rows(part).numpy().T)).T)
+            return np.asarray((matrix @ np.ascontiguousarray(self.rows(part).to(dtype).numpy().T)).T)
 
         slices = [
             slice(start, min(start + PROJECTED_TOGETHER, self.n)) for start in range(0, self.n, PROJECTED_TOGETHER)

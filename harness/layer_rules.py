@@ -69,12 +69,11 @@ def batch_norm(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, S
     assert layer.running_mean is not None
     assert layer.running_var is not None
     given, delta = given.reshape(*given.shape[:2], -1), delta.reshape(*delta.shape[:2], -1)
-    summed = delta.sum(2)
     if "weight" in into:
         scale = torch.rsqrt(layer.running_var + layer.eps)
-        into["weight"].add(((delta * given).sum(2) - layer.running_mean * summed) * scale)
+        into["weight"].add((delta * (given - layer.running_mean.unsqueeze(1))).sum(2) * scale)
     if "bias" in into:
-        into["bias"].add(summed)
+        into["bias"].add(delta.sum(2))
 
 
 def _windows(layer: nn.Conv2d, given: Tensor, size: tuple[int, ...]) -> Tensor:

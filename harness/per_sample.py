@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,8 +24,8 @@ from harness.products import CHUNK_BYTES
 
 MOST_TOGETHER = 256
 
-CHECKED = 3
-"""Samples whose gradients by rule are compared with a backward pass of each alone."""
+CHECKED = 5
+"""Samples, spread over the whole set, whose gradients by rule are compared with a backward pass of each alone."""
 
 
 def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
@@ -43,6 +44,7 @@ def per_sample_gradients(
 
     Args:
         model: samples must not influence each other in it; its mode, parameters and their gradients stay as they are.
+            Autocast is off: gradients are taken in the parameters' own precision.
         inputs: a tensor (n, …), or a tuple or mapping of such for models of several arguments.
         targets: (n, …), as ``loss`` takes them.
         layers: parameters or modules by name, or globs: ``"head"``, ``["*.lora_A.*", "*.lora_B.*"]``.
@@ -87,20 +89,25 @@ def _fill(
     step = min(MOST_TOGETHER, max(1, CHUNK_BYTES // (8 * width)))
     if len(targets) == 0:
         return
+    engine = Engine(model, chosen, loss)
+    few = torch.linspace(0, len(targets) - 1, min(CHECKED, len(targets))).long()
     with _evaluating(model):
-        engine = Engine(model, chosen, loss)
-        few = slice(0, min(CHECKED, len(targets)))
         engine.check(part_of(inputs, few), targets[few])
-        for start in range(0, len(targets), step):
-            rows = slice(start, min(start + step, len(targets)))
-            into = room(rows)
+    for start in range(0, len(targets), step):
+        rows = slice(start, min(start + step, len(targets)))
+        into = room(rows)
+        with _evaluating(model):  # not around the yield: what the caller does in between is its own affair
             engine.write(part_of(inputs, rows), targets[rows], into)
-            yield rows, into
+        yield rows, into
 
 
 def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
     names = dict(model.named_parameters())
     found: set[str] = set()
+    if not layers:
+        raise RequestError(
+            f"layers={layers!r} chooses nothing; name layers or parameters of this model: {_listed(names)}"
+        )
     for pattern in [layers] if isinstance(layers, str) else layers:
         matching = {name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")}
         if not matching:
@@ -119,7 +126,7 @@ def _listed(names: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and every module's own mode restored afterwards."""
+    """The model in eval mode and without autocast, and every module's own mode restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
@@ -128,8 +135,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
                 "so a sample by itself has no gradient; give it running statistics"
             )
     model.eval()
+    device = next(model.parameters()).device.type
     try:
-        yield
+        with torch.autocast(device, enabled=False):
+            yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -44,7 +44,7 @@ class Engine:
 
     def check(self, inputs: Any, targets: Tensor) -> None:
         """Drop the rules of parameters for which they do not give what each sample by itself gives."""
-        names = {name for _, own in self.ruled.values() for name in own.values()}
+        names = self._ruled_names()
         if not names:
             return
         found = {name: self.chosen[name].new_empty(len(targets), *self.chosen[name].shape) for name in names}
@@ -54,7 +54,7 @@ class Engine:
             one = slice(i, i + 1)
             with torch.enable_grad():
                 loss = self.loss(run(self.model, parameters, part_of(inputs, one)), targets[one]).sum()
-            alone = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+            alone = _gradients(loss, list(parameters.values()))
             largest = {name: float(values.abs().max()) for name, values in zip(parameters, alone, strict=True)}
             rounding = 1e-6 * max(largest.values())
             apart = {
@@ -63,20 +63,23 @@ class Engine:
             }
             self._drop(names={name for name in names if not apart[name] <= 1e-3 * largest[name] + rounding})
 
-    def _drop(self, modules: Collection[nn.Module] = (), names: Collection[str] = ()) -> None:
-        """Take away the rules of modules, or of parameters."""
+    def _ruled_names(self) -> set[str]:
+        return {name for _, own in self.ruled.values() for name in own.values()}
+
+    def _drop(self, names: Collection[str]) -> None:
+        """Take away the rules of some parameters."""
         for module, (rule, own) in list(self.ruled.items()):
-            kept = {local: name for local, name in own.items() if module not in modules and name not in names}
+            kept = {local: name for local, name in own.items() if name not in names}
             self.ruled[module] = (rule, kept)
             if not kept:
                 del self.ruled[module]
 
     def write(self, inputs: Any, targets: Tensor, into: dict[str, Tensor]) -> None:
         """Write some samples' gradients."""
-        by_rule = {name for _, own in self.ruled.values() for name in own.values()}
+        by_rule = self._ruled_names()
         if by_rule:
             self._by_rules(inputs, targets, {name: into[name] for name in by_rule})
-        rest = [name for name in into if name not in by_rule]
+        rest = [name for name in into if name not in self._ruled_names()]  # some rules may have been dropped just now
         if rest:
             for name, values in self._by_vmap(rest, inputs, targets).items():
                 into[name].copy_(values)
@@ -102,11 +105,12 @@ class Engine:
             self.clone = True  # something works in place on a layer's input or output: keep copies from now on
             self._by_rules(inputs, targets, into)
             return
-        outputs = [call.output for call in calls]
-        deltas = torch.autograd.grad(total, outputs, allow_unused=True, materialize_grads=True) if outputs else ()
+        calls = [call for call in calls if call.output.requires_grad]  # what ran without gradients has none
+        deltas = _gradients(total, [call.output for call in calls])
         sums = {name: Sum(values) for name, values in into.items()}
-        odd = {call.module for call in calls if len(call.given) != len(targets) or len(call.output) != len(targets)}
-        self._drop(modules=odd)  # the first axis is not the samples
+        n = len(targets)
+        odd = [call.module for call in calls if len(call.given) != n or len(call.output) != n]
+        self._drop({name for module in odd for name in self.ruled[module][1].values()})  # their first axis is another
         with torch.no_grad():
             for call, delta in zip(calls, deltas, strict=True):
                 if call.module in self.ruled:
@@ -123,8 +127,11 @@ class Engine:
             return self.loss(output, target.unsqueeze(0)).sum()
 
         try:
-            found: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, inputs, targets)
+            with torch.no_grad():  # of the parameters that were not chosen
+                found: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, inputs, targets)
         except (RuntimeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise
             reason = str(error).split("\n", 1)[0]
             raise Unsupported(
                 f"gradients of {', '.join(names)} need torch.func.vmap, which cannot run this model: {reason}; "
@@ -139,7 +146,7 @@ def run(model: nn.Module, parameters: dict[str, Tensor], inputs: Any) -> Any:
     return functional_call(model, parameters, inputs if isinstance(inputs, tuple) else (inputs,))
 
 
-def part_of(inputs: Any, rows: slice) -> Any:
+def part_of(inputs: Any, rows: slice | Tensor) -> Any:
     return each(inputs, lambda tensor: tensor[rows])
 
 
@@ -147,3 +154,10 @@ def each(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(inputs, Mapping):
         return {name: change(values) for name, values in inputs.items()}
     return tuple(map(change, inputs)) if isinstance(inputs, tuple) else change(inputs)
+
+
+def _gradients(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """torch.autograd.grad with zeros for what the total does not depend on."""
+    if not total.requires_grad or not of:
+        return tuple(map(torch.zeros_like, of))
+    return torch.autograd.grad(total, of, allow_unused=True, materialize_grads=True)

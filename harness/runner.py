@@ -43,25 +43,32 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
     if not pending:
         return
     yield Begin("retrain", tuple(entry.cell for entries in pending for entry in entries))
+    yield from _trained(pending, task, device)
+
+
+def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[Finished]:
+    """Records of cells by kept set, all in one program; if that fails, seed by seed, so that one does not fail all."""
     by_seed = [list(members) for _, members in groupby(pending, key=lambda entries: entries[0].base.seed)]
+    bases = [members[0][0].base for members in by_seed]
     wanted = [
-        (
-            members[0][0].base.split,
-            [entries[0].keep for entries in members],
-            model_seed(task, members[0][0].base.seed),
-        )
-        for members in by_seed
+        (base.split, [entries[0].keep for entries in members], model_seed(task, base.seed))
+        for base, members in zip(bases, by_seed, strict=True)
     ]
+    left = list(pending)
     try:
         batches = task.train_all(wanted)
-        while pending:
+        while left:
             with timed(device) as watch:
                 models = next(batches)
             for model in models:
-                metrics = task.evaluate(model, pending[0][0].base.split)
-                yield from _finished(pending.pop(0), metrics, watch.seconds / len(models))
-    except Exception as error:
-        for entry in (entry for entries in pending for entry in entries):
+                metrics = task.evaluate(model, left[0][0].base.split)
+                yield from _finished(left.pop(0), metrics, watch.seconds / len(models))
+    except (Exception, SystemExit) as error:
+        if len(by_seed) > 1:
+            for _, members in groupby(left, key=lambda entries: entries[0].base.seed):
+                yield from _trained(list(members), task, device)
+            return
+        for entry in (entry for entries in left for entry in entries):
             yield Finished(entry.cell, failed(entry.record, error), entry.arrays)
 
 

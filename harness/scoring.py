@@ -49,15 +49,17 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
             derive("method", task.name, cell.method.name, seed), retrain=retrain, out_of_sample=out_of_sample
         )
         memory = PeakMemory(device)
+        failure: BaseException | None = None
         try:
             scores = _score(cell, own, record)
         except (Exception, SystemExit) as error:
-            yield Finished(cell, failed(record, error), {})
+            failure = error
+        record.peak_memory_mib = memory.mib()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        if failure is not None:
+            yield Finished(cell, failed(record, failure), {})
             continue
-        finally:
-            record.peak_memory_mib = memory.mib()
-            if device.startswith("cuda"):
-                torch.cuda.empty_cache()
         mask = np.zeros(view.n, dtype=bool)
         if cell.method.trims:
             mask = flagged(scores, task.budget, tie_seed(task.name, cell.method.name, seed))

@@ -114,13 +114,17 @@ class Task(ABC):
         for keep in keeps:
             yield [self.train(split, keep, seed)]
 
-    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray], int]]) -> Iterator[list[Any]]:
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
         """Models of several (split, kept sets, seed), in order, in the batches they were trained in.
 
-        By default one seed after another.
+        A kept set is None for a base model. By default one seed after another, retrained models by `train_many`.
         """
         for split, keeps, seed in wanted:
-            yield from self.train_many(split, keeps, seed)
+            masks = [keep for keep in keeps if keep is not None]
+            if len(masks) == len(keeps):
+                yield from self.train_many(split, masks, seed)
+            else:
+                yield from ([self.train(split, keep, seed)] for keep in keeps)
 
     @abstractmethod
     def view(self, model: Any, split: Split) -> View:

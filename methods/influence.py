@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from harness.view import View
 
 REFERENCE_CHUNK = 64
-"""Reference gradients solved for at a time in `attribute`."""
+"""Reference gradients solved for at a time in `attribute`, at most."""
+
+CANCELLED = 1e-3
+"""Share of |v| below which DataInf's difference is taken again in float64."""
 
 EXPLICIT_DIMENSION = 2048
 """LiSSA forms F up to so many parameters (if there are as many samples), and multiplies by gradients beyond."""
@@ -85,13 +88,14 @@ class Influence(Method):
     def attribute(self, view: View) -> np.ndarray:
         import torch
 
+        from harness.products import CHUNK_BYTES, chunks
+
         reference = view.reference(self.reference)
         total = torch.zeros(reference.n, view.n, dtype=torch.float64)
         for name, block in view.gradients.items():
             health: dict[str, Any] = view.health.setdefault(name, {})
             solve = self.inverse(block, health)
-            for start in range(0, reference.n, REFERENCE_CHUNK):
-                part = slice(start, min(start + REFERENCE_CHUNK, reference.n))
+            for part in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
                 vectors = reference.gradients[name].rows(part).double().T
                 total[part] -= block.matvec(solve(vectors), precise=False).T.cpu()
         return self.sign * total.numpy()
@@ -150,9 +154,16 @@ class DataInf(Damped):
         squared = block.squared_norms(precise=False)
         health["damping"] = damping = damping_of(block, self.damping, squared)
         shrinkage = (damping + squared).unsqueeze(1)
-        return lambda v: (
-            (v - block.rmatvec(block.matvec(v, precise=False) / shrinkage, precise=False) / block.n) / damping
-        )
+
+        def solved(v: Tensor) -> Tensor:
+            left = v
+            for precise in (False, True):
+                left = v - block.rmatvec(block.matvec(v, precise) / shrinkage, precise) / block.n
+                if bool((left.norm(dim=0) >= CANCELLED * v.norm(dim=0)).all()):
+                    break  # else gradients are so parallel that float32 leaves little
+            return left / damping
+
+        return solved
 
 
 @register_method

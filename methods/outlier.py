@@ -104,7 +104,8 @@ class IsolationForestGradients(Method):
             return None
         view.health["projected_from"] = p
         k = self.projection if isinstance(self.projection, int) else johnson_lindenstrauss_min_dim(view.n, eps=0.1)
-        one_row = np.zeros((1, p), dtype=view.gradients.part([0]).rows([0]).cpu().numpy().dtype)
+        stored = view.gradients.part([0]).rows([0])
+        one_row = np.zeros((1, p), dtype=np.float64 if stored.dtype.itemsize == 8 else np.float32)
         return SparseRandomProjection(int(k), random_state=view.seed).fit(one_row).components_
 
 
@@ -131,4 +132,7 @@ class _Points:
         return part.single() if self.matrix is None else DenseBlock(part.project(self.matrix))
 
     def rows(self, index: Any) -> np.ndarray:
-        return np.asarray(self.block(index).rows(slice(None)).cpu().numpy(), dtype=np.float32)
+        rows = self.block(index).rows(slice(None)).float().cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise ValueError("gradients are not finite, and an isolation forest would place them by chance")
+        return rows

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from harness.blocks import Block
     from harness.view import View
 
-ROW_CHUNK = 512
 SERIES_DIMENSION = 8192
 CANCELLED = 1e-3
 """Share of |g|² below which a difference is taken in float64."""
@@ -79,11 +78,12 @@ class ExactSelfInfluence(SelfInfluence):
         import torch
 
         from harness.curvature import LastLayerHessian, OuterProduct
+        from harness.products import chunks
         from harness.solvers import conjugate_gradient, damping_of, factorised
 
         curvature = LastLayerHessian(block) if self.hessian == "exact" else OuterProduct(block)
         damping = damping_of(block, self.damping)
-        parts = [slice(start, min(start + ROW_CHUNK, block.n)) for start in range(0, block.n, ROW_CHUNK)]
+        parts = list(chunks(block.n, 8 * 6 * block.dimension))
         factor = factorised(curvature, damping, health)
         if factor is not None:
             return torch.cat([factor.quadratic(block.rows(part)) for part in parts])
@@ -140,16 +140,17 @@ class SelfDataInf(SelfInfluence):
         from harness.products import chunks
 
         total = torch.zeros_like(weights)
-        scale = weights.max().clamp_min(torch.finfo(torch.float64).tiny)
-        share = (weights / scale).to(torch.float64 if precise else block.dtype)
+        tiny = torch.finfo(torch.float64).tiny
+        scale, largest = weights.max().clamp_min(tiny), block.squared_norms(precise=False).max().clamp_min(tiny)
+        share = weights / scale
         parts = list(chunks(block.n, 4096, cached=True))
         for i, rows in enumerate(parts):
             for others in parts[: i + 1]:
-                products = block.gram(rows, others, precise).square_()
-                total[rows] += products @ share[others]
+                products = block.gram(rows, others, precise).div_(float(largest)).square_()  # in [0, 1]
+                total[rows] += products @ share[others].to(products.dtype)
                 if others != rows:
-                    total[others] += products.T @ share[rows]
-        return total * scale
+                    total[others] += products.T @ share[rows].to(products.dtype)
+        return total * scale * largest**2
 
 
 @register_method
@@ -213,6 +214,7 @@ class SelfLiSSA(SelfInfluence):
         import torch
 
         from harness.curvature import Explicit, OuterProduct
+        from harness.products import chunks
         from harness.solvers import damping_of, largest_eigenvalue
 
         m = min(block.n, block.dimension)
@@ -245,5 +247,8 @@ class SelfLiSSA(SelfInfluence):
         )
         if dual:  # gᵢᵀ P(F) gᵢ = n [K P(K)]ᵢᵢ with K = G Gᵀ / n
             return block.n * (matrix * series).sum(1)
-        parts = [block.rows(slice(s, min(s + ROW_CHUNK, block.n))).double() for s in range(0, block.n, ROW_CHUNK)]
-        return torch.cat([((rows @ series) * rows).sum(1) for rows in parts])
+        scores = []
+        for part in chunks(block.n, 8 * 3 * block.dimension):
+            rows = block.rows(part).double()
+            scores.append(((rows @ series) * rows).sum(1))
+        return torch.cat(scores)

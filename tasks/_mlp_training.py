@@ -26,10 +26,10 @@ from harness.products import CHUNK_BYTES
 from tasks._mlp import Recipe, Stack
 
 BATCH_BYTES = 16 * 2**20
-"""Activations of the networks trained together on a CPU, for its cache."""
+"""What the networks trained together on a CPU keep, for its cache."""
 
 SHARED_FROM = 400_000
-"""Numbers in a batch's activations from which its operations are shared between CPU threads."""
+"""Numbers that a batch keeps from which its operations are shared between CPU threads."""
 
 EVEN = 64
 """Numbers that a network's parameters and a sample axis are padded to whole multiples of."""
@@ -65,8 +65,10 @@ def train(jobs: Sequence[Job], recipe: Recipe) -> Iterator[list[Stack]]:
 
 
 def _numbers(inputs: Tensor, recipe: Recipe) -> int:
-    """Activations of one network and their gradients."""
-    return len(inputs) * (3 * sum(recipe.hidden) + 2 * recipe.outputs + 1)
+    """What one network keeps: activations and their gradients; parameters, their gradients and Adam's three."""
+    widths = [inputs.shape[1], *recipe.hidden, recipe.outputs]
+    parameters = sum((a + 1) * b for a, b in pairwise(widths))
+    return _even(len(inputs)) * (3 * sum(recipe.hidden) + 2 * recipe.outputs + 1) + 6 * _even(parameters)
 
 
 def _batches(jobs: Sequence[Job], recipe: Recipe) -> Iterator[list[Job]]:

@@ -37,23 +37,23 @@ class TabularTask(Task):
         """Network and training."""
 
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Stack:
-        everything = np.ones(len(split.train), dtype=bool)
-        return next(self.train_many(split, [everything if keep is None else keep], seed))[0]
+        return next(self.train_all([(split, [keep], seed)]))[0]
 
     def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Stack]]:
         return self.train_all([(split, keeps, seed)])
 
-    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray], int]]) -> Iterator[list[Stack]]:
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Stack]]:
         import torch
 
         from tasks._mlp_training import Job, train
 
-        if not all(keep.any() for _, keeps, _ in wanted for keep in keeps):
-            raise ValueError(f"budget={self.budget} leaves no sample to train on")
-        jobs = [
-            Job(split.train.inputs, split.train.labels, torch.from_numpy(np.stack(keeps)), seed)
-            for split, keeps, seed in wanted
-        ]
+        jobs = []
+        for split, keeps, seed in wanted:
+            everything = np.ones(len(split.train), dtype=bool)
+            masks = np.stack([everything if keep is None else keep for keep in keeps])
+            if not masks.any(1).all():
+                raise ValueError(f"budget={self.budget} leaves no sample to train on")
+            jobs.append(Job(split.train.inputs, split.train.labels, torch.from_numpy(masks), seed))
         return train(jobs, self.recipe(wanted[0][0].n_classes))
 
     def view(self, model: Stack, split: Split) -> View:

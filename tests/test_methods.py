@@ -332,3 +332,53 @@ def test_self_datainf_of_parallel_gradients(dtype: type) -> None:
     damping = (exact**2).mean() / 10
     shared = ((exact @ exact.T) ** 2 / (damping + squared)).mean(1)
     np.testing.assert_allclose(found, (squared - shared) / damping, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_blocks_are_multiplied_in_float32(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values, reference = (torch.rand(n, 200, generator=generator).to(dtype) * 300 for n in (400, 20))
+    half, full = (
+        harness.View.from_blocks({"g": values.to(kind)}, {"g": reference.to(kind)}) for kind in (dtype, torch.float32)
+    )
+    for name in ("datainf", "gradient_tracing", "outlier_l1", "outlier_l2", "self_datainf", "outlier_iforest"):
+        method = harness.method(name)
+        np.testing.assert_allclose(method.score(half), method.score(full), rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [1e-14, 1.0, 1e12])
+def test_self_datainf_of_gradients_of_any_size(size: float) -> None:
+    """The score does not change when all gradients are multiplied, at the automatic damping."""
+    values = np.random.default_rng(0).standard_normal((60, 40)).astype(np.float32)
+    expected = harness.method("self_datainf").score(harness.View.from_blocks({"g": values.astype(np.float64)}))
+    found = harness.method("self_datainf").score(harness.View.from_blocks({"g": (values * np.float32(size))}))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_datainf_of_parallel_gradients() -> None:
+    rng = np.random.default_rng(0)
+    direction = rng.standard_normal(3000)
+    train, reference = (np.outer(rng.uniform(0.5, 2, n), direction).astype(np.float32) for n in (50, 5))
+    found, expected = (
+        harness.method("datainf").score(harness.View.from_blocks({"g": train.astype(t)}, {"g": reference.astype(t)}))
+        for t in (np.float32, np.float64)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_arrays_in_any_memory_order() -> None:
+    arrays = last_layer(50, 4, 5)
+    other = {name: np.asfortranarray(values) for name, values in arrays.items()}
+    for name in ("datainf", "lissa", "gradient_tracing", "exact_hessian"):
+        method = harness.method(name)
+        np.testing.assert_allclose(method.attribute(view_of(other)), method.attribute(view_of(arrays)), rtol=1e-9)
+
+
+def test_a_forest_refuses_gradients_that_are_not_finite() -> None:
+    from harness.outputs import Outputs
+
+    values = torch.ones(30, 3)
+    values[4] = np.nan
+    view = harness.View(np.zeros(30, dtype=int), lambda: Outputs(torch.zeros(30).long(), blocks={"g": values}))
+    with pytest.raises(ValueError, match="not finite"):
+        harness.method("outlier_iforest").score(view)

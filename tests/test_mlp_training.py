@@ -111,7 +111,7 @@ def test_batches_are_bounded_by_memory_and_of_one_shape(monkeypatch: pytest.Monk
     recipe = RECIPES["softmax"]
     jobs = [*jobs_of(recipe, models=5), *jobs_of(recipe, n=20, models=1)]
     whole = [stack for batch in train(jobs, recipe) for stack in batch]
-    one = 8 * 30 * (3 * 5 + 2 * 3 + 1)
+    one = 8 * _mlp_training._numbers(jobs[0].inputs, recipe)
     monkeypatch.setattr(_mlp_training, "BATCH_BYTES", 4 * one)
     batches = list(train(jobs, recipe))
     assert [len(batch) for batch in batches] == [4, 4, 2, 2]

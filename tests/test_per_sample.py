@@ -148,6 +148,90 @@ def test_same_as_one_backward_pass_a_sample(name: str, together: int) -> None:
         )
 
 
+class Experts(nn.Module):
+    """Which expert a sample goes to depends on it, so that a layer sees few of the samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts, self.head = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.zeros_like(x)
+        for k, expert in enumerate(self.experts):
+            (mine,) = torch.nonzero((x[:, 0] > 0) == bool(k), as_tuple=True)
+            y = y.index_put((mine,), expert(x[mine]))
+        return self.head(y.tanh())
+
+
+class TiedSquare(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 4, bias=False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.layer(x) @ self.layer.weight.T).tanh())
+
+
+def test_layers_that_see_few_samples_are_never_given_zeros() -> None:
+    """All samples that are looked at first go to one expert, later ones to both."""
+    inputs = random(20, 4)
+    inputs[:, 0] = inputs[:, 0].abs()
+    inputs[12, 0] = inputs[13, 0] = -1
+    with pytest.raises(Unsupported, match="vmap"):  # such routing cannot be vmapped either, and that is said
+        per_sample_gradients(seeded(Experts), inputs, torch.arange(20) % 3)
+
+
+def test_the_check_looks_at_samples_all_over() -> None:
+    inputs, targets = random(30, 4), torch.arange(30) % 3
+    inputs[:3] = 0  # no gradient in the tied layer
+    model = seeded(TiedSquare)
+    found = per_sample_gradients(model, inputs, targets)
+    np.testing.assert_allclose(found["layer.weight"], one_by_one(model, inputs, targets)["layer.weight"], atol=1e-11)
+
+
+def test_chunks_of_two_passes_may_interleave() -> None:
+    model, inputs, targets = seeded(images), random(10, 2, 9, 8), torch.arange(10) % 3
+    expected = one_by_one(model, inputs, targets)["0.weight"]
+    with mock.patch.object(per_sample, "MOST_TOGETHER", 4):
+        for (rows, found), _ in zip(iterate(model, inputs, targets), iterate(model, inputs, targets), strict=True):
+            assert model.training
+            np.testing.assert_allclose(found["0.weight"], expected[rows], atol=1e-11)
+            model.train()
+
+
+def test_layers_without_gradients_have_zeros() -> None:
+    class HalfFrozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head, self.idle = nn.Linear(4, 4), nn.Linear(4, 3), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.backbone(x)
+            return self.head(x)
+
+    model, inputs, targets = seeded(HalfFrozen), random(6, 4), torch.arange(6) % 3
+    found = per_sample_gradients(model, inputs, targets)
+    assert not found["backbone.weight"].any()
+    np.testing.assert_allclose(found["head.weight"], one_by_one(model, inputs, targets)["head.weight"], atol=1e-12)
+    assert not per_sample_gradients(model.requires_grad_(False), inputs, targets, "idle")["idle.weight"].any()
+
+
+def test_autocast_and_running_means_far_from_zero() -> None:
+    model, inputs, targets = seeded(images).float(), random(10, 2, 9, 8).float(), torch.arange(10) % 3
+    expected = per_sample_gradients(model, inputs, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = per_sample_gradients(model, inputs, targets)
+    for name, values in expected.items():
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], values)
+    far = seeded(lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))).float()
+    far[0].running_mean += 1e4
+    x = (random(10, 4) + 1e4).float()
+    by_rule, alone = per_sample_gradients(far, x, targets)["0.weight"], one_by_one(far, x, targets)["0.weight"]
+    np.testing.assert_allclose(by_rule, alone, rtol=1e-2, atol=1e-3 * float(alone.abs().max()))
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = seeded(images)
     model[1].eval()
@@ -185,6 +269,8 @@ def test_layers_are_chosen_by_name_and_glob() -> None:
         RequestError, match=r"layers='head' names no parameter of this model; it has 0\.weight, 0\.bias"
     ):
         per_sample_gradients(model, *data, "head")
+    with pytest.raises(RequestError, match=r"layers=\[\] chooses nothing"):
+        per_sample_gradients(model, *data, [])
     with pytest.raises(RequestError, match=r"did you mean '0\.weight'"):
         per_sample_gradients(model, *data, "0.weigth")
 

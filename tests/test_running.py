@@ -143,6 +143,42 @@ def test_a_seed_that_cannot_be_loaded_leaves_the_others(tmp_path: Path, monkeypa
     assert failed["error"].str.contains("no data for this seed").all()
 
 
+@pytest.mark.parametrize("stage", ["train", "retrain"])
+def test_a_seed_that_cannot_be_trained_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    cls = TASKS.get("moons")
+    original, failing = cls.train_all, derive("model", "moons", 1)
+
+    def train_all(self, wanted):
+        for _, keeps, seed in wanted:
+            if seed == failing and (keeps[0] is None) == (stage == "train"):
+                raise SystemExit("this seed cannot be trained")
+        return original(self, wanted)
+
+    monkeypatch.setattr(cls, "train_all", train_all)
+    frame = run(tmp_path, "outlier_l2,random", seeds=3)
+    assert set(frame.query("status == 'ok'")["seed"]) == {0, 2}
+    failed = frame.query("status == 'failed'")
+    assert set(failed["seed"]) == {1}
+    assert failed["error"].str.contains("this seed cannot be trained").all()
+    assert (failed["n_flagged"].notna() == (stage == "retrain")).all()  # its scores are kept
+
+
+def test_base_models_are_asked_for_without_a_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = TASKS.get("moons")
+    seen: list[object] = []
+    original = cls.train_all
+
+    def train_all(self, wanted):
+        seen.extend(keep is None for _, keeps, _ in wanted for keep in keeps)
+        return original(self, wanted)
+
+    monkeypatch.setattr(cls, "train_all", train_all)
+    run(tmp_path, "outlier_l2", seeds=3)
+    assert seen == [True] * 3 + [False] * 3
+
+
 def test_records_say_how_they_came_about(tmp_path: Path) -> None:
     frame = run(tmp_path, "lissa")
     row = frame.iloc[0]

@@ -8,14 +8,35 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-ROWS: list[tuple[str, float | None, float, float | None, float | None]] = []
-"""Title, seconds of the usual way (None: it cannot run here), of ours, of the floor, and our extra MiB."""
+
+@dataclass
+class Row:
+    """Seconds of the best round of ours, the usual way (None: it cannot run here) and a floor; a ratio of medians."""
+
+    title: str
+    ours: float
+    usual: float | None = None
+    median_ratio: float | None = None
+    floor: float | None = None
+    extra_mib: float | None = None
+
+    def __str__(self) -> str:
+        cells = [f"{self.title:55}", f"{self.ours * 1e3:9.1f}"]
+        cells += [f"{self.usual * 1e3:8.0f} {self.usual / self.ours:7.1f}x" if self.usual else " " * 17]
+        cells += [f"{self.median_ratio:7.1f}x" if self.median_ratio else " " * 8]
+        cells += [f"{self.floor * 1e3:7.1f} {self.ours / self.floor:5.2f}" if self.floor else " " * 13]
+        cells += [f"{self.extra_mib:6.0f}" if self.extra_mib is not None else ""]
+        return " ".join(cells)
+
+
+ROWS: list[Row] = []
 
 
 class Versus:
@@ -48,11 +69,11 @@ class Versus:
             return ours()
         extra = extra_mib(ours)  # warms up, too
         result = self.benchmark.pedantic(ours, setup=others, rounds=rounds)
-        mine = self.benchmark.stats.stats.median
-        usually = statistics.median(usual_seconds)
-        least = statistics.median(floor_seconds) if floor_seconds else None
+        stats = self.benchmark.stats.stats
+        medians = statistics.median(usual_seconds) / stats.median
+        usually, mine, least = min(usual_seconds), stats.min, min(floor_seconds, default=None)
         self.benchmark.extra_info.update(usual=usually, ratio=usually / mine, floor=least, extra_mib=extra)
-        ROWS.append((title, usually, mine, least, extra))
+        ROWS.append(Row(title, mine, usually, medians, least, extra))
         return result
 
 
@@ -90,12 +111,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not ROWS:
         return
     terminalreporter.section(f"ours against the usual way, {torch.get_num_threads()} CPU threads")
-    head = f"{'':58} {'usual':>10} {'ours':>10} {'ratio':>8} {'floor':>10} {'ours/floor':>10} {'extra MiB':>9}"
-    terminalreporter.write_line(head)
-    for title, usual, mine, floor, extra in ROWS:
-        least = f"{floor * 1e3:7.1f} ms {mine / floor:10.2f}" if floor is not None else " " * 21
-        memory = "" if extra is None else f"{extra:9.0f}"
-        usually = f"{usual * 1e3:7.0f} ms" if usual else " " * 10
-        ratio = f"{usual / mine:7.1f}x" if usual else " " * 8
-        line = f"{title:58} {usually} {mine * 1e3:7.1f} ms {ratio} {least} {memory}"
-        terminalreporter.write_line(line)
+    titles = f"{'':55} {'ours, ms':>9} {'usual':>8} {'ratio':>8} {'medians':>8} {'floor':>7} {'times':>5} {'+MiB':>6}"
+    terminalreporter.write_line(titles)
+    for row in ROWS:
+        terminalreporter.write_line(str(row))
+    terminalreporter.write_line("Best rounds; 'medians' is the ratio of the median rounds.")
