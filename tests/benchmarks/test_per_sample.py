@@ -1,4 +1,7 @@
-"""Per-sample gradients of small CNNs, against one backward pass a sample."""
+"""Per-sample gradients of small CNNs, against one backward pass a sample.
+
+The floor is the ordinary backward pass of the same samples in batches of 256, which gives their gradients' sum alone.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,17 @@ def test_against_one_backward_a_sample(versus: Versus, name: str) -> None:
         model = make().eval()
         inputs = torch.randn(n, *shape)
     targets = torch.arange(n) % 10
+
+    def floor() -> None:
+        for rows in torch.arange(n).split(256):
+            loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows], reduction="sum")
+            torch.autograd.grad(loss, list(model.parameters()))
+
     found = versus(
         f"per-sample gradients, {name}, n={n:,}",
         lambda: harness.per_sample_gradients(model, inputs, targets),
         lambda: usual.one_backward_a_sample(model, inputs, targets),
+        floor,
     )
     expected = usual.one_backward_a_sample(model, inputs[:12], targets[:12])
     for parameter, values in found.items():
