@@ -67,6 +67,8 @@ def resolve_device(device: str) -> str:
     """
     import torch
 
+    import harness.products  # noqa: F401 - checks its setting, before anything is written
+
     if device == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     kind, _, number = device.partition(":")

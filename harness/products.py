@@ -8,6 +8,7 @@ times as fast (``docs/speed.md`` has the measurements), and its sums are more ex
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -16,7 +17,20 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torch.nn.grad import conv2d_weight
 
-CHUNK_BYTES = int(float(os.environ.get("HARNESS_CHUNK_MIB", "64")) * 2**20)
+from harness.errors import RequestError
+
+
+def _chunk_bytes(setting: str) -> int:
+    try:
+        mib = float(setting)
+    except ValueError:
+        mib = math.nan
+    if not 0 < mib < math.inf:
+        raise RequestError(f"HARNESS_CHUNK_MIB={setting} is not valid; give a positive number of MiB, such as 64")
+    return max(1, int(mib * 2**20))
+
+
+CHUNK_BYTES = _chunk_bytes(os.environ.get("HARNESS_CHUNK_MIB", "64"))
 """Working memory of one chunk of rows, set by the variable HARNESS_CHUNK_MIB; results depend on it by rounding only."""
 
 CACHE_BYTES = 4 * 2**20

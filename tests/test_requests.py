@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -228,3 +231,25 @@ def test_entry_points_are_taken_and_broken_ones_listed(monkeypatch: pytest.Monke
     assert registry.unavailable == {"broken": "ImportError: no such library"}
     with pytest.raises(RequestError, match="'broken' is unavailable: ImportError: no such library"):
         registry.get("broken")
+
+
+@pytest.mark.parametrize("setting", ["abc", "0", "-3", "inf"])
+def test_an_impossible_chunk_size_is_refused_before_anything_is_written(tmp_path: Path, setting: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        "--methods",
+        "none",
+        "--tasks",
+        "blobs",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HARNESS_CHUNK_MIB": setting})
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [
+        f"python -m harness run: HARNESS_CHUNK_MIB={setting} is not valid; give a positive number of MiB, such as 64"
+    ]
+    assert not (tmp_path / "r").exists()
