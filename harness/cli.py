@@ -22,7 +22,7 @@ from harness.plan import PRESETS, PROTOCOLS, Cell
 from harness.store import FAILURES, write_whole
 
 EXAMPLES = """examples:
-  python -m harness run                                                  all methods on moons, half a minute
+  python -m harness run                                                  all methods on moons, a quarter of a minute
   python -m harness run --methods all --tasks moons,blobs,digits --seeds 5 --protocol paper
   python -m harness run --methods 'outlier_*,datainf[damping=0.01]' --tasks 'digits[noise=pair,rate=0.2]'
   python -m harness run --methods all,-leave_one_out --tasks 'cifar10n[noise=worst]' --preset smoke --data-dir DIR

@@ -2,7 +2,7 @@
 
 Scoring n samples reads an (n, d) matrix of features a few times and multiplies it by ten or so columns. The general
 matrix product of CPU libraries first packs its operands, which such a thin product never earns back; the same sum
-written as a 1 × 1 convolution over n pixels of d channels goes through oneDNN at half the speed of memory, two to four
+written as a 1 × 1 convolution over n pixels of d channels goes through oneDNN at half the speed of memory, up to four
 times as fast (``docs/speed.md`` has the measurements), and its sums are more exact.
 """
 

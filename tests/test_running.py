@@ -17,7 +17,6 @@ import pytest
 import harness
 from harness.errors import RequestError
 from harness.registry import METHODS, TASKS
-from harness.seeds import derive
 from harness.store import Store
 from harness.versions import code_version
 
@@ -109,74 +108,6 @@ def test_what_is_paired_is_paired(tmp_path: Path) -> None:
     for name in ("outlier_iforest", "random", "lissa"):
         alone = run(tmp_path / name, name).set_index(["method", "metric"])["value"]
         pd.testing.assert_series_equal(alone, together.loc[alone.index])
-
-
-def test_seeds_together_or_alone_give_the_same(tmp_path: Path) -> None:
-    """Seeds trained as one program, seed by seed (with a time limit), and in two jobs: scores and accuracies agree."""
-    together = run(tmp_path / "a", FAST, "moons,blobs", 3)
-    by_time = run(tmp_path / "b", FAST, "moons,blobs", 3, timeout=300)
-    by_jobs = run(tmp_path / "c", FAST, "moons,blobs", 3, jobs=2)
-    values = ["task", "method", "seed", "metric", "value"]
-    for other in (by_time, by_jobs):
-        pd.testing.assert_frame_equal(
-            together[values].sort_values(values[:-1], ignore_index=True),
-            other[values].sort_values(values[:-1], ignore_index=True),
-        )
-    for key, expected in scores(tmp_path / "a").items():
-        np.testing.assert_array_equal(expected, scores(tmp_path / "b")[key])
-
-
-def test_a_seed_that_cannot_be_loaded_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cls = TASKS.get("moons")
-    original, failing = cls.load, derive("data", "moons", 1)
-
-    def load(self, seed):
-        if seed == failing:
-            raise OSError("no data for this seed")
-        return original(self, seed)
-
-    monkeypatch.setattr(cls, "load", load)
-    frame = run(tmp_path, "none,random", seeds=3)
-    assert set(frame.query("status == 'ok'")["seed"]) == {0, 2}
-    failed = frame.query("status == 'failed'")
-    assert set(failed["seed"]) == {1}
-    assert failed["error"].str.contains("no data for this seed").all()
-
-
-@pytest.mark.parametrize("stage", ["train", "retrain"])
-def test_a_seed_that_cannot_be_trained_leaves_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
-    cls = TASKS.get("moons")
-    original, failing = cls.train_all, derive("model", "moons", 1)
-
-    def train_all(self, wanted):
-        for _, keeps, seed in wanted:
-            if seed == failing and (keeps[0] is None) == (stage == "train"):
-                raise SystemExit("this seed cannot be trained")
-        return original(self, wanted)
-
-    monkeypatch.setattr(cls, "train_all", train_all)
-    frame = run(tmp_path, "outlier_l2,random", seeds=3)
-    assert set(frame.query("status == 'ok'")["seed"]) == {0, 2}
-    failed = frame.query("status == 'failed'")
-    assert set(failed["seed"]) == {1}
-    assert failed["error"].str.contains("this seed cannot be trained").all()
-    assert (failed["n_flagged"].notna() == (stage == "retrain")).all()  # its scores are kept
-
-
-def test_base_models_are_asked_for_without_a_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cls = TASKS.get("moons")
-    seen: list[object] = []
-    original = cls.train_all
-
-    def train_all(self, wanted):
-        seen.extend(keep is None for _, keeps, _ in wanted for keep in keeps)
-        return original(self, wanted)
-
-    monkeypatch.setattr(cls, "train_all", train_all)
-    run(tmp_path, "outlier_l2", seeds=3)
-    assert seen == [True] * 3 + [False] * 3
 
 
 def test_records_say_how_they_came_about(tmp_path: Path) -> None:
