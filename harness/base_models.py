@@ -27,7 +27,7 @@ class Base:
     noisy: np.ndarray | None
     model: Any
     seconds: float
-    metrics: dict[str, float]
+    metrics: dict[str, dict[str, float]]  # by the repr of each task among the cells: they may report differently
     view: View
 
 
@@ -51,11 +51,8 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
         try:
             if isinstance(model, BaseException):
                 raise model
-            metrics = task.evaluate(model, split)
-            if "accuracy" not in metrics:
-                raise ValueError(
-                    f"{task.name}.evaluate must give 'accuracy'; it gave {', '.join(metrics) or 'nothing'}"
-                )
+            tasks = {repr(cell.task): cell.task for cell in cells}
+            metrics = {name: evaluated(each, model, split) for name, each in tasks.items()}
             view = task.view(model, split)
         except (Exception, SystemExit) as error:
             yield from all_failed(cells, error, device)
@@ -77,6 +74,14 @@ def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[t
         if len(wanted) == 1:
             return [(error, 0.0)]
         return [_trained(task, [one], device)[0] for one in wanted]  # whose fault it was
+
+
+def evaluated(task: Task, model: Any, split: Split) -> dict[str, float]:
+    """A model's test metrics."""
+    metrics = {name: float(value) for name, value in task.evaluate(model, split).items()}
+    if "accuracy" not in metrics:
+        raise ValueError(f"{task.name}.evaluate must give 'accuracy'; it gave {', '.join(metrics) or 'nothing'}")
+    return metrics
 
 
 def _loaded(task: Task, seed: int) -> tuple[Split, np.ndarray | None]:

@@ -74,7 +74,7 @@ def type_text(hint: Any) -> str:
 
 def _coerce(owner: str, key: str, value: Any, hint: Any) -> Any:
     alternatives = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for alternative in alternatives:
+    for alternative in sorted(alternatives, key=lambda each: each is not type(None)):  # "none" is no text
         try:
             return _as(alternative, value)
         except (ValueError, TypeError, OverflowError):

@@ -96,13 +96,14 @@ class Cell:
 class Group:
     """Cells that run together: of one task with its parameters, and of one seed or, for small models, several.
 
-    Cells of one seed share data, base model and view.
+    Cells of one seed share data, base model and view; their tasks may differ in what counts only after training.
     """
 
     cells: tuple[Cell, ...]
 
     @property
     def task(self) -> Task:
+        """The first cell's, which loads and trains for all."""
         return self.cells[0].task
 
     @cached_property
@@ -169,6 +170,7 @@ def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
     tasks: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
         shared = {k: v for k, v in cell.identity.items() if not k.startswith("method") and k != "seed"}
+        shared["task_params"] = {k: v for k, v in shared["task_params"].items() if k not in cell.task.after_training}
         tasks.setdefault(_hash(shared), {}).setdefault(cell.seed, []).append(cell)
     groups = []
     for seeds in tasks.values():

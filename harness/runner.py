@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 
-from harness.base_models import base_models, model_seed
+from harness.base_models import base_models, evaluated, model_seed
 from harness.clock import timed
 from harness.events import Begin, Event, Finished, failed
 from harness.plan import Group
@@ -37,7 +38,7 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
     pending = []
     for entries in by_keep.values():
         if entries[0].keep.all():  # nothing is removed: it is the base model
-            yield from _finished(entries, entries[0].base.metrics, 0.0)
+            yield from _finished(entries, entries[0].base.model, 0.0)
         else:
             pending.append(entries)
     if not pending:
@@ -61,8 +62,9 @@ def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[F
             with timed(device) as watch:
                 models = next(batches)
             for model in models:
-                metrics = task.evaluate(model, left[0][0].base.split)
-                yield from _finished(left.pop(0), metrics, watch.seconds / len(models))
+                finished = list(_finished(left[0], model, watch.seconds / len(models)))
+                left.pop(0)
+                yield from finished
     except (Exception, SystemExit) as error:
         if len(by_seed) > 1:
             for _, members in groupby(left, key=lambda entries: entries[0].base.seed):
@@ -72,14 +74,18 @@ def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[F
             yield Finished(entry.cell, failed(entry.record, error), entry.arrays)
 
 
-def _finished(entries: list[Scored], metrics: dict[str, float], seconds: float) -> Iterator[Finished]:
+def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Finished]:
     """Records of the cells that share a kept set, completed with the model's metrics."""
-    metrics = {name: float(value) for name, value in metrics.items()}
+    base = entries[0].base
+    measured = dict(base.metrics) if model is base.model else {}
     for entry in entries:
-        base = {name: float(value) for name, value in entry.base.metrics.items()}
+        task = repr(entry.cell.task)
+        if task not in measured:
+            measured[task] = evaluated(entry.cell.task, model, base.split)
+        before, after = base.metrics[task], measured[task]
         entry.record.retrain_seconds = seconds
-        entry.record.metrics = {f"{name}_base": value for name, value in base.items()} | metrics
-        entry.record.metrics |= {f"{name}_gain": metrics[name] - base[name] for name in metrics.keys() & base.keys()}
+        entry.record.metrics = {f"{name}_base": value for name, value in before.items()} | after
+        entry.record.metrics |= {f"{name}_gain": after[name] - before[name] for name in after.keys() & before.keys()}
         yield Finished(entry.cell, entry.record, entry.arrays)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,20 @@ from harness.services import cross_validated, retrainer
 from harness.store import Record
 from harness.view import View
 
+SHARED = (
+    "status",
+    "error",
+    "health",
+    "train_seconds",
+    "extract_seconds",
+    "score_seconds",
+    "peak_memory_mib",
+    "n_train",
+    "n_noisy",
+    "uses",
+)
+"""What the records of cells with one scoring have in common."""
+
 
 @dataclass
 class Scored:
@@ -35,40 +49,55 @@ class Scored:
 
 
 def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
-    """Score one seed's cells; those that fail have their records at once."""
+    """Score one seed's cells, each method with its parameters once; those that fail have their records at once."""
     task, seed, view = base.cells[0].task, base.seed, base.view
     retrain = retrainer(task, base.split, model_seed(task, seed))
     out_of_sample = cross_validated(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
     scored = []
-    for cell in base.cells:
-        yield Begin("score", (cell,))
-        record = new_record(cell, device)
-        record.train_seconds, record.n_train = base.seconds, view.n
-        record.n_noisy = None if base.noisy is None else int(base.noisy.sum())
+    for cells in _by_method(base.cells):
+        yield Begin("score", cells)
         own = view.fresh(
-            derive("method", task.name, cell.method.name, seed), retrain=retrain, out_of_sample=out_of_sample
+            derive("method", task.name, cells[0].method.name, seed), retrain=retrain, out_of_sample=out_of_sample
         )
+        measured = new_record(cells[0], device)
+        measured.train_seconds, measured.n_train = base.seconds, view.n
+        measured.n_noisy = None if base.noisy is None else int(base.noisy.sum())
         memory = PeakMemory(device)
-        failure: BaseException | None = None
+        scores: np.ndarray | None = None
         try:
-            scores = _score(cell, own, record)
+            scores = _score(cells[0], own, measured)
         except (Exception, SystemExit) as error:
-            failure = error
-        record.peak_memory_mib = memory.mib()
+            failed(measured, error)
+        measured.peak_memory_mib = memory.mib()
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
-        if failure is not None:
-            yield Finished(cell, failed(record, failure), {})
-            continue
-        mask = np.zeros(view.n, dtype=bool)
-        if cell.method.trims:
-            mask = flagged(scores, task.budget, tie_seed(task.name, cell.method.name, seed))
-        record.n_flagged = int(mask.sum())
-        arrays = {"scores": scores, "flagged": mask}
-        if cell.method.trims and base.noisy is not None:
-            arrays["noisy"] = base.noisy
-        scored.append(Scored(cell, base, record, arrays, ~mask))
+        for cell in cells:
+            record = replace(new_record(cell, device), **{name: getattr(measured, name) for name in SHARED})
+            if scores is None:
+                yield Finished(cell, record, {})
+            else:
+                scored.append(_trimmed(cell, base, record, scores))
     return scored
+
+
+def _by_method(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+    """Cells that differ in what counts only after scoring, as the budget, together."""
+    together: dict[str, list[Cell]] = {}
+    for cell in cells:
+        together.setdefault(repr((cell.method.name, cell.identity["method_params"])), []).append(cell)
+    return [tuple(members) for members in together.values()]
+
+
+def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray) -> Scored:
+    """Flag the budget's share of the samples with the highest scores."""
+    mask = np.zeros(len(scores), dtype=bool)
+    if cell.method.trims:
+        mask = flagged(scores, cell.task.budget, tie_seed(cell.task.name, cell.method.name, base.seed))
+    record.n_flagged = int(mask.sum())
+    arrays = {"scores": scores, "flagged": mask}
+    if cell.method.trims and base.noisy is not None:
+        arrays["noisy"] = base.noisy
+    return Scored(cell, base, record, arrays, ~mask)
 
 
 def _score(cell: Cell, view: View, record: Record) -> np.ndarray:

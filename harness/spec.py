@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import product
 
 from harness.errors import RequestError
 
@@ -25,12 +26,12 @@ class Term:
 
 
 def parse_selection(text: str) -> list[Term]:
-    """Split at the commas outside brackets and parse every term.
+    """Split at the commas outside brackets and parse every term; ``name[a=1|2]`` stands for two terms.
 
     Raises:
         RequestError: unbalanced brackets, an empty term, a parameter without ``=``.
     """
-    terms = [parse_term(piece, text) for piece in _split(text)]
+    terms = [term for piece in _split(text) for term in _alternatives(parse_term(piece, text))]
     if not terms:
         raise RequestError(f"the selection {text!r} is empty; give names separated by commas, or 'all'")
     return terms
@@ -59,6 +60,17 @@ def parse_term(piece: str, text: str | None = None) -> Term:
             raise RequestError(f"parameter {key!r} is given twice in {piece!r}; give it once")
         params[key] = value
     return Term(name, params)
+
+
+def _alternatives(term: Term) -> list[Term]:
+    """One term a combination of the values that ``|`` separates."""
+    choices = []
+    for key, value in term.params.items():
+        values = [part.strip() for part in value.split("|")]
+        if not all(values):
+            raise RequestError(f"'{key}={value}' has an empty alternative; write {key}=value|value")
+        choices.append([(key, each) for each in values])
+    return [Term(term.pattern, dict(chosen), term.exclude) for chosen in product(*choices)]
 
 
 def format_term(name: str, params: dict[str, object]) -> str:

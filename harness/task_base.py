@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from harness.data_files import Download
+from harness.errors import Unsupported
 from harness.registry import TASKS
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ class Task(ABC):
         presets: parameter values by size, ``smoke``, ``fast``, ``paper``, where they differ from the defaults.
             A preset wins over the protocol, so it sets sizes and lengths only.
         needs: what has to be there before it runs, and how to get it; empty if nothing.
+        downloads: published files that `data fetch` can bring.
+        after_training: parameters that change neither data nor model nor view, as the budget; cells that differ in
+            these alone share them all.
         seeds_together: whether a run loads all seeds of the task at once and trains their models by `train_all`.
 
     Args:
@@ -81,6 +86,8 @@ class Task(ABC):
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     needs: ClassVar[str] = ""
+    downloads: ClassVar[tuple[Download, ...]] = ()
+    after_training: ClassVar[frozenset[str]] = frozenset({"budget"})
     seeds_together: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
@@ -133,6 +140,18 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, model: Any, split: Split) -> dict[str, float]:
         """Test metrics as fractions; ``accuracy`` is the reported one."""
+
+    def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
+        """Training samples as uint8 images (k, h, w, 3), for figures.
+
+        Raises:
+            Unsupported: the task's samples are no images.
+        """
+        raise Unsupported(f"the samples of {self.name} are no images")
+
+    def class_names(self) -> list[str] | None:
+        """The classes' names, c of them, where they have any."""
+        return None
 
 
 def register_task(cls: T) -> T:

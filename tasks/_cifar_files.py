@@ -1,77 +1,111 @@
-"""The official CIFAR-10 batches and CIFAR-N label files, verified and read without unrestricted unpickling."""
+"""The official CIFAR batches and CIFAR-N label files, read without unrestricted unpickling."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import io
-import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.data_files import Download
 from harness.errors import RequestError
 
-CIFAR10_MD5 = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
-CIFAR10N_MD5 = {"CIFAR-10_human.pt": "96644db5574813cae939af5f7f2a0aec"}
+HUMAN = "https://raw.githubusercontent.com/UCSC-REAL/cifar-10-100n/49df7d8a69e355470c77c1c2f2424916325a394b/data/"
 
-HOW_TO_GET = (
-    "the folder cifar-10-batches-py (unpacked from https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz) and the "
-    "file CIFAR-10_human.pt (from https://github.com/UCSC-REAL/cifar-10-100n) in the data folder, which is --data-dir "
-    "or the variable HARNESS_DATA"
+
+@dataclass(frozen=True)
+class Release:
+    """A CIFAR data set with its human labels, as published.
+
+    Args:
+        downloads: the images' archive and the label file.
+        train, test: the images' files by path below the data folder, in order.
+        label_key: their entry with the labels.
+        human: the label file.
+        meta, names_key: the file with the classes' names, and its entry.
+        n_train, n_test: how many images the whole has.
+    """
+
+    downloads: tuple[Download, ...]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    label_key: bytes
+    human: str
+    meta: str
+    names_key: bytes
+    n_classes: int
+    n_train: int = 50_000
+    n_test: int = 10_000
+
+
+CIFAR10N = Release(
+    (
+        Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+            "c58f30108f718f92721af3b95e74349a",
+            170_498_071,
+            {
+                "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+                "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+                "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+            },
+        ),
+        Download(
+            HUMAN + "CIFAR-10_human.pt",
+            "96644db5574813cae939af5f7f2a0aec",
+            2_401_007,
+            {"CIFAR-10_human.pt": "96644db5574813cae939af5f7f2a0aec"},
+        ),
+    ),
+    train=tuple(f"cifar-10-batches-py/data_batch_{i}" for i in range(1, 6)),
+    test=("cifar-10-batches-py/test_batch",),
+    label_key=b"labels",
+    human="CIFAR-10_human.pt",
+    meta="cifar-10-batches-py/batches.meta",
+    names_key=b"label_names",
+    n_classes=10,
+)
+
+CIFAR100N = Release(
+    (
+        Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            169_001_437,
+            {
+                "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+                "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+                "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
+            },
+        ),
+        Download(
+            HUMAN + "CIFAR-100_human.pt",
+            "a67b45c1d7992051865b5c755bd68bb1",
+            1_000_959,
+            {"CIFAR-100_human.pt": "a67b45c1d7992051865b5c755bd68bb1"},
+        ),
+    ),
+    train=("cifar-100-python/train",),
+    test=("cifar-100-python/test",),
+    label_key=b"fine_labels",
+    human="CIFAR-100_human.pt",
+    meta="cifar-100-python/meta",
+    names_key=b"fine_label_names",
+    n_classes=100,
 )
 
 
-def data_folder() -> Path:
-    """The data folder: ``HARNESS_DATA``, which ``--data-dir`` sets.
-
-    Raises:
-        RequestError: none is set.
-    """
-    folder = os.environ.get("HARNESS_DATA")
-    if not folder:
-        raise RequestError(f"cifar10n needs its data: put {HOW_TO_GET}")
-    return Path(folder)
-
-
-def verify(folder: Path, md5: Mapping[str, str]) -> None:
-    """Check that files are there and are the official ones.
-
-    Args:
-        folder: where they are.
-        md5: the official checksum of each file name.
-
-    Raises:
-        RequestError: the first file that is missing or differs, and where to get it.
-    """
-    for name, expected in md5.items():
-        path = folder / name
-        try:
-            stat = path.stat()
-            actual = _md5(path, stat.st_size, stat.st_mtime_ns)
-        except OSError as error:
-            what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-            raise RequestError(f"{path} {what}; put {HOW_TO_GET}") from error
-        if actual != expected:
-            raise RequestError(
-                f"{path} is damaged or another release: its MD5 is {actual}, the official file's {expected}; "
-                f"get it anew: put {HOW_TO_GET}"
-            )
-
-
-def read_batches(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of python-version CIFAR-10 batches, in order.
+def read_batches(folder: Path, names: Sequence[str], label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of python-version CIFAR batches, in order.
 
     Raises:
         RequestError: a file that is no such batch.
@@ -80,14 +114,27 @@ def read_batches(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray
     for name in names:
         content = _unpickle((folder / name).read_bytes(), folder / name, encoding="bytes")
         try:
-            rows, numbers = np.asarray(content[b"data"]), np.asarray(content[b"labels"], dtype=np.int64)
+            rows, numbers = np.asarray(content[b"data"]), np.asarray(content[label_key], dtype=np.int64)
             if rows.dtype != np.uint8 or rows.shape != (len(numbers), 3072):
                 raise ValueError(f"images of shape {rows.shape} {rows.dtype} with {len(numbers)} labels")
         except (KeyError, TypeError, ValueError) as error:
-            raise RequestError(f"{folder / name} is no CIFAR-10 batch: {error}") from error
+            raise RequestError(f"{folder / name} is no CIFAR batch: {error}") from error
         images.append(rows.reshape(-1, 3, 32, 32))
         labels.append(numbers)
     return np.concatenate(images), np.concatenate(labels)
+
+
+def read_names(path: Path, key: bytes) -> list[str]:
+    """The classes' names.
+
+    Raises:
+        RequestError: a file without them.
+    """
+    content = _unpickle(path.read_bytes(), path, encoding="bytes")
+    try:
+        return [bytes(name).decode() for name in content[key]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{path} holds no class names") from error
 
 
 def read_human_labels(path: Path) -> dict[str, np.ndarray]:
@@ -137,9 +184,3 @@ def _unpickle(content: bytes, path: Path, encoding: str) -> Any:
         return _ArraysOnly(io.BytesIO(content), encoding=encoding).load()
     except Exception as error:  # a damaged pickle can raise anything
         raise RequestError(f"{path} cannot be read: {error}") from error
-
-
-@functools.lru_cache
-def _md5(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,9 +1,12 @@
-"""Training and reading out image networks: plain SGD on data that stays on the device."""
+"""Training and reading out image networks on data that stays on the device."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +14,8 @@ from torch.nn.functional import cross_entropy, pad
 
 from tasks._networks import Network
 
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 READ_BATCH = 1024
+Precision = Literal["auto", "float32", "bfloat16"]
 
 torch.optim.SGD(
     [torch.zeros(1, requires_grad=True)], lr=0.1
@@ -20,106 +23,161 @@ torch.optim.SGD(
 
 
 @dataclass(frozen=True)
-class SGDRecipe:
-    """SGD with momentum 0.9; a learning rate of ``lr`` for the first part, then a tenth of it.
+class Windows:
+    """Random crops of padded images, and flips with probability 1/2.
+
+    Args:
+        size: side of the square crops, in pixels.
+        padding: black pixels added on every side first.
+    """
+
+    size: int
+    padding: int
+
+    def draw(self, n: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Corners and flips of n images, (n, 3) int64 (top, left, flipped); drawn on the CPU, so alike everywhere."""
+        drawn = [torch.randint(0, side + 2 * self.padding - self.size + 1, (n,), generator=generator) for side in shape]
+        return torch.stack([*drawn, torch.randint(0, 2, (n,), generator=generator)], 1)
+
+    def cut(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Those crops of uint8 images (n, 3, h, w), (n, 3, size, size)."""
+        padded = pad(images, [self.padding] * 4).permute(0, 2, 3, 1)
+        steps = torch.arange(self.size, device=images.device)
+        columns = torch.where(drawn[:, 2:] == 1, steps.flip(0), steps) + drawn[:, 1:2]
+        rows = steps + drawn[:, :1]
+        index = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+        return padded[index, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+
+    def centre(self, images: Tensor) -> Tensor:
+        """The middle of the images, (n, 3, size, size)."""
+        top, left = ((side - self.size) // 2 for side in images.shape[2:])
+        return images[:, :, top : top + self.size, left : left + self.size]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Training by SGD with momentum 0.9.
 
     Args:
         epochs: passes over the kept samples.
         batch_size: the last, smaller batch of an epoch is used too.
-        lr: initial learning rate.
+        lr: the largest learning rate.
         weight_decay: L2 penalty.
-        decay_after: share of the epochs after which the learning rate falls to a tenth.
-        augment: random crop with padding 4, and flip.
+        schedule: ``step``: ``lr``, then a tenth of it; ``one_cycle``: up in a straight line and down to zero, a step
+            at a time (after Smith & Topin, 2018), with Nesterov's momentum.
+        turn: share of the epochs after which the learning rate falls (step) or of the steps at its peak (one_cycle).
+        windows: the crops that training and evaluation see.
+        augment: random crop and flip; otherwise the middle.
         shuffle: a new order each epoch; False keeps file order.
+        precision: of forward and backward pass; ``auto`` is bfloat16 on a CUDA device that has it, else float32.
     """
 
     epochs: int
     batch_size: int
     lr: float
     weight_decay: float
-    decay_after: float
+    schedule: Literal["step", "one_cycle"]
+    turn: float
+    windows: Windows
     augment: bool
     shuffle: bool
+    precision: Precision = "auto"
 
+    def rate(self, step: int, steps: int, epoch: int) -> float:
+        """Learning rate of a step (from 0) of so many in all."""
+        if self.schedule == "step":
+            return self.lr if epoch < self.turn * self.epochs else self.lr / 10
+        peak = max(1.0, self.turn * steps)
+        return self.lr * min((step + 1) / peak, (steps - step) / max(1.0, steps - peak))
 
-def normalise(images: Tensor) -> Tensor:
-    """uint8 (n, 3, 32, 32) to normalised float32."""
-    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
-    return (images.float() / 255 - mean) / std
-
-
-def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each uint8 image cropped at random from its black-padded (4) version, and flipped with probability 1/2."""
-    n, _, height, width = images.shape
-    padded = pad(images, (4, 4, 4, 4))
-    top, left = (torch.randint(0, 9, (n, 1), generator=generator) for _ in range(2))
-    flip = torch.rand(n, 1, generator=generator) < 0.5
-    row = torch.arange(height).unsqueeze(0) + top
-    column = torch.arange(width).unsqueeze(0).expand(n, -1)
-    column = torch.where(flip, width - 1 - column, column) + left
-    index = torch.arange(n, device=images.device).view(n, 1, 1)
-    rows, columns = row.to(images.device).unsqueeze(2), column.to(images.device).unsqueeze(1)
-    return padded.permute(0, 2, 3, 1)[index, rows, columns].permute(0, 3, 1, 2)
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Mixed precision where it is asked for."""
+        automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        wanted = automatic if self.precision == "auto" else self.precision == "bfloat16"
+        return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
 def fit(
     network: Network,
     images: Tensor,
     labels: Tensor,
-    recipe: SGDRecipe,
+    recipe: Recipe,
     seed: int,
-    after_epoch: Callable[[Network], None] | None = None,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Train a network in place on uint8 images and labels of its device.
 
+    Everything random is drawn on the CPU once an epoch, so that a step copies nothing and waits for nothing.
+
     Args:
         seed: of the order of batches and the augmentation.
-        after_epoch: called with the network in eval mode after every epoch.
+        after_epoch: called with the number of epochs done and the network in eval mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay)
-    n = len(labels)
+    optimiser = torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.lr,
+        momentum=0.9,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.schedule == "one_cycle",
+        fused=True,
+    )
+    n, device = len(labels), labels.device
+    per_epoch = math.ceil(n / recipe.batch_size)
+    step = 0
     for epoch in range(recipe.epochs):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.lr * (1.0 if epoch < recipe.decay_after * recipe.epochs else 0.1)
         order = torch.randperm(n, generator=generator) if recipe.shuffle else torch.arange(n)
+        order = order.to(device)
+        drawn = recipe.windows.draw(n, images.shape[2:], generator).to(device) if recipe.augment else None
         network.train()
-        for batch in torch.split(order.to(labels.device), recipe.batch_size):
+        for start in range(0, n, recipe.batch_size):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate(step, recipe.epochs * per_epoch, epoch)
+            step += 1
+            batch = order[start : start + recipe.batch_size]
             if len(batch) == 1:
                 continue  # batch normalisation has no statistics of one sample
-            x = normalise(augmented(images[batch], generator) if recipe.augment else images[batch])
+            x = images[batch]
+            x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + len(batch)])
             optimiser.zero_grad()
-            torch.autograd.backward(cross_entropy(network(x), labels[batch]))
+            with recipe.autocast(device):
+                loss = cross_entropy(network(x).float(), labels[batch])
+            torch.autograd.backward(loss)
             optimiser.step()
         network.eval()
         if after_epoch is not None:
-            after_epoch(network)
+            after_epoch(epoch + 1)
     network.eval()
 
 
 @torch.no_grad()
-def read_out(network: Network, images: Tensor, augment_seed: int | None = None) -> tuple[Tensor, Tensor]:
-    """Last-layer features (n, d) and class probabilities (n, c) of uint8 images, in eval mode.
+def read_out(
+    network: Network, images: Tensor, recipe: Recipe, augment_seed: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Last-layer features (n, d) and class probabilities (n, c), float32, of uint8 images in eval mode.
+
+    The head is applied in float32 whatever the recipe's precision, so that probabilities are finer than its 8 bits.
 
     Args:
         augment_seed: read randomly cropped and flipped images, as the reference code did; None reads plain ones.
     """
     network.eval()
-    generator = None if augment_seed is None else torch.Generator().manual_seed(augment_seed)
+    drawn = None
+    if augment_seed is not None:
+        generator = torch.Generator().manual_seed(augment_seed)
+        drawn = recipe.windows.draw(len(images), images.shape[2:], generator).to(images.device)
     features, probs = [], []
-    for batch in torch.split(images, READ_BATCH):
-        hidden = network.features(normalise(batch if generator is None else augmented(batch, generator)))
-        features.append(hidden)
-        probs.append(network.head(hidden).softmax(1))
+    for start in range(0, len(images), READ_BATCH):
+        x = images[start : start + READ_BATCH]
+        x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + READ_BATCH])
+        with recipe.autocast(images.device):
+            hidden = network.features(x)
+        features.append(hidden.float())
+        probs.append(network.head(features[-1]).softmax(1))
     return torch.cat(features), torch.cat(probs)
 
 
-@torch.no_grad()
-def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
+def accuracy(network: Network, images: Tensor, labels: Tensor, recipe: Recipe) -> float:
     """Share of uint8 images whose label the network gives, in eval mode."""
-    network.eval()
-    hits = sum(
-        (network(normalise(x)).argmax(1) == y).sum()
-        for x, y in zip(torch.split(images, READ_BATCH), torch.split(labels, READ_BATCH), strict=True)
-    )
-    return float(hits) / len(labels)
+    _, probs = read_out(network, images, recipe)
+    return float((probs.argmax(1) == labels).double().mean())

@@ -1,116 +1,71 @@
-"""CIFAR-10 images with the human labels of CIFAR-10N."""
+"""CIFAR-10 and CIFAR-100 images with the human labels of CIFAR-10N and CIFAR-100N."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.task_base import Samples, Split, Task, register_task
+from harness.data_files import Download, data_folder, how_to_get, require
+from harness.errors import RequestError
+from harness.task_base import Split, register_task
 from tasks import _cifar_files as files
+from tasks._image_task import ImageTask, image_samples
 
 if TYPE_CHECKING:
-    from harness.view import View
-    from tasks._images import SGDRecipe
     from tasks._networks import Network
 
-LABELS = {"aggregate": "aggre_label", "random": "random_label1", "worst": "worse_label"}
+FAST: Mapping[str, Any] = {
+    "model": "fast_cnn",
+    "epochs": 16,
+    "batch_size": 512,
+    "lr": 0.4,
+    "schedule": "one_cycle",
+    "turn": 0.2,
+}
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedNetwork:
-    """A network with its test accuracy after every epoch, and the seed it was trained from."""
-
-    network: Network
-    history: list[float]
-    seed: int
-
-
-@register_task
 @dataclass(frozen=True)
-class Cifar10N(Task):
-    """CIFAR-10 with human label errors: 50,000 images, 9 %, 17 % or 40 % wrong labels.
+class CifarN(ImageTask):
+    """Base of the CIFAR-N tasks.
 
     Args:
-        noise: the ``aggregate`` of three annotators, a ``random`` (the first) one, or the ``worst`` of them.
-        model: resnet34, resnet18 (both in CIFAR form), or small_cnn.
         n_train: training images drawn from the 50,000, ``none`` for all.
         n_test: test images drawn from the 10,000, ``none`` for all.
         n_validation: how many of them become the clean validation set, left out of the reported accuracy.
-        epochs, batch_size, lr, weight_decay: SGD with momentum 0.9.
-        decay_after: share of the epochs after which the learning rate falls to a tenth.
-        augment: random crop with padding 4, and flip, in training.
-        shuffle_base: shuffle when the base model is trained; the reference code kept file order there.
-        shuffle_retrained: shuffle when models are retrained.
-        report: test accuracy of the ``last_epoch``, or the best over all epochs, as published.
-        augment_gradients: read features, probabilities and so gradients of the training samples on randomly cropped
-            and flipped images, as the reference code did for gradients.
     """
 
-    name: ClassVar[str] = "cifar10n"
-    title: ClassVar[str] = "CIFAR-10N"
-    source: ClassVar[str] = "Wei et al., ICLR 2022; Chhabra et al., ICML 2025, section 5, Tables 2 and 4"
-    needs: ClassVar[str] = files.HOW_TO_GET
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {
-            "model": "small_cnn",
-            "n_train": 4000,
-            "n_test": 3000,
-            "epochs": 6,
-            "weight_decay": 5e-3,
-            "augment": False,
-        },
-        "fast": {"epochs": 16},
-    }
-    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"n_validation": 0, "shuffle_base": False, "report": "best_epoch", "augment_gradients": True}
-    }
+    release: ClassVar[files.Release]
+    label_keys: ClassVar[Mapping[str, str]]
 
-    budget: float = 0.05
-    noise: Literal["aggregate", "random", "worst"] = "worst"
-    model: Literal["resnet34", "resnet18", "small_cnn"] = "resnet34"
+    noise: str = "clean"
     n_train: int | None = None
     n_test: int | None = None
     n_validation: int = 1000
-    epochs: int = 100
-    batch_size: int = 128
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    decay_after: float = 0.6
-    augment: bool = True
-    shuffle_base: bool = True
-    shuffle_retrained: bool = True
-    report: Literal["last_epoch", "best_epoch"] = "last_epoch"
-    augment_gradients: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, most in (("n_train", 50_000), ("n_test", 10_000)):
+        for name, most in (("n_train", self.release.n_train), ("n_test", self.release.n_test)):
             value = getattr(self, name)
             if value is not None and not 2 <= value <= most:
                 raise ValueError(f"{name}={value} must lie in 2 … {most}, or be none for all")
-        if not 0 <= self.n_validation < (self.n_test or 10_000):
-            raise ValueError(f"n_validation={self.n_validation} must leave test images of {self.n_test or 10_000}")
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(f"epochs={self.epochs} and batch_size={self.batch_size} must be at least 1 and 2")
+        most = self.n_test or self.release.n_test
+        if not 0 <= self.n_validation < most:
+            raise ValueError(f"n_validation={self.n_validation} must leave test images of {most}")
 
     def check(self) -> None:
-        folder = files.data_folder()
-        files.verify(folder / "cifar-10-batches-py", files.CIFAR10_MD5)
-        files.verify(folder, files.CIFAR10N_MD5)
+        require(self.name, self.downloads)
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         import tasks._images  # noqa: F401 - what it imports is not training's time
 
         self.check()
-        folder = files.data_folder()
-        batches = folder / "cifar-10-batches-py"
-        images, clean = files.read_batches(batches, [f"data_batch_{i}" for i in range(1, 6)])
-        test_images, test_labels = files.read_batches(batches, ["test_batch"])
-        human = files.read_human_labels(folder / "CIFAR-10_human.pt")
+        folder, release = data_folder(), self.release
+        images, clean = files.read_batches(folder, release.train, release.label_key)
+        test_images, test_labels = files.read_batches(folder, release.test, release.label_key)
+        human = files.read_human_labels(folder / release.human)
         return self.make_split(images, clean, human, test_images, test_labels, seed)
 
     def make_split(
@@ -127,85 +82,128 @@ class Cifar10N(Task):
         Raises:
             RequestError: the label file does not belong to the images.
         """
-        from harness.errors import RequestError
         from tasks._noise import noisy_like
 
-        given = human[LABELS[self.noise]]
-        if len(given) != len(clean) or not np.array_equal(human["clean_label"], clean):
-            raise RequestError("CIFAR-10_human.pt does not belong to these images: its clean labels differ from theirs")
-        rng = np.random.default_rng(seed)
+        given = human[self.label_keys[self.noise]][: len(clean)]
+        if len(given) != len(clean) or not np.array_equal(human["clean_label"][: len(clean)], clean):
+            raise RequestError(
+                f"{self.release.human} does not belong to these images: its clean labels differ from theirs"
+            )
+        rng, n_classes = np.random.default_rng(seed), self.release.n_classes
         chosen = np.sort(rng.permutation(len(clean))[: self.n_train])
         tested = rng.permutation(len(test_labels))[: self.n_test]
         held, reported = tested[: self.n_validation], np.sort(tested[self.n_validation :])
         references = {}
         if self.n_validation:
-            noisy = noisy_like(test_labels[held], clean, given, 10, rng)
+            noisy = noisy_like(test_labels[held], clean, given, n_classes, rng)
             references = {
-                "validation": _samples(test_images[held], test_labels[held]),
-                "noisy_validation": _samples(test_images[held], noisy),
+                "validation": image_samples(test_images[held], test_labels[held]),
+                "noisy_validation": image_samples(test_images[held], noisy),
             }
-        split = Split(
-            _samples(images[chosen], given[chosen]),
-            _samples(test_images[reported], test_labels[reported]),
-            references,
-            10,
-        )
-        return split, clean[chosen]
+        train = image_samples(images[chosen], given[chosen])
+        test = image_samples(test_images[reported], test_labels[reported])
+        return Split(train, test, references, n_classes), clean[chosen]
 
-    def recipe(self, shuffle: bool) -> SGDRecipe:
-        """How a network is trained."""
-        from tasks._images import SGDRecipe
-
-        return SGDRecipe(
-            self.epochs, self.batch_size, self.lr, self.weight_decay, self.decay_after, self.augment, shuffle
-        )
-
-    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedNetwork:
-        import torch
-
-        from tasks._images import accuracy, fit
-        from tasks._networks import make_network
-
-        network = make_network(self.model, split.n_classes, seed).to(split.device)
-        images, labels = split.train.inputs, split.train.labels
-        if keep is not None:
-            mask = torch.from_numpy(keep).to(labels.device)
-            images, labels = images[mask], labels[mask]
-        history: list[float] = []
-        recipe = self.recipe(self.shuffle_base if keep is None else self.shuffle_retrained)
-        fit(
-            network,
-            images,
-            labels,
-            recipe,
-            seed,
-            lambda trained: history.append(accuracy(trained, split.test.inputs, split.test.labels)),
-        )
-        return TrainedNetwork(network, history, seed)
-
-    def view(self, model: TrainedNetwork, split: Split) -> View:
-        from harness.outputs import Outputs
-        from harness.view import View
-        from tasks._images import read_out
-
-        def outputs(samples: Samples, augment_seed: int | None = None) -> Outputs:
-            features, probs = read_out(model.network, samples.inputs, augment_seed)
-            return Outputs(samples.labels, probs, features)
-
-        augment_seed = model.seed if self.augment_gradients else None
-        return View(
-            split.train.labels.cpu().numpy(),
-            lambda: outputs(split.train, augment_seed),
-            {name: partial(outputs, samples) for name, samples in split.references.items()},
-            device=split.device,
-        )
-
-    def evaluate(self, model: TrainedNetwork, split: Split) -> dict[str, float]:
-        last, best = model.history[-1], max(model.history)
-        return {"accuracy": best if self.report == "best_epoch" else last, "accuracy_best_epoch": best}
+    def class_names(self) -> list[str]:
+        return files.read_names(data_folder() / self.release.meta, self.release.names_key)
 
 
-def _samples(images: np.ndarray, labels: np.ndarray) -> Samples:
-    import torch
+@register_task
+@dataclass(frozen=True)
+class Cifar10N(CifarN):
+    """CIFAR-10 with human label errors: 50,000 images, 9 %, 17 % or 40 % wrong labels.
 
-    return Samples(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
+    Args:
+        noise: the ``aggregate`` of three annotators, a ``random`` (the first) one, or the ``worst`` of them; or
+            ``clean``, the original labels.
+    """
+
+    name: ClassVar[str] = "cifar10n"
+    title: ClassVar[str] = "CIFAR-10N"
+    source: ClassVar[str] = "Wei et al., ICLR 2022; Chhabra et al., ICML 2025, section 5, Tables 2, 4, 5, 7 and 9"
+    downloads: ClassVar[tuple[Download, ...]] = files.CIFAR10N.downloads
+    needs: ClassVar[str] = how_to_get("cifar10n", downloads)
+    release: ClassVar[files.Release] = files.CIFAR10N
+    label_keys: ClassVar[Mapping[str, str]] = {
+        "clean": "clean_label",
+        "aggregate": "aggre_label",
+        "random": "random_label1",
+        "worst": "worse_label",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "model": "small_cnn",
+            "n_train": 4000,
+            "n_test": 3000,
+            "epochs": 6,
+            "weight_decay": 5e-3,
+            "augment": False,
+        },
+        "fast": FAST,
+    }
+
+    noise: Literal["clean", "aggregate", "random", "worst"] = "worst"
+
+    def network(self, n_classes: int, seed: int) -> Network:
+        from tasks._networks import CIFAR10, make_network
+
+        return make_network(self.model, n_classes, seed, CIFAR10)
+
+
+@register_task
+@dataclass(frozen=True)
+class Cifar100N(CifarN):
+    """CIFAR-100 with human label errors: 50,000 images of 100 classes, 40 % wrong labels.
+
+    A shortened copy of the official files (their first images) serves too, if ``n_train`` and ``n_test`` ask for no
+    more than it holds; its labels are checked against the label file, and its images cannot be.
+
+    Args:
+        noise: ``noisy100``, the one human annotation, or ``clean``, the original labels.
+    """
+
+    name: ClassVar[str] = "cifar100n"
+    title: ClassVar[str] = "CIFAR-100N"
+    source: ClassVar[str] = "Wei et al., ICLR 2022; Chhabra et al., ICML 2025, section 5, Tables 2, 4, 5 and 9"
+    downloads: ClassVar[tuple[Download, ...]] = files.CIFAR100N.downloads
+    needs: ClassVar[str] = how_to_get("cifar100n", downloads)
+    release: ClassVar[files.Release] = files.CIFAR100N
+    label_keys: ClassVar[Mapping[str, str]] = {"clean": "clean_label", "noisy100": "noisy_label"}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "model": "small_cnn",
+            "n_train": 4000,
+            "n_test": 1000,
+            "n_validation": 300,
+            "epochs": 12,
+            "weight_decay": 5e-3,
+            "augment": False,
+        },
+        "fast": FAST,
+    }
+
+    noise: Literal["clean", "noisy100"] = "noisy100"
+
+    def check(self) -> None:
+        folder, release = data_folder(), self.release
+        shortened = []
+        for (name,), asked, whole in (
+            (release.train, self.n_train, release.n_train),
+            (release.test, self.n_test, release.n_test),
+        ):
+            path = folder / name
+            if path.is_file() and path.stat().st_size < 0.9 * 3072 * whole:  # pixels are nearly all of it
+                found = len(files.read_batches(folder, [name], release.label_key)[1])
+                if (asked or whole) > found:
+                    what = "n_train" if name in release.train else "n_test"
+                    raise RequestError(
+                        f"{path} holds {found} of the {whole} images and {what} asks for {asked or 'all'}; give "
+                        f"{what}={found} or less, or get the whole: {how_to_get(self.name, self.downloads)}"
+                    )
+                shortened.append(name)
+        require(self.name, self.downloads, unchecked=shortened)
+
+    def network(self, n_classes: int, seed: int) -> Network:
+        from tasks._networks import CIFAR100, make_network
+
+        return make_network(self.model, n_classes, seed, CIFAR100)

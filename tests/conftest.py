@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import harness
+from tests.native import cifar10, cifar100, imagenet  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n{name}\n" in out
     assert "damping=auto (float|auto)" in out
     assert "uses: labels, gradients, clean validation" in out
-    assert "needs: the folder cifar-10-batches-py" in out
+    assert "needs: `python -m harness data fetch cifar10n` downloads it (165 MiB), or put cifar-10-batches-py" in out
     assert "lissa: reference=train, sign=-1, damping_sign=-1" in out
 
 
@@ -73,7 +73,7 @@ WRONG = {
     "impossible value": (["--tasks", "moons[budget=2]"], "moons: budget=2.0 must be a share in [0, 1)"),
     "empty selection": (["--methods", "lissa,-lissa"], "the selection 'lissa,-lissa' leaves no method"),
     "no seeds": (["--seeds", "none"], "--seeds none is not valid; give a number of seeds such as 5, or a list"),
-    "missing data": (["--tasks", "cifar10n"], "cifar10n needs its data: put the folder cifar-10-batches-py"),
+    "missing data": (["--tasks", "cifar10n"], "cifar10n needs its data: "),
     "no data folder": (["--tasks", "cifar10n", "--data-dir", "/nowhere"], "--data-dir /nowhere is not there"),
     "no plugin": (["--plugin", "absent.py"], "--plugin absent.py: there is no such file"),
     "no device": (["--device", "tpu"], "--device tpu is not a device; give auto, cpu, cuda or cuda:N"),

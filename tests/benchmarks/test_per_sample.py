@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import harness
-from tasks._networks import SmallCNN
+from tasks._networks import small_cnn
 from tests.benchmarks import usual
 from tests.benchmarks.conftest import Versus
 
@@ -27,7 +27,10 @@ def digits_cnn() -> nn.Module:
     )
 
 
-MODELS = {"CNN 28x28": (digits_cnn, (1, 28, 28)), "CIFAR smoke CNN": (lambda: SmallCNN(10), (3, 32, 32))}
+MODELS = {
+    "CNN 28x28": (digits_cnn, (1, 28, 28)),
+    "CIFAR smoke CNN": (lambda: nn.Sequential(*small_cnn(), nn.Linear(256, 10)), (3, 32, 32)),
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

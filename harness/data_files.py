@@ -1,0 +1,96 @@
+"""Published data files: where they belong, what they must be, and how to say what is missing."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import RequestError
+
+VARIABLE = "HARNESS_DATA"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file, or a ``.tar.gz`` archive of files, as its authors publish it.
+
+    Args:
+        url: where it is.
+        md5: checksum of what is downloaded.
+        size: its bytes.
+        files: MD5 of each file that it brings, by path below the data folder; for an archive also the members' names.
+    """
+
+    url: str
+    md5: str
+    size: int
+    files: Mapping[str, str]
+
+    @property
+    def is_archive(self) -> bool:
+        return self.url.endswith(".tar.gz")
+
+
+def data_folder() -> Path:
+    """The folder of data: the variable ``HARNESS_DATA``, which ``--data-dir`` sets, or the user's cache."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return Path(given)
+    import pooch
+
+    return Path(pooch.os_cache("influence-harness"))
+
+
+def how_to_get(name: str, downloads: Sequence[Download]) -> str:
+    """Both ways to a task's data, to follow "… is missing; "."""
+    size = sum(download.size for download in downloads) / 2**20
+    whats = [
+        f"{Path(next(iter(d.files))).parts[0]} ({'unpacked ' if d.is_archive else ''}from {d.url})" for d in downloads
+    ]
+    return (
+        f"`python -m harness data fetch {name}` downloads it ({size:.0f} MiB), or put {' and '.join(whats)} in a "
+        f"folder and name that by --data-dir or {VARIABLE}"
+    )
+
+
+def states(downloads: Sequence[Download]) -> Iterator[tuple[Path, str]]:
+    """Every file's place and what is wrong with it: nothing, ``is missing``, or how it differs."""
+    folder = data_folder()
+    for download in downloads:
+        for name, expected in download.files.items():
+            path = folder / name
+            try:
+                stat = path.stat()
+                actual = md5_of(path, stat.st_size, stat.st_mtime_ns)
+            except FileNotFoundError:
+                yield path, "is missing"
+            except OSError as error:
+                yield path, f"cannot be read ({error.strerror})"
+            else:
+                differs = f"is damaged or another release: its MD5 is {actual}, the official file's {expected}"
+                yield path, "" if actual == expected else differs
+
+
+def require(name: str, downloads: Sequence[Download], unchecked: Collection[str] = ()) -> None:
+    """Check that a task's files are there and are the official ones.
+
+    Args:
+        unchecked: files, by path below the data folder, that need not be.
+
+    Raises:
+        RequestError: the first file that is missing or differs, and how to get it.
+    """
+    for path, problem in states(downloads):
+        if problem and path not in {data_folder() / name for name in unchecked}:
+            raise RequestError(f"{name} needs its data: {path} {problem}; {how_to_get(name, downloads)}")
+
+
+@functools.lru_cache
+def md5_of(path: Path, size: int, mtime_ns: int) -> str:
+    """A file's MD5, computed once as long as its size and time of change stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

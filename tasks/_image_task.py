@@ -1,0 +1,159 @@
+"""What image tasks share: a network and its recipe as parameters, training, reading out, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.task_base import Samples, Split, Task
+
+if TYPE_CHECKING:
+    from harness.outputs import Outputs
+    from harness.view import View
+    from tasks._images import Recipe, Windows
+    from tasks._networks import Network
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network with its test accuracy after every epoch, its recipe, and the seed it was trained from."""
+
+    network: Network
+    history: list[float]
+    recipe: Recipe
+    seed: int
+
+
+@dataclass(frozen=True)
+class ImageTask(Task):
+    """Base of tasks on images; the defaults are the published recipe.
+
+    Args:
+        model: resnet34, resnet18, fast_cnn (for short trainings on a GPU) or small_cnn (for CPUs).
+        epochs, batch_size, lr, weight_decay: SGD with momentum 0.9.
+        schedule: ``step``: a tenth of the learning rate from a point on; ``one_cycle``: up and down to zero.
+        turn: share of the training after which the rate falls (step) or is highest (one_cycle).
+        augment: random crop and flip in training.
+        precision: float32, or bfloat16 autocast, in training and reading out; ``auto`` is bfloat16 on a CUDA device
+            that has it, and float32 elsewhere.
+        shuffle_base: shuffle when the base model is trained; the reference code kept file order there.
+        shuffle_retrained: shuffle when models are retrained.
+        report: test accuracy of the ``last_epoch``, or the best over all epochs, as published.
+        augment_gradients: read features, probabilities and so gradients of the training samples on randomly cropped
+            and flipped images, as the reference code did for gradients.
+    """
+
+    after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"n_validation": 0, "shuffle_base": False, "report": "best_epoch", "augment_gradients": True}
+    }
+
+    budget: float = 0.05
+    model: Literal["resnet34", "resnet18", "fast_cnn", "small_cnn"] = "resnet34"
+    epochs: int = 100
+    batch_size: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    schedule: Literal["step", "one_cycle"] = "step"
+    turn: float = 0.6
+    augment: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    shuffle_base: bool = True
+    shuffle_retrained: bool = True
+    report: Literal["last_epoch", "best_epoch"] = "last_epoch"
+    augment_gradients: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError(f"epochs={self.epochs} and batch_size={self.batch_size} must be at least 1 and 2")
+        if not 0 < self.turn <= 1:
+            raise ValueError(f"turn={self.turn} must be a share in (0, 1]")
+
+    def windows(self) -> Windows:
+        """The crops that training and evaluation see."""
+        from tasks._images import Windows
+
+        return Windows(32, 4)
+
+    def network(self, n_classes: int, seed: int) -> Network:
+        """The untrained network."""
+        raise NotImplementedError
+
+    def recipe(self, shuffle: bool) -> Recipe:
+        """How a network is trained."""
+        from tasks._images import Recipe
+
+        return Recipe(
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            self.weight_decay,
+            self.schedule,
+            self.turn,
+            self.windows(),
+            self.augment,
+            shuffle,
+            self.precision,
+        )
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedNetwork:
+        import torch
+
+        from tasks._images import accuracy, fit
+
+        network = self.network(split.n_classes, seed).to(split.device)
+        recipe = self.recipe(self.shuffle_base if keep is None else self.shuffle_retrained)
+        images, labels = split.train.inputs, split.train.labels
+        if keep is not None:
+            mask = torch.from_numpy(keep).to(labels.device)
+            images, labels = images[mask], labels[mask]
+        history: list[float] = []
+        test = split.test
+        fit(
+            network,
+            images,
+            labels,
+            recipe,
+            seed,
+            lambda _: history.append(accuracy(network, test.inputs, test.labels, recipe)),
+        )
+        return TrainedNetwork(network, history, recipe, seed)
+
+    def view(self, model: TrainedNetwork, split: Split) -> View:
+        from harness.outputs import Outputs
+        from harness.view import View
+        from tasks._images import read_out
+
+        def outputs(samples: Samples, augment_seed: int | None = None) -> Outputs:
+            features, probs = read_out(model.network, samples.inputs, model.recipe, augment_seed)
+            return Outputs(samples.labels, probs, features)
+
+        augment_seed = model.seed if self.augment_gradients else None
+        return View(
+            split.train.labels.cpu().numpy(),
+            lambda: outputs(split.train, augment_seed),
+            {name: partial(outputs, samples) for name, samples in split.references.items()},
+            device=split.device,
+        )
+
+    def evaluate(self, model: TrainedNetwork, split: Split) -> dict[str, float]:
+        last, best = model.history[-1], max(model.history)
+        return {"accuracy": best if self.report == "best_epoch" else last, "accuracy_best_epoch": best}
+
+    def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
+        import torch
+
+        found: torch.Tensor = split.train.inputs[torch.from_numpy(indices)]
+        return found.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def image_samples(images: np.ndarray, labels: np.ndarray) -> Samples:
+    """uint8 images (n, 3, h, w) and labels (n,) as tensors."""
+    import torch
+
+    return Samples(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))

@@ -1,0 +1,198 @@
+"""A subset of ImageNet with flipped labels, read from class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.data_files import VARIABLE, data_folder
+from harness.errors import RequestError
+from harness.task_base import Split, register_task
+from tasks._image_task import ImageTask, image_samples
+
+if TYPE_CHECKING:
+    from tasks._images import Windows
+    from tasks._networks import Network
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+MARGIN = 8 / 7
+"""Side of the stored images over that of the crops: 256 for 224."""
+
+
+@register_task
+@dataclass(frozen=True)
+class ImagenetSubset(ImageTask):
+    """50 images of each ImageNet class, 40 % of them with a flipped label; tested on the validation images.
+
+    Images are read from ``imagenet/train/CLASS/*.JPEG`` and ``imagenet/val/CLASS/*.JPEG`` in the data folder, scaled so
+    that the shorter side is 8/7 of ``size``, and cut to the middle square; classes are the folders in sorted order.
+
+    Args:
+        per_class: training images drawn from each class.
+        flip: share of each class's labels that become another class, drawn uniformly.
+        size: side of the crops that the network sees, in pixels.
+        n_test: validation images drawn, ``none`` for all.
+        n_validation: how many of them become the clean validation set, left out of the reported accuracy.
+        weights: a file below the data folder with a torchvision ResNet's weights to start from, such as
+            ``resnet18-f37072fd.pth``; ``none`` starts from random ones. The published accuracies (49 to 52 % after
+            ten epochs on 50 images a class) are out of reach without.
+    """
+
+    name: ClassVar[str] = "imagenet_subset"
+    title: ClassVar[str] = "ImageNet subset"
+    source: ClassVar[str] = "Deng et al., CVPR 2009; Chhabra et al., ICML 2025, appendix B.5, Table 8"
+    needs: ClassVar[str] = (
+        "ImageNet cannot be downloaded without registration (https://image-net.org): put its images as imagenet/train/"
+        f"CLASS/*.JPEG and imagenet/val/CLASS/*.JPEG in a folder and name that by --data-dir or {VARIABLE}"
+    )
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "model": "small_cnn",
+            "size": 32,
+            "per_class": 20,
+            "n_test": 1000,
+            "n_validation": 300,
+            "epochs": 6,
+            "augment": False,
+        },
+        "fast": {"size": 64, "n_test": 10_000, "batch_size": 256, "schedule": "one_cycle", "turn": 0.2},
+    }
+
+    model: Literal["resnet34", "resnet18", "fast_cnn", "small_cnn"] = "resnet18"
+    epochs: int = 10
+    per_class: int = 50
+    flip: float = 0.4
+    size: int = 224
+    n_test: int | None = None
+    n_validation: int = 1000
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.per_class < 2 or not 0 <= self.flip < 1 or self.size < 16:
+            raise ValueError(
+                f"per_class={self.per_class}, flip={self.flip} and size={self.size} must be at least 2, a share in "
+                "[0, 1), and at least 16"
+            )
+        if self.n_validation < 0 or (self.n_test is not None and self.n_test <= self.n_validation):
+            raise ValueError(f"n_validation={self.n_validation} must leave test images of {self.n_test}")
+        if self.weights is not None and not self.model.startswith("resnet"):
+            raise ValueError(f"weights={self.weights} are a ResNet's; model={self.model} has no such layers")
+
+    def check(self) -> None:
+        classes = self._classes()
+        for name, folder in (("train", self._folder("train")), ("val", self._folder("val"))):
+            found = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+            if sorted(found) != classes:
+                odd = sorted(set(found) ^ set(classes))
+                raise RequestError(
+                    f"{folder} has other classes than imagenet/train: {', '.join(odd[:3])}{'…' if len(odd) > 3 else ''}"
+                )
+            if name == "train":
+                for label in classes:
+                    count = len(_images_in(folder / label))
+                    if count < self.per_class:
+                        raise RequestError(
+                            f"{folder / label} holds {count} images and per_class asks for {self.per_class}; give less"
+                        )
+        if self.weights is not None:
+            path = data_folder() / self.weights
+            if not path.resolve().is_relative_to(data_folder().resolve()) or not path.is_file():
+                raise RequestError(f"weights={self.weights} is no file in the data folder {data_folder()}")
+
+    def load(self, seed: int) -> tuple[Split, np.ndarray]:
+        import tasks._images  # noqa: F401 - what it imports is not training's time
+        from tasks._noise import noisy_like, symmetric
+
+        self.check()
+        rng = np.random.default_rng(seed)
+        classes = self._classes()
+        train_files: list[Path] = []
+        given: list[np.ndarray] = []
+        for label, name in enumerate(classes):
+            found = _images_in(self._folder("train") / name)
+            train_files += [found[i] for i in np.sort(rng.permutation(len(found))[: self.per_class])]
+            given.append(symmetric(np.full(self.per_class, label), len(classes), self.flip, rng))
+        truth, labels = np.repeat(np.arange(len(classes)), self.per_class), np.concatenate(given)
+        order = rng.permutation(len(labels))  # file order would be class by class
+        train_files, truth, labels = [train_files[i] for i in order], truth[order], labels[order]
+        tests = [(path, c) for c, name in enumerate(classes) for path in _images_in(self._folder("val") / name)]
+        if (self.n_test or len(tests)) > len(tests) or self.n_validation >= len(tests):
+            raise RequestError(
+                f"{self._folder('val')} holds {len(tests)} images; n_test={self.n_test} and "
+                f"n_validation={self.n_validation} ask for more"
+            )
+        chosen = rng.permutation(len(tests))[: self.n_test]
+        pixels = _read([tests[i][0] for i in chosen], round(MARGIN * self.size))
+        answers = np.array([tests[i][1] for i in chosen])
+        held, reported = slice(0, self.n_validation), slice(self.n_validation, None)
+        references = {}
+        if self.n_validation:
+            noisy = noisy_like(answers[held], truth, labels, len(classes), rng)
+            references = {
+                "validation": image_samples(pixels[held], answers[held]),
+                "noisy_validation": image_samples(pixels[held], noisy),
+            }
+        train = image_samples(_read(train_files, round(MARGIN * self.size)), labels)
+        return Split(train, image_samples(pixels[reported], answers[reported]), references, len(classes)), truth
+
+    def windows(self) -> Windows:
+        from tasks._images import Windows
+
+        return Windows(self.size, 0)
+
+    def network(self, n_classes: int, seed: int) -> Network:
+        from tasks._networks import IMAGENET, load_weights, make_network
+
+        network = make_network(self.model, n_classes, seed, IMAGENET, large=self.size > 64)
+        if self.weights is not None:
+            load_weights(network, data_folder() / self.weights)
+        return network
+
+    def class_names(self) -> list[str]:
+        return self._classes()
+
+    def _folder(self, part: str) -> Path:
+        return data_folder() / "imagenet" / part
+
+    def _classes(self) -> list[str]:
+        for part in ("train", "val"):
+            if not self._folder(part).is_dir():
+                raise RequestError(f"{self.name} needs its data: {self._folder(part)} is missing; {self.needs}")
+        classes = sorted(entry.name for entry in self._folder("train").iterdir() if entry.is_dir())
+        if len(classes) < 2:
+            raise RequestError(f"{self._folder('train')} holds {len(classes)} class folders; at least 2 are needed")
+        return classes
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _read(paths: Sequence[Path], side: int) -> np.ndarray:
+    """Middle squares of images scaled to a shorter side of ``side``, (n, 3, side, side) uint8; threads decode them."""
+    from joblib import Parallel, delayed
+
+    pixels = np.empty((len(paths), 3, side, side), dtype=np.uint8)
+
+    def fill(i: int) -> None:
+        pixels[i] = _square(paths[i], side)
+
+    Parallel(n_jobs=-1, backend="threading")(delayed(fill)(i) for i in range(len(paths)))
+    return pixels
+
+
+def _square(path: Path, side: int) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            image.draft("RGB", (side, side))  # decode a JPEG near the wanted size
+            square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
+    except Exception as error:  # a damaged image can raise anything
+        raise RequestError(f"{path} cannot be read as an image: {error}") from error
+    return np.asarray(square).transpose(2, 0, 1)

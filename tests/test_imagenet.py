@@ -1,0 +1,82 @@
+"""The ImageNet subset: class folders of images in several formats and shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import harness
+from harness.errors import RequestError
+from tasks._networks import make_network
+
+
+def small(**params: object) -> harness.Task:
+    values = {"per_class": 5, "n_test": 9, "n_validation": 3, "epochs": 2, "batch_size": 8, "size": 32, **params}
+    return harness.task("imagenet_subset", preset="smoke", **values)
+
+
+def test_images_and_labels_belong_together(imagenet: Path) -> None:
+    """Each class's images have its colour, whatever their format and shape."""
+    split, truth = small().load(0)
+    pixels = split.train.inputs
+    assert pixels.shape == (15, 3, 37, 37)
+    assert pixels.dtype == torch.uint8
+    np.testing.assert_array_equal(pixels.double().mean((2, 3)).argmax(1), truth)
+    for samples in (split.test, split.references["validation"]):
+        np.testing.assert_array_equal(samples.inputs.double().mean((2, 3)).argmax(1), samples.labels)
+    assert (len(split.test), len(split.references["validation"])) == (6, 3)
+    assert np.bincount(truth).tolist() == [5, 5, 5]
+    assert (split.train.labels.numpy() != truth).sum() == 6  # 40 % of 5, in each of three classes
+    for label in range(3):
+        assert (split.train.labels.numpy()[truth == label] != label).sum() == 2
+
+
+def test_seeds_draw_images_and_flips(imagenet: Path) -> None:
+    one, same, other = (small().load(seed)[0] for seed in (0, 0, 1))
+    assert torch.equal(one.train.inputs, same.train.inputs)
+    assert torch.equal(one.train.labels, same.train.labels)
+    assert not torch.equal(one.train.labels, other.train.labels)
+
+
+def test_the_whole_task(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    out = tmp_path_factory.mktemp("out")
+    task = "imagenet_subset[per_class=5,n_test=none,n_validation=3,epochs=2,batch_size=8,budget=0.2]"
+    frame = harness.run("all,-leave_one_out", task, 1, preset="smoke", out=out)
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["n_flagged"]) == {0, 3}
+
+
+def test_published_weights_are_a_start(imagenet: Path) -> None:
+    state = make_network("resnet18", 3, 5, large=True).state_dict()
+    named = {key.replace("head.", "fc.").removeprefix("body."): value for key, value in state.items()}
+    torch.save(named, imagenet / "start.pth")
+    task = small(model="resnet18", size=72, weights="start.pth")
+    task.check()
+    for key, value in task.network(3, 0).state_dict().items():
+        assert torch.equal(value, state[key])
+    for wrong in ("none.pth", "../start.pth", "/etc/passwd"):
+        with pytest.raises(RequestError, match=r"weights=.* is no file in the data folder"):
+            small(model="resnet18", weights=wrong).check()
+
+
+def test_wrong_folders_get_one_sentence(imagenet: Path) -> None:
+    with pytest.raises(RequestError, match=r"n0. holds 6 images and per_class asks for 7"):
+        small(per_class=7).check()
+    with pytest.raises(RequestError, match=r"val holds 12 images; n_test=13"):
+        small(n_test=13).load(0)
+    (imagenet / "imagenet" / "val" / "n04").mkdir()
+    with pytest.raises(RequestError, match=r"val has other classes than imagenet/train: n04"):
+        small().check()
+    (imagenet / "imagenet" / "val" / "n04").rmdir()
+    (imagenet / "imagenet" / "train" / "n01" / "1.JPEG").write_bytes(b"no image")
+    with pytest.raises(RequestError, match=r"n01/1\.JPEG cannot be read as an image"):
+        small(per_class=6).load(0)
+
+
+def test_missing_data_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    with pytest.raises(RequestError, match=r"imagenet_subset needs its data: .*train is missing; .*--data-dir"):
+        small().check()

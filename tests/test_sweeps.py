@@ -1,0 +1,99 @@
+"""Sweeps: alternatives in a selection, and what their cells share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import harness
+from harness.errors import RequestError
+from harness.spec import parse_selection
+from harness.store import Store
+from tasks.synthetic import Moons
+
+
+def test_alternatives_stand_for_several_terms() -> None:
+    terms = parse_selection("a[x=1|2,y=u|v],b[z=3],c")
+    assert [(t.pattern, t.params) for t in terms] == [
+        ("a", {"x": "1", "y": "u"}),
+        ("a", {"x": "1", "y": "v"}),
+        ("a", {"x": "2", "y": "u"}),
+        ("a", {"x": "2", "y": "v"}),
+        ("b", {"z": "3"}),
+        ("c", {}),
+    ]
+    with pytest.raises(RequestError, match=r"'x=1\|' has an empty alternative; write x=value\|value"):
+        parse_selection("a[x=1|]")
+
+
+def test_a_budget_sweep_trains_and_scores_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One base model, one scoring a method, one retraining a distinct kept set; results as without the sweep."""
+    kept: list[list[int | None]] = []
+    real = Moons.train_all
+
+    def counted(self, wanted):  # type: ignore[no-untyped-def]
+        kept.append([None if keep is None else int(keep.sum()) for _, keeps, _ in wanted for keep in keeps])
+        return real(self, wanted)
+
+    scored: list[float] = []
+    norm = harness.Gradients.norm
+
+    def noted(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        scored.append(args[0])
+        return norm(self, *args, **kwargs)
+
+    bases: list[object] = []
+    train = Moons.train
+    monkeypatch.setattr(Moons, "train", lambda self, *args: bases.append(args[1]) or train(self, *args))
+    monkeypatch.setattr(Moons, "train_all", counted)
+    monkeypatch.setattr(harness.Gradients, "norm", noted)
+    methods, sweep = "none,outlier_l1,outlier_l2,random", "moons[budget=0|0.04|0.1]"
+    frame = harness.run(methods, sweep, 1, preset="smoke", out=tmp_path / "sweep")
+    assert set(frame["status"]) == {"ok"}, set(frame["error"])
+    assert frame["key"].nunique() == 12
+    assert bases == [None]
+    assert sorted(scored) == [1, 2]
+    assert kept[0] == [None]
+    assert len(kept) == 2
+    assert sorted(kept[1]) == 3 * [225] + 3 * [240]  # three methods, two budgets above none
+    monkeypatch.undo()
+    for budget in (0, 0.04, 0.1):
+        alone = harness.run(methods, f"moons[budget={budget}]", 1, preset="smoke", out=tmp_path / f"alone{budget}")
+        here = frame[frame["task_params"].isin(alone["task_params"])]
+        both = here.merge(alone, on=["slot", "metric"], suffixes=("", "_alone"))
+        assert len(both) == len(alone) == len(here)
+        np.testing.assert_array_equal(both["value"], both["value_alone"])
+    nothing = frame[(frame["n_flagged"] == 0) & (frame["metric"] == "accuracy_gain")]
+    assert (nothing["value"] == 0).all()
+
+
+def test_flags_of_a_sweep_are_nested(tmp_path: Path) -> None:
+    """Ties included: a larger budget flags what a smaller one did, and more."""
+    harness.run("outlier_l1,random", "moons[budget=0.02|0.1|0.3]", 1, preset="smoke", out=tmp_path / "out")
+    by_method: dict[str, list[np.ndarray]] = {}
+    for record, arrays in Store(tmp_path / "out").records():
+        by_method.setdefault(record.method, []).append(arrays["flagged"])
+    for masks in by_method.values():
+        masks.sort(key=np.sum)
+        assert [int(mask.sum()) for mask in masks] == [5, 25, 75]
+        assert all((small <= large).all() for small, large in pairwise(masks))
+
+
+def test_a_method_that_fails_fails_at_every_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("methods.leave_one_out.MOST_SAMPLES", 10)
+    frame = harness.run("leave_one_out,outlier_l1", "moons[budget=0.02|0.1]", 1, preset="smoke", out=tmp_path / "out")
+    statuses = frame.drop_duplicates("key").groupby("method")["status"].apply(list).to_dict()
+    assert statuses == {"leave_one_out": ["skipped", "skipped"], "outlier_l1": ["ok", "ok"]}
+
+
+def test_reported_epoch_is_decided_after_training(tmp_path: Path) -> None:
+    """Cells that differ in what is reported alone share every model, and report differently."""
+    from harness.plan import group, make_plan
+
+    cells = make_plan("none", "cifar10n[report=last_epoch|best_epoch,budget=0|0.05]", [0, 1], "fair", "smoke")
+    assert [len(members.cells) for members in group(cells)] == [4, 4]
+    other = make_plan("none", "cifar10n[report=last_epoch],cifar10n[shuffle_base=no]", [0], "fair", "smoke")
+    assert [len(members.cells) for members in group(other)] == [1, 1]
