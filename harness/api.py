@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data_files import in_folder
 from harness.errors import RequestError
 from harness.execute import RERUN, Options, execute, resolve_device, to_run
 from harness.method_base import Method
@@ -90,7 +90,7 @@ def run_request(
     cells = planned(request, options, rerun)
     store = Store(out, create=True) if is_store(out) else None
     pending = to_run(cells, store, rerun) if store else cells
-    with _data_folder(options.data_dir):
+    with in_folder(options.data_dir):
         if pending:
             resolve_device(options.device)
             _check_importable(pending, options)
@@ -102,24 +102,6 @@ def run_request(
             with progress.of(pending):
                 execute(pending, store, options, progress)
     return store, cells
-
-
-@contextmanager
-def _data_folder(folder: str | None) -> Iterator[None]:
-    """Make ``--data-dir`` known to tasks as ``HARNESS_DATA`` while they run."""
-    if folder is None:
-        yield
-        return
-    if not os.path.isdir(folder):
-        raise RequestError(f"--data-dir {folder} is not there; give the folder that holds the data files")
-    before = os.environ.get("HARNESS_DATA")
-    os.environ["HARNESS_DATA"] = os.path.abspath(folder)
-    try:
-        yield
-    finally:
-        del os.environ["HARNESS_DATA"]
-        if before is not None:
-            os.environ["HARNESS_DATA"] = before
 
 
 def _check_importable(cells: Sequence[Cell], options: Options) -> None:

@@ -83,7 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler; without one, Dask starts workers here")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for training or scoring one cell")
     run.add_argument("--rerun", choices=("failed", "stale", "all"), help="run these again, though they are stored")
-    run.add_argument("--data-dir", metavar="FOLDER", help="folder of real data (default: the variable HARNESS_DATA)")
+    run.add_argument(
+        "--data-dir", metavar="FOLDER", help="folder of real data (default: HARNESS_DATA, or the user's cache)"
+    )
     run.add_argument(
         "--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="bring methods or tasks (repeatable)"
     )
@@ -100,6 +102,14 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="to tell stale results")
     report.add_argument("--format", default="md", choices=("md", "csv"), help="md: tables; csv: the tidy table")
     report.add_argument("--output", metavar="PATH", help="write to a file instead of standard output")
+
+    data = commands.add_parser("data", help="fetch a task's data files, verify them, or say where they belong")
+    data.add_argument("action", choices=("fetch", "verify", "where"), help="fetch: download, with checksum and resume")
+    data.add_argument("name", metavar="TASK")
+    data.add_argument(
+        "--data-dir", metavar="FOLDER", help="folder of data (default: HARNESS_DATA, or the user's cache)"
+    )
+    data.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="the plug-in of the task")
     return parser
 
 
@@ -113,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "run":
             return _run(args, arguments)
-        return {"list": _list, "status": _status, "report": _report}[args.command](args)
+        return {"list": _list, "status": _status, "report": _report, "data": _data}[args.command](args)
     except RequestError as error:
         print(f"python -m harness {args.command}: {error}", file=sys.stderr)
         return 2
@@ -251,6 +261,17 @@ def _report(args: argparse.Namespace) -> int:
     except OSError as error:
         raise RequestError(f"--output {args.output} cannot be written: {error.strerror}") from error
     return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    from harness import data_command
+    from harness.data_files import in_folder
+    from harness.registry import load_plugin
+
+    for plugin in args.plugin:
+        load_plugin(plugin)
+    with in_folder(args.data_dir, create=args.action == "fetch"):
+        return data_command.run(args.action, args.name)
 
 
 def _counts(states: Counter[str]) -> str:

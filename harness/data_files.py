@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,31 @@ def data_folder() -> Path:
     import pooch
 
     return Path(pooch.os_cache("influence-harness"))
+
+
+@contextmanager
+def in_folder(folder: str | None, *, create: bool = False) -> Iterator[None]:
+    """Make ``--data-dir`` the data folder for a while.
+
+    Args:
+        create: it need not be there yet.
+
+    Raises:
+        RequestError: there is no such folder.
+    """
+    if folder is None:
+        yield
+        return
+    if not (create or os.path.isdir(folder)):
+        raise RequestError(f"--data-dir {folder} is not there; give the folder that holds the data files")
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = os.path.abspath(folder)
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def how_to_get(name: str, downloads: Sequence[Download]) -> str:

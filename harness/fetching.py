@@ -14,7 +14,7 @@ from typing import IO, Any
 from harness.data_files import Download, data_folder, states
 from harness.errors import RequestError
 
-PIECE = 1 << 20
+PIECE = 1 << 16
 SECONDS_OF_SILENCE = 30
 
 

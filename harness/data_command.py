@@ -1,0 +1,46 @@
+"""``data``: bring a task's published files, check them, or say where they belong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from harness.data_files import Download, data_folder, how_to_get, states
+from harness.errors import RequestError
+from harness.registry import TASKS
+
+
+def run(action: str, name: str) -> int:
+    """One of ``fetch``, ``verify``, ``where`` for a task; returns the exit code, 1 when a file is missing or differs.
+
+    Raises:
+        RequestError: an unknown task, one without files, or a download that failed.
+    """
+    task: Any = TASKS.get(name)
+    downloads: Sequence[Download] = task.downloads
+    if not downloads:
+        if not task.needs:
+            raise RequestError(f"{name} needs no data files; run it as it is")
+        if action == "fetch":
+            raise RequestError(f"{name} has nothing to fetch: {task.needs}")
+        if action == "verify":
+            task().check()
+            print(f"{data_folder()}: {name} has what it needs")
+        else:
+            print(f"{data_folder()}\n{task.needs}")
+        return 0
+    if action == "fetch":
+        from harness.fetching import fetch
+
+        print(fetch(downloads, lambda line: print(line, file=sys.stderr)))
+        return 0
+    found = list(states(downloads))
+    print(data_folder())
+    for path, problem in found:
+        told = problem if action == "verify" else "is missing" if problem == "is missing" else ""
+        print(f"  {path.relative_to(data_folder())}: {told or ('ok' if action == 'verify' else 'there')}")
+    if any(problem for _, problem in found):
+        print(f"{name}: {how_to_get(name, downloads)}")
+        return 1 if action == "verify" else 0
+    return 0
