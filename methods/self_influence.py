@@ -8,6 +8,7 @@ noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from harness.view import View
 
 SERIES_DIMENSION = 8192
+MOST_WORK = 1e11
+"""n²p of a block whose samples are solved for by conjugate gradients: 4 × 10¹¹ operations an iteration."""
 CANCELLED = 1e-3
 """Share of |g|² below which a difference is taken in float64."""
 
@@ -87,6 +90,11 @@ class ExactSelfInfluence(SelfInfluence):
         factor = factorised(curvature, damping, health)
         if factor is not None:
             return torch.cat([factor.quadratic(block.rows(part)) for part in parts])
+        if block.n**2 * block.dimension > MOST_WORK:
+            raise Unsupported(
+                f"self_influence solves one system a sample: {block.n} of {block.dimension} unknowns each are too many "
+                "beyond what one factorisation can do (self_datainf has no such limit)"
+            )
         scores = []
         for part in parts:
             rows = block.rows(part).double()
@@ -158,14 +166,13 @@ class SelfDataInf(SelfInfluence):
 class SelfLiSSA(SelfInfluence):
     """Self-influence with LiSSA's recursion r ← αg + r − α(C + sλI)r in the place of the inverse.
 
-    All samples share the matrix polynomial P_T(F) that T iterations amount to. It is built by doubling,
-    P_2T = P_T + (I − αA)^T P_T, on F or on the n × n Gram matrix, whichever is smaller, so T + 1 is rounded up to a
-    power of two.
+    All samples share the matrix polynomial P_T(F) = Σ_k α(I − αA)^k, k = 0 … T, that T iterations amount to. It is
+    applied through the eigenvalues of F, or of the n × n Gram matrix, whichever is smaller.
 
     Args:
         curvature: the training set's matrix (``train``), or each ``sample`` alone, as the published row was made.
         iterations: at most so many.
-        tolerance: stop at this relative residual (spectral norm of (I − αA)^T); ``none`` runs all iterations.
+        tolerance: stop at this relative residual (spectral norm of (I − αA)^(T + 1)); ``none`` runs all iterations.
         scale: α; ``auto`` is 1/(1.1 λmax + λ), which converges.
         damping_sign: s; −1 is the reference engine's slip.
     """
@@ -213,9 +220,9 @@ class SelfLiSSA(SelfInfluence):
     def _together(self, block: Block, health: dict[str, Any]) -> Tensor:
         import torch
 
-        from harness.curvature import Explicit, OuterProduct
+        from harness.curvature import OuterProduct
         from harness.products import chunks
-        from harness.solvers import damping_of, largest_eigenvalue
+        from harness.solvers import damping_of
 
         m = min(block.n, block.dimension)
         if m > SERIES_DIMENSION:
@@ -227,28 +234,34 @@ class SelfLiSSA(SelfInfluence):
         damping = damping_of(block, self.damping)
         whole = slice(0, block.n)
         matrix = block.gram(whole, whole) / block.n if dual else OuterProduct(block).matrix()
+        eigenvalues, vectors = torch.linalg.eigh(matrix)
+        eigenvalues = eigenvalues.clamp_min(0)
         scale = self.scale
         if isinstance(scale, str):
-            scale = 1 / (1.1 * largest_eigenvalue(Explicit(matrix), matrix.device) + damping)
-        identity = torch.eye(m, dtype=matrix.dtype, device=matrix.device)
-        power = identity - scale * (matrix + self.damping_sign * damping * identity)  # (I − αA)^T at T = 1
-        series, done = scale * identity, 1
-        residual = largest_eigenvalue(Explicit(power), matrix.device, iterations=200)
-        while done < self.iterations + 1 and not (self.tolerance is not None and residual < self.tolerance):
-            series = series + power @ series
-            power = power @ power
-            done *= 2
-            residual *= residual
+            scale = 1 / (1.1 * float(eigenvalues[-1]) + damping)
+        damped = eigenvalues + self.damping_sign * damping
+        rates = 1 - scale * damped
+        done = self._iterations(float(rates.abs().max()))
+        residual = float((rates ** (done + 1)).abs().max())
         health.update(
             damping=damping,
-            iterations=done - 1,
+            iterations=done,
             relative_residual=residual,
             converged=residual <= (self.tolerance or 1e-2),
         )
+        # Σ_k αr^k for k = 0 … T, as a difference that keeps its digits where r is near 1
+        exponent = (done + 1) * torch.log1p(-scale * damped)
+        grown = torch.where(rates > 0, -torch.expm1(exponent), 1 - rates ** (done + 1))
+        series = torch.where(damped != 0, grown / damped, scale * (done + 1))
         if dual:  # gᵢᵀ P(F) gᵢ = n [K P(K)]ᵢᵢ with K = G Gᵀ / n
-            return block.n * (matrix * series).sum(1)
+            return block.n * (vectors.square() @ (eigenvalues * series))
         scores = []
         for part in chunks(block.n, 8 * 3 * block.dimension):
-            rows = block.rows(part).double()
-            scores.append(((rows @ series) * rows).sum(1))
+            scores.append((block.rows(part).double() @ vectors).square() @ series)
         return torch.cat(scores)
+
+    def _iterations(self, rate: float) -> int:
+        """As many as the slowest direction needs to come below the tolerance, at most `iterations`."""
+        if self.tolerance is None or not 0 < rate < 1:
+            return 0 if self.tolerance is not None and rate == 0 else self.iterations
+        return min(self.iterations, max(0, math.ceil(math.log(self.tolerance) / math.log(rate)) - 1))
