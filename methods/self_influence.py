@@ -254,7 +254,7 @@ class SelfLiSSA(SelfInfluence):
         grown = torch.where(rates > 0, -torch.expm1(exponent), 1 - rates ** (done + 1))
         series = torch.where(damped != 0, grown / damped, scale * (done + 1))
         if dual:  # gᵢᵀ P(F) gᵢ = n [K P(K)]ᵢᵢ with K = G Gᵀ / n
-            return block.n * (vectors.square() @ (eigenvalues * series))
+            return torch.mv(vectors.square(), block.n * eigenvalues * series)
         scores = []
         for part in chunks(block.n, 8 * 3 * block.dimension):
             scores.append((block.rows(part).double() @ vectors).square() @ series)
