@@ -11,15 +11,13 @@ import io
 import os
 import shlex
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from harness.errors import RequestError, did_you_mean
 from harness.plan import PRESETS, PROTOCOLS, Cell
-from harness.store import FAILURES, write_whole
+from harness.store import FAILURES
 
 EXAMPLES = """examples:
   python -m harness run                                                  all methods on moons, a quarter of a minute
@@ -51,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
+    folder = "folder of data files (default: HARNESS_DATA, or the user's cache)"
     listing = commands.add_parser("list", help="what there is: methods, tasks, protocols")
     listing.add_argument(
         "what", nargs="?", choices=("methods", "tasks", "protocols"), help="one of them (default: all)"
@@ -83,9 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler; without one, Dask starts workers here")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for training or scoring one cell")
     run.add_argument("--rerun", choices=("failed", "stale", "all"), help="run these again, though they are stored")
-    run.add_argument(
-        "--data-dir", metavar="FOLDER", help="folder of real data (default: HARNESS_DATA, or the user's cache)"
-    )
+    run.add_argument("--data-dir", metavar="FOLDER", help=folder)
     run.add_argument(
         "--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="bring methods or tasks (repeatable)"
     )
@@ -97,18 +94,20 @@ def build_parser() -> argparse.ArgumentParser:
         "--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="plug-ins it was run with"
     )
 
-    report = commands.add_parser("report", help="tables from a results folder")
+    report = commands.add_parser("report", help="tables and figures from a results folder")
     report.add_argument("out", metavar="OUT")
+    one = report.add_mutually_exclusive_group()
+    one.add_argument("--table", metavar="N", help="one of the paper's tables alone: 1, 2, 4, 5, 7, 8 or 9")
+    one.add_argument("--figure", metavar="N", help="one of the paper's figures: 2 (needs the data) or 5")
     report.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="to tell stale results")
     report.add_argument("--format", default="md", choices=("md", "csv"), help="md: tables; csv: the tidy table")
-    report.add_argument("--output", metavar="PATH", help="write to a file instead of standard output")
+    report.add_argument("--output", metavar="PATH", help="a file instead of standard output (figures: figureN.png)")
+    report.add_argument("--data-dir", metavar="FOLDER", help=folder)
 
     data = commands.add_parser("data", help="fetch a task's data files, verify them, or say where they belong")
     data.add_argument("action", choices=("fetch", "verify", "where"), help="fetch: download, with checksum and resume")
     data.add_argument("name", metavar="TASK")
-    data.add_argument(
-        "--data-dir", metavar="FOLDER", help="folder of data (default: HARNESS_DATA, or the user's cache)"
-    )
+    data.add_argument("--data-dir", metavar="FOLDER", help=folder)
     data.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="the plug-in of the task")
     return parser
 
@@ -228,38 +227,11 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from harness.registry import load_plugin
-    from harness.requests import remembered
-    from harness.results import load_results
-    from harness.staleness import stale_keys, unknown_names
-    from harness.store import Store
-    from reports.markdown import report
+    from harness import report_command
+    from harness.data_files import in_folder
 
-    for plugin in args.plugin:
-        load_plugin(plugin)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        frame = load_results(args.out)
-    problems = [str(warning.message) for warning in caught]
-    if frame.empty and not problems:
-        raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")
-    if args.format == "csv":
-        text = frame.to_csv(index=False)
-        for problem in problems:
-            print(problem, file=sys.stderr)
-    else:
-        commands = [request.command for request in remembered(Store(args.out)) if request.command]
-        text = report(frame, commands=commands, stale=stale_keys(frame), problems=problems)
-    unknown = unknown_names(frame)
-    if unknown:
-        print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
-    if args.output is None:
-        sys.stdout.write(text)
-        return 0
-    try:
-        write_whole(Path(args.output), text.encode())
-    except OSError as error:
-        raise RequestError(f"--output {args.output} cannot be written: {error.strerror}") from error
+    with in_folder(args.data_dir):
+        report_command.run(args.out, args.format, args.table, args.figure, args.output, args.plugin)
     return 0
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from harness.statistics import Difference, Summary
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
+from reports.variants import differences, variants
 
 SEEDS_FOR_INTERVAL = 4
 """With fewer seeds a bootstrap interval is hardly more than the smallest and the largest value."""
@@ -45,14 +46,15 @@ def report(
     found = sections(frame, stale)
     for section in found:
         parts.append(_section(section))
-    parts += _protocols_compared(found)
+    parts += _protocols_compared(found) + _variants_compared(frame, found)
     return "\n\n".join(parts) + "\n"
 
 
 def tables(frame: pd.DataFrame, stale: Collection[str] = ()) -> str:
     """The tables alone, as printed at the end of a run."""
     found = sections(frame, stale)
-    return "\n\n".join([_section(section) for section in found] + _protocols_compared(found)) + "\n"
+    compared = _protocols_compared(found) + _variants_compared(frame, found)
+    return "\n\n".join([_section(section) for section in found] + compared) + "\n"
 
 
 def _provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
@@ -183,6 +185,42 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
             header = ["Method", "AUROC, paper", "AUROC, fair", "Difference", "Detection %, paper", "Detection %, fair"]
             parts.append(
                 f"## What the protocol alone changes: `{label}`, preset {preset}\n\n{markdown_table(header, body)}"
+            )
+    return parts
+
+
+def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[str]:
+    """For each task that was run with one parameter changed: what that alone is worth."""
+    parts = []
+    for base, changed in variants(found):
+        body = []
+        for what, other in changed:
+            found_here = differences(frame, base, other)
+            if not found_here:
+                continue
+            line = [f"`{what}`", *(_gain(found_here.get(metric)) for metric in ("accuracy_base", "accuracy_gain"))]
+            by_method = {key[6:]: value for key, value in found_here.items() if key.startswith("auroc:")}
+            auroc = found_here.get("auroc")
+            line.append(f"{auroc.mean:+.3f}" if auroc else "—")
+            if by_method:
+                most = max(by_method, key=lambda label: abs(by_method[label].mean))
+                moved = by_method[most].mean
+                line.append(f"`{most}` {moved:+.3f}" if abs(moved) >= 0.0005 else "none")
+            else:
+                line.append("—")
+            body.append(line)
+        if body:
+            header = [
+                "Changed alone",
+                "Untrimmed accuracy, points",
+                "Gain by trimming, points",
+                "AUROC",
+                "AUROC that moved most",
+            ]
+            parts.append(
+                f"## What one parameter alone changes: `{base.label}`, protocol {base.protocol}, preset {base.preset}"
+                f"\n\n{markdown_table(header, body)}\n\n*Paired differences to that run, seed by seed, as means "
+                f"over the methods that trim; 95 % intervals from {SEEDS_FOR_INTERVAL} seeds on.*"
             )
     return parts
 

@@ -17,6 +17,10 @@ def test_imports_run_one_way() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+MAY_NAME = ("cli.py", "api.py", "paper_tables.py", "published.py", "figures.py")
+"""Examples in help texts, and the paper's own tables and figures, whose rows are what the paper chose."""
+
+
 def test_the_harness_knows_no_method_or_task_by_name() -> None:
     from harness.registry import METHODS, TASKS
 
@@ -26,7 +30,7 @@ def test_the_harness_knows_no_method_or_task_by_name() -> None:
             if name in ("none", "random"):
                 continue
             uses = [line for line in text.splitlines() if f'"{name}"' in line and "``" not in line]
-            assert not uses or path.name in ("cli.py", "api.py"), f"{path.name}: {uses}"
+            assert not uses or path.name in MAY_NAME, f"{path.name}: {uses}"
 
 
 def test_files_stay_small() -> None:

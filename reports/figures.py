@@ -1,0 +1,138 @@
+"""The paper's figures from stored results: flagged images (2) and accuracy by trimming budget (5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import RequestError
+from reports.published import printed, setting_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WRONG, RIGHT = "#c0392b", "#1e8449"
+PUBLISHED_BUDGET = 0.05
+FLAGGED_BY = "outlier_iforest"
+"""Whose flags Figure 2 shows, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """One row of Figure 2.
+
+    Args:
+        title: data set and what the row is.
+        images: uint8 (k, h, w, 3).
+        given, true: the labels' names, k each.
+    """
+
+    title: str
+    images: np.ndarray
+    given: Sequence[str]
+    true: Sequence[str]
+
+
+def flagged_grid(rows: Sequence[Flagged]) -> Figure:
+    """Flagged images, the given label above in red, the correct one below in green; a right label is grey above."""
+    from matplotlib.figure import Figure
+
+    widest = max(len(row.images) for row in rows)
+    figure = Figure(figsize=(1.15 * widest + 0.4, 2.0 * len(rows)), layout="constrained", dpi=150)
+    for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        part.suptitle(row.title, fontsize=9, x=0.01, ha="left")
+        for axes, image, given, true in zip(
+            part.subplots(1, widest, squeeze=False)[0], row.images, row.given, row.true, strict=False
+        ):
+            axes.imshow(image, interpolation="nearest")
+            wrong = given != true
+            axes.set_title(given.replace("_", " "), color=WRONG if wrong else "0.4", fontsize=8, pad=3)
+            axes.set_xlabel(
+                true.replace("_", " ") if wrong else "label right", color=RIGHT if wrong else "0.4", fontsize=8
+            )
+        for axes in part.axes:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if not axes.images:
+                axes.set_axis_off()
+    return figure
+
+
+def budget_figure(frame: pd.DataFrame) -> Figure:
+    """Gain in test accuracy by trimming budget: a panel a task, protocol and setup, a line a method.
+
+    Lines are means over seeds, bands their standard deviation; hollow marks are printed gains at 5 %.
+
+    Raises:
+        RequestError: no task was run with several budgets.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    panels = _panels(frame)
+    if not panels:
+        raise RequestError(
+            "nothing stored belongs to Figure 5; `python -m harness run --methods none,outlier_iforest,random --tasks "
+            "'cifar10n[noise=aggregate|random|worst,budget=0|0.025|0.05|0.075|0.1|0.125]'` fills it"
+        )
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    with seaborn.axes_style("whitegrid"):
+        figure = Figure(figsize=(4.4 * across, 3.6 * down + 0.5), layout="constrained", dpi=130)
+        grid = figure.subplots(down, across, squeeze=False, sharex=True)
+    labels = sorted({label for _, values in panels for label in values["method_label"]})
+    colours = dict(zip(labels, seaborn.color_palette("colorblind", len(labels)), strict=True))
+    for axes, (title, values) in zip(grid.flat, panels, strict=False):
+        seaborn.lineplot(
+            values, x="budget", y="gain", hue="method_label", palette=colours, errorbar="sd", marker="o", ax=axes
+        )
+        axes.axhline(0, color="0.3", linewidth=1)
+        for label in values["method_label"].unique():
+            number = _printed_gain(values, label)
+            if number is not None:
+                axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colours[label], ms=8)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("removed, % of the training samples")
+        axes.set_ylabel("gain in test accuracy, points")
+        axes.get_legend().remove()
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    handles, names = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), fontsize=8, frameon=False)
+    return figure
+
+
+def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Title and (method_label, seed, budget, gain) of everything that was run with several budgets."""
+    here = frame[(frame["status"] == "ok") & frame["metric"].isin(["accuracy_gain", "accuracy_base"])].copy()
+    params = here["task_params"].map(json.loads)
+    here["budget"] = [100 * float(p.get("budget", np.nan)) for p in params]
+    here["setting"] = [setting_of(task, p) for task, p in zip(here["task"], params, strict=True)]
+    here["others"] = [json.dumps({k: v for k, v in p.items() if k != "budget"}, sort_keys=True) for p in params]
+    panels = []
+    for (_, protocol, preset, _), group in here.groupby(["task", "protocol", "preset", "others"]):
+        if group["budget"].nunique() < 2:
+            continue
+        gains = group[group["metric"] == "accuracy_gain"].drop_duplicates(["method_label", "seed", "budget"])
+        gains = gains[gains["method_label"].map(gains.groupby("method_label")["value"].agg(np.ptp)) > 0]
+        base = group[group["metric"] == "accuracy_base"].drop_duplicates("seed")["value"]
+        seeds, setting = group["seed"].nunique(), gains["setting"].iloc[0] if len(gains) else ""
+        title = (
+            f"{group.iloc[0]['task_title']} {setting}, protocol {protocol}, preset {preset}\n"
+            f"untrimmed {100 * base.mean():.1f} %, {seeds} seed{'s' if seeds > 1 else ''}"
+        )
+        if len(gains):
+            panels.append((title, gains.assign(gain=100 * gains["value"])))
+    return panels
+
+
+def _printed_gain(values: pd.DataFrame, label: str) -> float | None:
+    """The printed gain at the published budget, in points."""
+    task, setting = values.iloc[0]["task"], values.iloc[0]["setting"]
+    after, before = (printed("4", task, setting, name, "accuracy") for name in (label, "none"))
+    return after.value - before.value if after and before else None

@@ -1,0 +1,273 @@
+"""The paper's tables, refilled from stored results, with the printed numbers beside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import RequestError
+from harness.spec import parse_term
+from harness.statistics import Summary, summarise
+from reports.markdown import markdown_table
+from reports.published import BUDGETS, printed, setting_of
+
+CIFAR = (
+    ("cifar10n", "aggregate", "CIFAR-10N aggregate"),
+    ("cifar10n", "random", "CIFAR-10N random"),
+    ("cifar10n", "worst", "CIFAR-10N worst"),
+    ("cifar100n", "noisy100", "CIFAR-100N"),
+)
+METHODS = (
+    "none",
+    "normalized_margin",
+    "self_confidence",
+    "confidence_weighted_entropy",
+    "gradient_tracing",
+    "lissa",
+    "datainf",
+    "self_lissa",
+    "self_datainf",
+    "outlier_l1",
+    "outlier_l2",
+    "outlier_iforest",
+)
+TREES = tuple(range(25, 201, 25))
+FREE = frozenset({"noise", "budget"})
+"""Task parameters that may differ within one table: its columns and its sweep."""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One of the paper's tables.
+
+    Args:
+        columns: (task, setting, heading).
+        methods: rows, by the method's label.
+        metrics: what each column shows, ``accuracy``, ``detection_accuracy`` or ``score_seconds``.
+        published: the published setup in words.
+        command: what fills it.
+        model: only results of this model; None takes all but ResNet-18 where the task has a model.
+    """
+
+    number: str
+    title: str
+    columns: tuple[tuple[str, str, str], ...]
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    published: str
+    command: str
+    model: str | None = None
+
+
+ALL_CIFAR = "run --tasks 'cifar10n[noise=aggregate|random|worst],cifar100n'"
+TABLES = {
+    table.number: table
+    for table in (
+        PaperTable(
+            "1",
+            "Detection and accuracy on the moons",
+            (("moons", "", "Moons"),),
+            ("none", *METHODS[1:4], "exact_hessian", *METHODS[4:]),
+            ("detection_accuracy", "accuracy"),
+            "one run, seed 42",
+            "run --tasks moons",
+        ),
+        *(
+            PaperTable(
+                number,
+                "Accuracy after trimming 5 % of CIFAR-10N and CIFAR-100N, %",
+                CIFAR,
+                METHODS,
+                ("accuracy",),
+                "ResNet-34, 100 epochs, 5 runs",
+                ALL_CIFAR,
+            )
+            for number in ("2", "4")
+        ),
+        PaperTable(
+            "5",
+            "Seconds of scoring",
+            CIFAR,
+            ("datainf", "lissa", "self_datainf", "self_lissa", "outlier_l1", "outlier_l2", "outlier_iforest"),
+            ("score_seconds",),
+            "ResNet-34, a V100",
+            ALL_CIFAR,
+        ),
+        PaperTable(
+            "7",
+            "Accuracy by the number of trees, %",
+            (("cifar10n", "worst", "CIFAR-10N worst"),),
+            tuple(f"outlier_iforest[n_estimators={trees}]" for trees in TREES),
+            ("accuracy",),
+            "ResNet-34, 100 epochs",
+            "run --methods 'none,outlier_iforest[n_estimators=" + "|".join(map(str, TREES)) + "]' "
+            "--tasks 'cifar10n[noise=worst]'",
+        ),
+        PaperTable(
+            "8",
+            "The ImageNet subset",
+            (("imagenet_subset", "flip40", "ImageNet subset"),),
+            ("none", "gradient_tracing", "datainf", "outlier_iforest", "outlier_l1", "outlier_l2"),
+            ("accuracy", "score_seconds"),
+            "ResNet-18, 10 epochs",
+            "run --tasks imagenet_subset",
+            "resnet18",
+        ),
+        PaperTable(
+            "9",
+            "Accuracy after trimming 5 % with a ResNet-18, %",
+            CIFAR,
+            ("none", "outlier_iforest"),
+            ("accuracy",),
+            "ResNet-18, 100 epochs, 5 runs",
+            "run --methods none,outlier_iforest --tasks "
+            "'cifar10n[noise=aggregate|random|worst,model=resnet18],cifar100n[model=resnet18]'",
+            "resnet18",
+        ),
+    )
+}
+HEADINGS = {"accuracy": "accuracy %", "detection_accuracy": "detection %", "score_seconds": "s"}
+DETECTION = {"precision": ("Precision of the flagged %", 100), "auroc": ("AUROC", 1)}
+
+
+def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -> str:
+    """Markdown of one of the paper's tables, once for each protocol, preset and set of task parameters.
+
+    Args:
+        frame: as from `harness.load_results`.
+        number: the table's.
+        stale: keys of cells whose code has moved since.
+
+    Raises:
+        RequestError: no such table, or nothing stored for it.
+    """
+    if number not in TABLES:
+        raise RequestError(f"there is no Table {number} here; there is: {', '.join(TABLES)}")
+    table = TABLES[number]
+    cells = _cells(frame, table)
+    if cells.empty:
+        raise RequestError(f"nothing stored belongs to Table {number}; `python -m harness {table.command}` fills it")
+    parts = [f"# Table {number}: {table.title}"]
+    for setup, group in cells.groupby("setup", sort=True):
+        parts += _filled(table, str(setup), group)
+    if set(cells["key"]) & set(stale):
+        parts.append("*Some of these results were made by other code than the one at hand; `status` tells which.*")
+    parts.append(f"*Printed: Table {number} of Chhabra et al., ICML 2025 ({table.published}).*")
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(frame: pd.DataFrame, table: PaperTable) -> pd.DataFrame:
+    """The rows that belong to a table, with their ``setting``, ``row`` and ``setup``."""
+    frame = frame[frame["task"].isin({task for task, _, _ in table.columns}) & (frame["status"] == "ok")].copy()
+    params = frame["task_params"].map(json.loads)
+    frame["setting"] = [
+        "" if table.number == "1" else setting_of(task, p) for task, p in zip(frame["task"], params, strict=True)
+    ]
+    frame["row"] = [
+        _row(table, *values) for values in frame[["method", "method_label", "method_params"]].itertuples(index=False)
+    ]
+    given = [
+        ", ".join(f"{key}={p[key]}" for key in sorted(parse_term(label).params) if key not in FREE)
+        for label, p in zip(frame["task_label"], params, strict=True)
+    ]
+    ways = frame["protocol"] + ", preset " + frame["preset"]
+    frame["setup"] = [f"{way}, {text}" if text else way for way, text in zip(ways, given, strict=True)]
+    right_model = [p.get("model") == table.model if table.model else p.get("model") != "resnet18" for p in params]
+    budget = [p.get("budget") == BUDGETS[task] for task, p in zip(frame["task"], params, strict=True)]
+    here = frame["row"].isin(table.methods) & pd.Series(right_model, frame.index, bool)
+    return frame[here & pd.Series(budget, frame.index, bool)]
+
+
+def _row(table: PaperTable, method: str, label: str, params: str) -> str:
+    """Which of the table's rows a method is; in Table 7 its number of trees decides."""
+    if table.number == "7" and method == "outlier_iforest":
+        return f"outlier_iforest[n_estimators={json.loads(params)['n_estimators']}]"
+    return label
+
+
+def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
+    columns = [column for column in table.columns if not _column(cells, *column[:2]).empty]
+    header = ["Method"]
+    for _, _, heading in columns:
+        for metric in table.metrics:
+            header += [f"{heading}, {HEADINGS[metric]}" if len(table.metrics) > 1 else heading, "printed"]
+    body = []
+    for method in table.methods:
+        mine = cells[cells["row"] == method]
+        if mine.empty:
+            continue
+        line = [_title(mine, method)]
+        for task, setting, _ in columns:
+            here = _column(mine, task, setting)
+            for metric in table.metrics:
+                number = printed(table.number, task, setting, method, metric)
+                line += [_measured(here, metric), str(number) if number else "—"]
+        body.append(line)
+    parts = [f"## Protocol {setup}", *_facts(cells), markdown_table(header, body)]
+    if "accuracy" in table.metrics and table.number in ("2", "4", "7"):
+        parts += ["What the paper does not show, the human labels being known:", _detection(table, columns, cells)]
+    return parts
+
+
+def _detection(table: PaperTable, columns: Sequence[tuple[str, str, str]], cells: pd.DataFrame) -> str:
+    header, body = ["Method"], []
+    for _, _, heading in columns:
+        header += [f"{heading}: {what}" for what, _ in DETECTION.values()]
+    for method in table.methods:
+        mine = cells[(cells["row"] == method) & cells["metric"].isin(DETECTION)]
+        if mine.empty:
+            continue
+        line = [_title(mine, method)]
+        for task, setting, _ in columns:
+            here = _column(mine, task, setting)
+            for metric, (_, factor) in DETECTION.items():
+                line.append(_shown(_summary(here, metric), factor, 1 if factor == 100 else 3))
+        body.append(line)
+    return markdown_table(header, body)
+
+
+def _column(cells: pd.DataFrame, task: str, setting: str) -> pd.DataFrame:
+    return cells[(cells["task"] == task) & (cells["setting"] == setting)]
+
+
+def _title(cells: pd.DataFrame, method: str) -> str:
+    changed = f" `{method[method.index('[') :]}`" if "[" in method else ""
+    return f"{cells.iloc[0]['method_title']}{changed}"
+
+
+def _summary(cells: pd.DataFrame, metric: str) -> Summary | None:
+    """Over seeds; a cell that was asked for under two names counts once."""
+    values = cells[cells["metric"] == metric].drop_duplicates(["seed", "task_params"])["value"]
+    return summarise(values.to_numpy(dtype=float)) if len(values) else None
+
+
+def _measured(cells: pd.DataFrame, metric: str) -> str:
+    if metric == "score_seconds":
+        seconds = cells.drop_duplicates("slot")["score_seconds"].dropna()
+        return "—" if seconds.empty else f"{seconds.median():.2g}"
+    return _shown(_summary(cells, metric), 100, 2)
+
+
+def _shown(summary: Summary | None, factor: int, digits: int) -> str:
+    if summary is None:
+        return "—"
+    spread = "" if summary.std is None else f" ± {factor * summary.std:.{digits}f}"
+    return f"{factor * summary.mean:.{digits}f}{spread}"
+
+
+def _facts(cells: pd.DataFrame) -> list[str]:
+    """How the numbers came about, a sentence for each task."""
+    told = []
+    for title, mine in cells.groupby("task_title"):
+        params: Mapping[str, Any] = json.loads(mine.iloc[0]["task_params"])
+        names = ("model", "epochs", "batch_size", "lr", "schedule", "precision", "width", "steps", "size", "weights")
+        recipe = [f"{name} {params[name]}" for name in names if params.get(name) is not None]
+        sizes = " or ".join(str(n) for n in sorted({int(n) for n in mine["n_train"].dropna()}))
+        seeds = ", ".join(map(str, sorted(set(mine["seed"]))))
+        devices = ", ".join(sorted(set(mine["device_name"])))
+        told.append(f"Here, {title}: {', '.join(recipe)}; {sizes} training samples; seeds {seeds}; {devices}.")
+    return told

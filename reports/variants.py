@@ -1,0 +1,71 @@
+"""What one task parameter alone changes: sections that differ in a single one, compared seed by seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.spec import parse_term
+from harness.statistics import Difference, paired_difference
+from reports.comparison import Section
+
+NOT_VARIANTS = frozenset({"noise", "budget"})
+"""Parameters that make another question rather than another way to answer it."""
+METRICS = ("accuracy_base", "accuracy", "accuracy_gain", "auroc")
+
+
+def variants(found: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Section]]]]:
+    """Each section that others differ from in one parameter, with those others and that parameter as text.
+
+    Of two sections that differ in one parameter the base is the one whose label names fewer.
+    """
+    bases = []
+    for base in sorted(found, key=lambda section: (_named(section), section.label)):
+        theirs = json.loads(base.params)
+        changed = []
+        for other in found:
+            if (other.task, other.protocol, other.preset) != (base.task, base.protocol, base.preset):
+                continue
+            params: dict[str, Any] = json.loads(other.params)
+            keys = [key for key in params.keys() | theirs.keys() if params.get(key) != theirs.get(key)]
+            if len(keys) == 1 and keys[0] not in NOT_VARIANTS and _named(other) > _named(base):
+                changed.append((f"{keys[0]}={params.get(keys[0])}", other))
+        if changed:
+            bases.append((base, changed))
+    return bases
+
+
+def _named(section: Section) -> int:
+    """How many parameters a section's label names, those apart that make another question."""
+    return len(parse_term(section.label).params.keys() - NOT_VARIANTS)
+
+
+def differences(frame: pd.DataFrame, base: Section, other: Section) -> dict[str, Difference]:
+    """Paired differences other − base over the methods that both have, by metric and, for AUROC, by method.
+
+    A metric's value of a seed is its mean over methods; the keys are those of `METRICS` and ``auroc:<method label>``.
+    """
+    one, two = (_values(frame, section) for section in (base, other))
+    both = one.merge(two, on=["method_label", "seed", "metric"], suffixes=("", "_other"))
+    found = {}
+    for metric, values in both.groupby("metric"):
+        means = values.groupby("seed")[["value", "value_other"]].mean()
+        found[str(metric)] = paired_difference(means["value_other"].to_numpy(), means["value"].to_numpy())
+    for label, values in both[both["metric"] == "auroc"].groupby("method_label"):
+        found[f"auroc:{label}"] = paired_difference(values["value_other"].to_numpy(), values["value"].to_numpy())
+    return found
+
+
+def _values(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
+    here = frame[
+        (frame["task"] == section.task)
+        & (frame["protocol"] == section.protocol)
+        & (frame["preset"] == section.preset)
+        & (frame["task_params"] == section.params)
+        & frame["metric"].isin(METRICS)
+    ]
+    trimmed = here[here["n_flagged"] > 0]  # methods that remove nothing say nothing of trimming
+    return trimmed[["method_label", "seed", "metric", "value"]]

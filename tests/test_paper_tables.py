@@ -1,0 +1,254 @@
+"""The paper's tables and figures from a tidy table, by hand, and from a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import harness
+from harness.cli import main
+from harness.errors import RequestError
+from harness.results import COLUMNS
+from reports.comparison import sections
+from reports.figures import Flagged, budget_figure, flagged_grid
+from reports.markdown import tables
+from reports.paper_tables import paper_table
+from reports.published import published
+from reports.variants import differences, variants
+
+FULL = {"model": "resnet34", "epochs": 100, "budget": 0.05, "noise": "worst"}
+
+
+def cell(method: str, seed: int, accuracy: float, given: str = "", base: float = 0.8, **params: object) -> list[dict]:
+    """Rows of one CIFAR-10N cell; ``given`` is what the user wrote in the task's brackets."""
+    values = {**FULL, **params}
+    name, _, inside = method.partition("[")
+    trees = int(inside.rstrip("]").partition("=")[2] or 100)
+    common = dict.fromkeys(COLUMNS, "") | {
+        "key": f"{method}{seed}{values}", "slot": f"{method}{seed}{values}", "task": "cifar10n",
+        "task_params": json.dumps(values, sort_keys=True), "method": name, "seed": seed, "protocol": "fair",
+        "method_params": json.dumps({"n_estimators": trees}), "preset": "paper", "status": "ok",
+        "score_seconds": 0.2 + seed, "train_seconds": 1.0, "n_train": 50000, "n_noisy": 20000,
+        "n_flagged": 0 if method == "none" else 2500,
+        "health": '{"largest_tie": 1}', "task_label": f"cifar10n[{given}]" if given else "cifar10n",
+        "task_title": "CIFAR-10N", "method_label": method, "method_title": f"The {name}", "device_name": "A GPU",
+    }  # fmt: skip
+    metrics = {"accuracy": accuracy, "accuracy_base": base, "accuracy_gain": accuracy - base}
+    if method != "none":
+        metrics |= {"auroc": 0.7 + seed / 100, "precision": 0.9}
+    return [{**common, "metric": metric, "value": value} for metric, value in metrics.items()]
+
+
+def frame(*cells: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame([row for rows in cells for row in rows], columns=list(COLUMNS))
+
+
+def line(text: str, start: str) -> list[str]:
+    return [part.strip() for part in next(r for r in text.splitlines() if r.startswith(f"| {start}")).split("|")[1:-1]]
+
+
+def test_table_2_has_measured_and_printed_numbers() -> None:
+    data = frame(
+        cell("none", 0, 0.80),
+        cell("none", 1, 0.82),
+        cell("outlier_l1", 0, 0.84),
+        cell("outlier_l1", 1, 0.86),
+        cell("outlier_l1", 0, 0.9, noise="aggregate"),
+        cell("outlier_l1", 0, 0.1, budget=0.1, given="budget=0.1"),
+        cell("outlier_l1[x=1]", 0, 0.1),
+        cell("outlier_l1", 0, 0.1, model="resnet18", given="model=resnet18"),
+    )
+    text = paper_table(data, "2")
+    assert line(text, "The none") == ["The none", "—", "90.87 ± 0.23", "81.00 ± 1.41", "82.27 ± 0.37"]
+    assert line(text, "The outlier_l1") == ["The outlier_l1", "90.00", "91.86 ± 0.14", "85.00 ± 1.41", "84.20 ± 0.19"]
+    assert "10.0" not in text
+    assert "model resnet34, epochs 100; 50000 training samples; seeds 0, 1; A GPU" in text
+    assert "90.0 ± 0.0" in text  # precision
+    assert "0.705 ± 0.007" in text  # AUROC
+    assert text.count("## Protocol") == 1
+
+
+def test_other_tables() -> None:
+    data = frame(
+        cell("datainf", 0, 0.8),
+        cell("datainf", 1, 0.8),
+        cell("outlier_iforest", 0, 0.83),
+        cell("outlier_iforest[n_estimators=50]", 0, 0.84),
+        cell("outlier_iforest", 0, 0.7, model="resnet18", given="model=resnet18"),
+    )
+    seconds = paper_table(data, "5")
+    assert line(seconds, "The datainf") == ["The datainf", "0.7", "4.0"]
+    trees = paper_table(data, "7")
+    assert line(trees, "The outlier_iforest `[n_estimators=50]`")[1:] == ["84.00", "84.4"]
+    assert line(trees, "The outlier_iforest `[n_estimators=100]`")[1:] == ["83.00", "83.7"]
+    assert line(paper_table(data, "9"), "The outlier_iforest")[1:] == ["70.00", "83.08 ± 0.26"]
+    with pytest.raises(RequestError, match=r"nothing stored belongs to Table 8; .*run --tasks imagenet_subset"):
+        paper_table(data, "8")
+    with pytest.raises(RequestError, match=r"there is no Table 3 here; there is: 1, 2, 4, 5, 7, 8, 9"):
+        paper_table(data, "3")
+
+
+def test_setups_stay_apart() -> None:
+    data = frame(
+        cell("none", 0, 0.8),
+        cell("none", 0, 0.7, shuffle_base=False, given="shuffle_base=no"),
+        [{**row, "protocol": "paper"} for row in cell("none", 0, 0.6)],
+    )
+    text = paper_table(data, "4")
+    assert text.count("## Protocol") == 3
+    for setup, value in (
+        ("fair, preset paper", 80),
+        ("fair, preset paper, shuffle_base=False", 70),
+        ("paper, preset", 60),
+    ):
+        part = text.split(f"## Protocol {setup}")[1]
+        assert line(part, "The none")[1] == f"{value}.00"
+
+
+def test_stale_results_are_told() -> None:
+    data = frame(cell("none", 0, 0.8))
+    assert "other code" in paper_table(data, "2", {data["key"].iloc[0]})
+    assert "other code" not in paper_table(data, "2", {"another"})
+
+
+def test_printed_numbers_stand_beside_the_same_budget_and_network_only() -> None:
+    def number(**params: object) -> str:
+        return str(published("cifar10n", json.dumps({**FULL, **params}), "outlier_iforest", "accuracy"))
+
+    assert number() == "83.72 ± 0.18"
+    assert number(budget=0.1) == "None"
+    assert number(model="resnet18") == "83.08 ± 0.26"
+    assert str(published("imagenet_subset", '{"flip": 0.4, "budget": 0.05}', "none", "accuracy")) == "49.1"
+    assert published("imagenet_subset", '{"flip": 0.2, "budget": 0.05}', "none", "accuracy") is None
+    assert str(published("cifar100n", '{"noise": "noisy100"}', "none", "accuracy")) == "57.36 ± 0.43"
+
+
+def test_what_one_parameter_alone_changes() -> None:
+    """Paired by seed, as a mean over the methods that trim; budgets and label sets are no variants."""
+    data = frame(
+        *(cell("none", seed, 0.80, shuffle_base=True) for seed in (0, 1)),
+        *(cell("outlier_l1", seed, 0.82, shuffle_base=True) for seed in (0, 1)),
+        *(cell("random", seed, 0.80, shuffle_base=True) for seed in (0, 1)),
+        *(
+            cell(method, seed, value, base=0.7 + seed / 10, shuffle_base=False, given="shuffle_base=no")
+            for seed in (0, 1)
+            for method, value in (("none", 0.75), ("outlier_l1", 0.85), ("random", 0.83))
+        ),
+        *(cell("outlier_l1", seed, 0.82, shuffle_base=True, budget=0.1, given="budget=0.1") for seed in (0, 1)),
+        cell("outlier_l1", 0, 0.82, shuffle_base=True, noise="random", given="noise=random"),
+    )
+    found = variants(sections(data))
+    assert [(base.label, [what for what, _ in changed]) for base, changed in found] == [
+        ("cifar10n", ["shuffle_base=False"])
+    ]
+    values = differences(data, found[0][0], found[0][1][0][1])
+    assert values["accuracy_base"].mean == pytest.approx(-0.05)
+    assert values["accuracy"].mean == pytest.approx(0.03)
+    assert values["accuracy_gain"].mean == pytest.approx(0.08)
+    text = tables(data)
+    assert line(text, "`shuffle_base=False`") == ["`shuffle_base=False`", "-5.0", "+8.0", "+0.000", "none"]
+
+
+def picture(figure: object) -> np.ndarray:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")  # type: ignore[attr-defined]
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def test_figure_5_shows_gains_by_budget() -> None:
+    data = frame(
+        *(
+            cell(method, seed, 0.8 + gain * budget, budget=budget, given=f"budget={budget}")
+            for method, gain in (("outlier_iforest", 0.3), ("random", -0.1), ("none", 0))
+            for seed in (0, 1)
+            for budget in (0, 0.05, 0.1)
+        )
+    )
+    figure = budget_figure(data)
+    axes = figure.axes[0]
+    assert len([each for each in figure.axes if each.lines]) == 1
+    curves = {tuple(np.round(each.get_ydata(), 3)): each for each in axes.lines if len(each.get_xdata()) == 3}
+    assert set(curves) == {(0, 1.5, 3.0), (0, -0.5, -1.0)}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["outlier_iforest", "random"]
+    marks = [each for each in axes.lines if each.get_marker() == "D"]
+    assert [tuple(each.get_xydata()[0]) for each in marks] == [(5.0, pytest.approx(83.72 - 82.27))]
+    assert picture(figure).std() > 5
+    with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
+        budget_figure(frame(cell("none", 0, 0.8)))
+
+
+def test_figure_2_shows_labels_above_and_below() -> None:
+    images = np.full((2, 8, 8, 3), 200, dtype=np.uint8)
+    figure = flagged_grid(
+        [Flagged("top", images, ["cat", "dog"], ["cat", "deer"]), Flagged("low", images[:1], ["a_b"], ["c"])]
+    )
+    shown = [(axes.get_title(), axes.get_xlabel()) for axes in figure.axes if axes.images]
+    assert shown == [("cat", "label right"), ("dog", "deer"), ("a b", "c")]
+    colours = {axes.get_title(): axes.title.get_color() for axes in figure.axes if axes.images}
+    assert colours["dog"] == colours["a b"] != colours["cat"]
+    assert picture(figure).std() > 5
+
+
+def test_tables_and_figures_of_a_run(
+    cifar10: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path_factory.mktemp("run") / "out"
+    small = "n_train=none,n_test=none,n_validation=4,epochs=1,batch_size=8"
+    tasks = f"cifar10n[noise=worst|random,budget=0|0.05|0.1,{small}]"
+    harness.run("none,outlier_iforest,outlier_iforest[n_estimators=25],random", tasks, 1, preset="smoke", out=out)
+    assert main(["report", str(out), "--table", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "83.72 ± 0.18" in text
+    assert "CIFAR-10N random" in text
+    assert main(["report", str(out), "--table", "7"]) == 0
+    trees = capsys.readouterr().out
+    assert "`[n_estimators=25]`" in trees
+    assert "`[n_estimators=100]`" in trees
+    for number in ("2", "5"):
+        path = out.parent / f"figure{number}.png"
+        assert main(["report", str(out), "--figure", number, "--output", str(path)]) == 0
+        assert np.asarray(Image.open(path)).std() > 5
+    assert main(["report", str(out), "--figure", "5", "--output", str(out.parent / "f.svg")]) == 0
+    assert b"<svg" in (out.parent / "f.svg").read_bytes()
+    capsys.readouterr()
+    for arguments, sentence in (
+        (["--figure", "3"], "there is no Figure 3 here; there is: 2, 5"),
+        (["--figure", "5", "--output", str(out.parent / "f.doc")], "has no suffix of a picture"),
+        (["--table", "8"], "nothing stored belongs to Table 8"),
+        (["--figure", "2", "--data-dir", str(out)], "cifar10n needs its data"),
+    ):
+        assert main(["report", str(out), *arguments]) == 2
+        told = capsys.readouterr().err
+        assert sentence in told
+        assert len(told.strip().splitlines()) == 1
+    assert not (out.parent / "f.doc").exists()
+
+
+def test_figure_2_refuses_other_data(
+    cifar10: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flags belong to samples by number, so they are shown on the data of the run or not at all."""
+    import torch
+
+    from harness import report_command
+    from tasks import _cifar_files as files
+    from tasks.cifar import Cifar10N
+    from tests.native import official
+
+    out = tmp_path_factory.mktemp("run") / "out"
+    small = "n_train=none,n_test=none,n_validation=4,epochs=1,batch_size=8"
+    harness.run("outlier_iforest", f"cifar10n[{small}]", 1, preset="smoke", out=out)
+    human = files.read_human_labels(cifar10 / "CIFAR-10_human.pt")
+    torch.save({**human, "worse_label": human["clean_label"]}, cifar10 / "CIFAR-10_human.pt")
+    official(cifar10, Cifar10N, monkeypatch)
+    with pytest.raises(RequestError, match="the data at hand is not what CIFAR-10N worst, seed 0, was run on"):
+        report_command.run(str(out), figure="2", output=str(out.parent / "f.png"))
+    harness.run("outlier_iforest", "digits", 1, preset="smoke", out=out.parent / "digits")
+    with pytest.raises(RequestError, match="no flags of outlier_iforest on images"):
+        report_command.run(str(out.parent / "digits"), figure="2")
