@@ -144,6 +144,7 @@ def _list(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     from harness.api import absolute, planned, run_request
     from harness.execute import Options
+    from harness.labels import relabelled
     from harness.progress import Progress
     from harness.requests import Request, parse_seeds
     from harness.results import load_results
@@ -174,7 +175,7 @@ def _run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     states = Counter(store.state(cell) for cell in cells)
     frame = load_results(args.out)
     frame = frame[frame["slot"].isin([cell.slot for cell in cells])]
-    print(tables(frame, stale_keys(frame)), end="")
+    print(tables(relabelled(frame), stale_keys(frame)), end="")
     print(
         f"{_counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr
     )

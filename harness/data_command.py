@@ -12,7 +12,7 @@ from harness.registry import TASKS
 
 
 def run(action: str, name: str) -> int:
-    """One of ``fetch``, ``verify``, ``where`` for a task; returns the exit code, 1 when a file is missing or differs.
+    """One of ``fetch``, ``verify``, ``where`` for a task; returns the exit code, 1 when `verify` finds a file wrong.
 
     Raises:
         RequestError: an unknown task, one without files, or a download that failed.

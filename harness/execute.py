@@ -28,8 +28,8 @@ LONGEST = 1e6
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what. None of this changes what is computed; the number of CPU threads, which jobs
-    share, may change the last bits of a factorisation.
+    """How to run, as opposed to what. None of this changes what is computed, but for precision: the number of CPU
+    threads, which jobs share, may change the last bits of a factorisation, and a device its task's ``precision=auto``.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,30 +36,31 @@ def fetch(downloads: Sequence[Download], say: Callable[[str], None]) -> Path:
     import requests
 
     folder = data_folder()
+    what = "the data"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for download in downloads:
             if not any(problem for _, problem in states([download])):
                 say(f"{', '.join(download.files)}: there already")
                 continue
-            name = download.url.rsplit("/", 1)[1]
-            say(f"{name} from {download.url}")
+            what = download.url.rsplit("/", 1)[1]
+            say(f"{what} from {download.url}")
+            partial = folder / "downloads" / f"{what}.part"
             got = Path(
                 pooch.retrieve(
                     download.url,
                     f"md5:{download.md5}",
-                    fname=name,
-                    path=folder / "downloads",
-                    downloader=_Resuming(folder / "downloads" / f"{name}.part"),
+                    fname=what,
+                    path=partial.parent,
+                    downloader=_Resuming(partial),
                 )
             )
             (_unpack if download.is_archive else _place)(got, download, folder)
             got.unlink(missing_ok=True)
-        (folder / "downloads").rmdir()
-    except FileNotFoundError:
-        pass  # nothing was downloaded
     except (requests.RequestException, OSError, ValueError, tarfile.TarError) as error:
-        raise RequestError(f"{name} cannot be fetched into {folder}: {error}") from error
+        raise RequestError(f"{what} cannot be fetched into {folder}: {error}") from error
+    with suppress(OSError):
+        (folder / "downloads").rmdir()  # unless another download waits there to be resumed
     return folder
 
 
@@ -90,11 +92,15 @@ class _Resuming:
                     self.partial.open("ab" if resumed else "wb") as file,
                     tqdm(total=done + rest or None, initial=done, unit="B", unit_scale=True, desc=url) as bar,
                 ):
-                    for piece in answer.iter_content(PIECE):
-                        file.write(piece)
-                        bar.update(len(piece))
-                if rest and self.partial.stat().st_size < done + rest:
-                    raise requests.ConnectionError(f"{url} broke off; the same command goes on from there")
+                    try:
+                        for piece in answer.iter_content(PIECE):
+                            file.write(piece)
+                            bar.update(len(piece))
+                        whole = not rest or file.tell() >= done + rest
+                    except requests.RequestException:
+                        whole = False
+                if not whole:
+                    raise requests.ConnectionError("the transfer broke off; the same command goes on from there")
         if hasattr(output_file, "write"):
             with self.partial.open("rb") as file:
                 shutil.copyfileobj(file, output_file)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import RequestError
+from harness.labels import relabelled
 from harness.params import build
 from harness.registry import TASKS, load_plugin
 from harness.requests import remembered
@@ -19,6 +20,7 @@ from harness.results import load_results
 from harness.seeds import derive
 from harness.staleness import stale_keys, unknown_names
 from harness.store import Record, Store, write_whole
+from harness.task_base import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +51,14 @@ def run(
     Raises:
         RequestError: nothing to report, no such table or figure, or a file that cannot be written.
     """
+    if form == "csv" and (table or figure):
+        raise RequestError("--format csv is the whole tidy table; leave out --table and --figure")
     for plugin in plugins:
         load_plugin(plugin)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         frame = load_results(out)
+    frame = relabelled(frame)
     problems = [str(warning.message) for warning in caught]
     if frame.empty and not problems:
         raise RequestError(f"{out} holds no results yet; `run --out {out}` fills it")
@@ -92,7 +97,7 @@ def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
 
     if number not in FIGURES:
         raise RequestError(f"there is no Figure {number} here; there is: {', '.join(FIGURES)}")
-    figure = flagged_grid(_flagged(out)) if number == "2" else budget_figure(frame)
+    figure = flagged_grid(_flagged(out)) if number == "2" else budget_figure(frame, stale_keys(frame))
     buffer = io.BytesIO()
     try:
         figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
@@ -102,34 +107,42 @@ def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
 
 
 def _flagged(out: str) -> list[Flagged]:
-    """Rows of Figure 2: of each image task in the store, its first seed's most suspicious samples.
+    """Rows of Figure 2: of each image task in the store, one seed's most suspicious samples.
 
     Images come from the data folder, through the task; they are not stored with results.
     """
-    from reports.figures import FLAGGED_BY
+    from reports.figures import FLAGGED_BY, most_like_published
 
-    rows: dict[str, Flagged] = {}
-    for record, arrays in sorted(Store(out).records(), key=lambda found: (len(found[0].task), found[0].task)):
-        where = f"{record.task_title} {record.task_params.get('noise', '')}".strip()
-        if record.method != FLAGGED_BY or not arrays.get("flagged", np.zeros(1)).any() or where in rows:
-            continue
-        found = _most_suspicious(record, arrays, where)
-        if found is not None:
-            rows[where] = found
-    if not rows:
+    found: dict[tuple[str, str], list[tuple[Record, dict[str, np.ndarray], Any]]] = {}
+    for record, arrays in Store(out).records():
+        if record.method == FLAGGED_BY and record.status == "ok" and arrays["flagged"].any():
+            task = _task_with_pictures(record)
+            if task is not None:
+                where = (record.task_title, str(record.task_params.get("noise", "")))
+                found.setdefault(where, []).append((record, arrays, task))
+    if not found:
         raise RequestError(
             f"{out} has no flags of {FLAGGED_BY} on images; `run --methods {FLAGGED_BY}` on one brings some"
         )
-    return list(rows.values())
+    rows = []
+    for (title, noise), candidates in sorted(found.items(), key=lambda entry: (len(entry[0][0]), entry[0])):
+        best = most_like_published([vars(record) for record, _, _ in candidates])
+        rows.append(_most_suspicious(*candidates[best], f"{title} {noise}".strip()))
+    return rows
 
 
-def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], where: str) -> Flagged | None:
-    from harness.task_base import Task
+def _task_with_pictures(record: Record) -> Any:
+    """The record's task, if it is known here with these parameters and its samples are images."""
+    try:
+        task: Any = build(TASKS.get(record.task), record.task_params)
+    except RequestError:
+        return None
+    return None if type(task).pictures is Task.pictures else task
+
+
+def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], task: Any, where: str) -> Flagged:
     from reports.figures import Flagged
 
-    task: Any = build(TASKS.get(record.task), record.task_params)
-    if type(task).pictures is Task.pictures:
-        return None  # its samples are no images
     task.check()
     split, truth = task.load(derive("data", task.name, record.seed))
     given = split.train.labels.numpy()
@@ -140,9 +153,9 @@ def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], where: str) 
     names = task.class_names() or [str(c) for c in range(split.n_classes)]
     precision = arrays["noisy"][arrays["flagged"]].mean()
     title = (
-        f"{where}, protocol {record.protocol}, seed {record.seed}: the {len(order)} most suspicious of "
-        f"{int(arrays['flagged'].sum())} flagged by {record.method_title}; {100 * precision:.0f} % of these have a "
-        "wrong label"
+        f"{where}, protocol {record.protocol}, preset {record.preset}, seed {record.seed}: the {len(order)} most "
+        f"suspicious of {int(arrays['flagged'].sum())} flagged by {record.method_title}; {100 * precision:.0f} % of "
+        "these have a wrong label"
     )
     return Flagged(title, images, [names[c] for c in given[order]], [names[c] for c in np.asarray(truth)[order]])
 

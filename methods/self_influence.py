@@ -149,12 +149,13 @@ class SelfDataInf(SelfInfluence):
 
         total = torch.zeros_like(weights)
         tiny = torch.finfo(torch.float64).tiny
-        scale, largest = weights.max().clamp_min(tiny), block.squared_norms(precise=False).max().clamp_min(tiny)
+        scale = weights.max().clamp_min(tiny)
+        largest = float(block.squared_norms(precise=False).max().clamp_min(tiny))
         share = weights / scale
         parts = list(chunks(block.n, 4096, cached=True))
         for i, rows in enumerate(parts):
             for others in parts[: i + 1]:
-                products = block.gram(rows, others, precise).div_(float(largest)).square_()  # in [0, 1]
+                products = block.gram(rows, others, precise).div_(largest).square_()  # in [0, 1]
                 total[rows] += products @ share[others].to(products.dtype)
                 if others != rows:
                     total[others] += products.T @ share[rows].to(products.dtype)
@@ -262,6 +263,8 @@ class SelfLiSSA(SelfInfluence):
 
     def _iterations(self, rate: float) -> int:
         """As many as the slowest direction needs to come below the tolerance, at most `iterations`."""
-        if self.tolerance is None or not 0 < rate < 1:
-            return 0 if self.tolerance is not None and rate == 0 else self.iterations
+        if self.tolerance is None or self.tolerance <= 0 or rate >= 1:
+            return self.iterations
+        if rate == 0:
+            return 0
         return min(self.iterations, max(0, math.ceil(math.log(self.tolerance) / math.log(rate)) - 1))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from harness.errors import RequestError
-from reports.published import printed, setting_of
+from reports.published import BUDGETS, printed, setting_of, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +36,24 @@ class Flagged:
     images: np.ndarray
     given: Sequence[str]
     true: Sequence[str]
+
+
+def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:
+    """Which record Figure 2 is drawn from: the paper's budget, the largest preset, the fair protocol, the first seed.
+
+    Args:
+        candidates: ``task``, ``task_params``, ``preset``, ``protocol`` and ``seed`` of records.
+    """
+
+    def rank(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (
+            record["task_params"].get("budget") != BUDGETS.get(record["task"]),
+            ("paper", "fast", "smoke").index(record["preset"]),
+            record["protocol"] != "fair",
+            record["seed"],
+        )
+
+    return min(range(len(candidates)), key=lambda i: rank(candidates[i]))
 
 
 def flagged_grid(rows: Sequence[Flagged]) -> Figure:
@@ -63,10 +81,14 @@ def flagged_grid(rows: Sequence[Flagged]) -> Figure:
     return figure
 
 
-def budget_figure(frame: pd.DataFrame) -> Figure:
+def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     """Gain in test accuracy by trimming budget: a panel a task, protocol and setup, a line a method.
 
     Lines are means over seeds, bands their standard deviation; hollow marks are printed gains at 5 %.
+
+    Args:
+        frame: as from `harness.load_results`.
+        stale: keys of cells whose code has moved since; they are left out.
 
     Raises:
         RequestError: no task was run with several budgets.
@@ -74,7 +96,7 @@ def budget_figure(frame: pd.DataFrame) -> Figure:
     import seaborn
     from matplotlib.figure import Figure
 
-    panels = _panels(frame)
+    panels = _panels(frame[~frame["key"].isin(list(stale))])
     if not panels:
         raise RequestError(
             "nothing stored belongs to Figure 5; `python -m harness run --methods none,outlier_iforest,random --tasks "
@@ -102,8 +124,15 @@ def budget_figure(frame: pd.DataFrame) -> Figure:
         axes.get_legend().remove()
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    handles, names = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), fontsize=8, frameon=False)
+    shown = {name: handle for axes in grid.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        list(shown.values()),
+        list(shown),
+        loc="outside lower center",
+        ncols=min(5, len(shown)),
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 
@@ -134,5 +163,6 @@ def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _printed_gain(values: pd.DataFrame, label: str) -> float | None:
     """The printed gain at the published budget, in points."""
     task, setting = values.iloc[0]["task"], values.iloc[0]["setting"]
-    after, before = (printed("4", task, setting, name, "accuracy") for name in (label, "none"))
+    table = table_of(task, json.loads(values.iloc[0]["task_params"]))
+    after, before = (printed(table, task, setting, name, "accuracy") for name in (label, "none"))
     return after.value - before.value if after and before else None

@@ -46,14 +46,14 @@ def report(
     found = sections(frame, stale)
     for section in found:
         parts.append(_section(section))
-    parts += _protocols_compared(found) + _variants_compared(frame, found)
+    parts += _protocols_compared(found) + _variants_compared(frame[~frame["key"].isin(list(stale))], found)
     return "\n\n".join(parts) + "\n"
 
 
 def tables(frame: pd.DataFrame, stale: Collection[str] = ()) -> str:
     """The tables alone, as printed at the end of a run."""
     found = sections(frame, stale)
-    compared = _protocols_compared(found) + _variants_compared(frame, found)
+    compared = _protocols_compared(found) + _variants_compared(frame[~frame["key"].isin(list(stale))], found)
     return "\n\n".join([_section(section) for section in found] + compared) + "\n"
 
 
@@ -94,7 +94,7 @@ def _section(section: Section) -> str:
         line = [_name(row), *(_value(row, metric, section) for metric in shown)]
         if "accuracy" in shown:
             line.append(_gain(row.gain))
-        line += [_seconds(row.score_seconds), ", ".join(row.uses) or "—"]
+        line += [seconds(row.score_seconds), ", ".join(row.uses) or "—"]
         line += [_printed(values[row.label]) for values in printed.values()]
         body.append(line)
     noted: dict[str, list[str]] = {}
@@ -147,7 +147,7 @@ def _facts(section: Section) -> str:
     if facts["accuracy_base"]:
         told.append(f"untrimmed test accuracy {_percent(facts['accuracy_base'])} %")
     if facts["train_seconds"] is not None:
-        told.append(f"base model trained in {_seconds(facts['train_seconds'])} s")
+        told.append(f"base model trained in {seconds(facts['train_seconds'])} s")
     if len(facts["device_name"]) > 1:
         told.append(f"made on {' and '.join(facts['device_name'])}, so times are not comparable")
     params = json.loads(section.params)
@@ -276,7 +276,8 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def _seconds(value: float | None) -> str:
+def seconds(value: float | None) -> str:
+    """Seconds with three digits, or a dash."""
     if value is None:
         return "—"
     return f"{value:.4f}" if value < 0.01 else f"{value:.3g}"

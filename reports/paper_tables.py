@@ -12,7 +12,7 @@ import pandas as pd
 from harness.errors import RequestError
 from harness.spec import parse_term
 from harness.statistics import Summary, summarise
-from reports.markdown import markdown_table
+from reports.markdown import markdown_table, seconds
 from reports.published import BUDGETS, printed, setting_of
 
 CIFAR = (
@@ -61,6 +61,11 @@ class PaperTable:
     published: str
     command: str
     model: str | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether it shows seconds, which are never compared across machines."""
+        return "score_seconds" in self.metrics
 
 
 ALL_CIFAR = "run --tasks 'cifar10n[noise=aggregate|random|worst],cifar100n'"
@@ -163,28 +168,38 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
 def _cells(frame: pd.DataFrame, table: PaperTable) -> pd.DataFrame:
     """The rows that belong to a table, with their ``setting``, ``row`` and ``setup``."""
     frame = frame[frame["task"].isin({task for task, _, _ in table.columns}) & (frame["status"] == "ok")].copy()
-    params = frame["task_params"].map(json.loads)
+    params = [json.loads(text) for text in frame["task_params"]]
     frame["setting"] = [
         "" if table.number == "1" else setting_of(task, p) for task, p in zip(frame["task"], params, strict=True)
     ]
     frame["row"] = [
         _row(table, *values) for values in frame[["method", "method_label", "method_params"]].itertuples(index=False)
     ]
-    given = [
-        ", ".join(f"{key}={p[key]}" for key in sorted(parse_term(label).params) if key not in FREE)
-        for label, p in zip(frame["task_label"], params, strict=True)
+    frame["setup"] = [
+        ", ".join([protocol, f"preset {preset}", *_changed(label), *([device] if table.timed else [])])
+        for protocol, preset, label, device in frame[["protocol", "preset", "task_label", "device_name"]].itertuples(
+            index=False
+        )
     ]
-    ways = frame["protocol"] + ", preset " + frame["preset"]
-    frame["setup"] = [f"{way}, {text}" if text else way for way, text in zip(ways, given, strict=True)]
-    right_model = [p.get("model") == table.model if table.model else p.get("model") != "resnet18" for p in params]
-    budget = [p.get("budget") == BUDGETS[task] for task, p in zip(frame["task"], params, strict=True)]
-    here = frame["row"].isin(table.methods) & pd.Series(right_model, frame.index, bool)
-    return frame[here & pd.Series(budget, frame.index, bool)]
+    wanted = {(task, setting) for task, setting, _ in table.columns}
+    keep = [
+        cell in wanted
+        and row in table.methods
+        and p.get("budget") == BUDGETS[cell[0]]
+        and (p.get("model") == table.model if table.model else p.get("model") != "resnet18")
+        for cell, row, p in zip(zip(frame["task"], frame["setting"], strict=True), frame["row"], params, strict=True)
+    ]
+    return frame[pd.Series(keep, frame.index, bool)]
+
+
+def _changed(label: str) -> list[str]:
+    """The parameters that a task's label names, apart from those that may differ within a table."""
+    return [f"{key}={value}" for key, value in parse_term(label).params.items() if key not in FREE]
 
 
 def _row(table: PaperTable, method: str, label: str, params: str) -> str:
-    """Which of the table's rows a method is; in Table 7 its number of trees decides."""
-    if table.number == "7" and method == "outlier_iforest":
+    """Which of the table's rows a method is; in Table 7 the default number of trees is one of many."""
+    if table.number == "7" and label == method == "outlier_iforest":
         return f"outlier_iforest[n_estimators={json.loads(params)['n_estimators']}]"
     return label
 
@@ -202,14 +217,14 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
             continue
         line = [_title(mine, method)]
         for task, setting, _ in columns:
-            here = _column(mine, task, setting)
+            here, seeds = _column(mine, task, setting), _column(cells, task, setting)["seed"].nunique()
             for metric in table.metrics:
                 number = printed(table.number, task, setting, method, metric)
-                line += [_measured(here, metric), str(number) if number else "—"]
+                line += [_measured(here, metric, seeds), str(number) if number else "—"]
         body.append(line)
     parts = [f"## Protocol {setup}", *_facts(cells), markdown_table(header, body)]
-    if "accuracy" in table.metrics and table.number in ("2", "4", "7"):
-        parts += ["What the paper does not show, the human labels being known:", _detection(table, columns, cells)]
+    if "accuracy" in table.metrics and table.number != "1":
+        parts += ["What the paper does not show, the wrong labels being known:", _detection(table, columns, cells)]
     return parts
 
 
@@ -225,7 +240,8 @@ def _detection(table: PaperTable, columns: Sequence[tuple[str, str, str]], cells
         for task, setting, _ in columns:
             here = _column(mine, task, setting)
             for metric, (_, factor) in DETECTION.items():
-                line.append(_shown(_summary(here, metric), factor, 1 if factor == 100 else 3))
+                seeds = _column(cells, task, setting)["seed"].nunique()
+                line.append(_shown(_summary(here, metric), factor, 1 if factor == 100 else 3, seeds))
         body.append(line)
     return markdown_table(header, body)
 
@@ -240,23 +256,25 @@ def _title(cells: pd.DataFrame, method: str) -> str:
 
 
 def _summary(cells: pd.DataFrame, metric: str) -> Summary | None:
-    """Over seeds; a cell that was asked for under two names counts once."""
-    values = cells[cells["metric"] == metric].drop_duplicates(["seed", "task_params"])["value"]
+    """Over seeds."""
+    values = cells[cells["metric"] == metric].drop_duplicates("slot")["value"]
     return summarise(values.to_numpy(dtype=float)) if len(values) else None
 
 
-def _measured(cells: pd.DataFrame, metric: str) -> str:
+def _measured(cells: pd.DataFrame, metric: str, seeds: int) -> str:
     if metric == "score_seconds":
-        seconds = cells.drop_duplicates("slot")["score_seconds"].dropna()
-        return "—" if seconds.empty else f"{seconds.median():.2g}"
-    return _shown(_summary(cells, metric), 100, 2)
+        taken = cells.drop_duplicates("slot")["score_seconds"].dropna()
+        return seconds(None if taken.empty else float(taken.median()))
+    return _shown(_summary(cells, metric), 100, 2, seeds)
 
 
-def _shown(summary: Summary | None, factor: int, digits: int) -> str:
+def _shown(summary: Summary | None, factor: int, digits: int, seeds: int) -> str:
+    """Mean and deviation; how many of the column's seeds there are, where some are missing."""
     if summary is None:
         return "—"
     spread = "" if summary.std is None else f" ± {factor * summary.std:.{digits}f}"
-    return f"{factor * summary.mean:.{digits}f}{spread}"
+    text = f"{factor * summary.mean:.{digits}f}{spread}"
+    return text if summary.count == seeds else f"{text} ({summary.count}/{seeds} seeds)"
 
 
 def _facts(cells: pd.DataFrame) -> list[str]:

@@ -21,14 +21,18 @@ BUDGETS = {"moons": 0.1, "cifar10n": 0.05, "cifar100n": 0.05, "imagenet_subset":
 
 @dataclass(frozen=True)
 class Published:
-    """One printed number, in per cent or seconds."""
+    """One printed number, in per cent or seconds, with the digits that were printed."""
 
     table: str
-    value: float
-    std: float | None
+    text: str
+    std: str
+
+    @property
+    def value(self) -> float:
+        return float(self.text)
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ± {self.std:.2f}" if self.std is not None else f"{self.value:.1f}"
+        return f"{self.text} ± {self.std}" if self.std else self.text
 
 
 @functools.lru_cache
@@ -37,7 +41,7 @@ def _numbers() -> dict[tuple[str, str, str, str, str], Published]:
     with (Path(__file__).parent / "published_numbers.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             key = (row["table"], row["task"], row["setting"], row["method"], row["metric"])
-            numbers[key] = Published(row["table"], float(row["value"]), float(row["std"]) if row["std"] else None)
+            numbers[key] = Published(row["table"], row["value"], row["std"])
     return numbers
 
 
@@ -71,7 +75,12 @@ def published(task: str, task_params: str, method_label: str, metric: str) -> Pu
     params = json.loads(task_params)
     if params.get("budget", BUDGETS.get(task)) != BUDGETS.get(task):
         return None
-    tables = {"moons": "1", "imagenet_subset": "8"}
-    table = tables.get(task, "9" if params.get("model") == "resnet18" else "4")
+    table = table_of(task, params)
     setting = "" if table == "1" else setting_of(task, params)
     return printed(table, task, setting, method_label, metric)
+
+
+def table_of(task: str, params: Mapping[str, Any]) -> str:
+    """The table that compares methods on such a task."""
+    tables = {"moons": "1", "imagenet_subset": "8"}
+    return tables.get(task, "9" if params.get("model") == "resnet18" else "4")

@@ -117,7 +117,7 @@ def read_batches(folder: Path, names: Sequence[str], label_key: bytes) -> tuple[
             rows, numbers = np.asarray(content[b"data"]), np.asarray(content[label_key], dtype=np.int64)
             if rows.dtype != np.uint8 or rows.shape != (len(numbers), 3072):
                 raise ValueError(f"images of shape {rows.shape} {rows.dtype} with {len(numbers)} labels")
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise RequestError(f"{folder / name} is no CIFAR batch: {error}") from error
         images.append(rows.reshape(-1, 3, 32, 32))
         labels.append(numbers)
@@ -133,7 +133,7 @@ def read_names(path: Path, key: bytes) -> list[str]:
     content = _unpickle(path.read_bytes(), path, encoding="bytes")
     try:
         return [bytes(name).decode() for name in content[key]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise RequestError(f"{path} holds no class names") from error
 
 
@@ -154,7 +154,7 @@ def read_human_labels(path: Path) -> dict[str, np.ndarray]:
         arrays = {str(name): np.asarray(values, dtype=np.int64) for name, values in labels.items()}
         if len({len(values) for values in arrays.values()}) != 1:
             raise ValueError("its label arrays differ in length")
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise RequestError(f"{path} is no CIFAR-N label file: {error}") from error
     return arrays
 

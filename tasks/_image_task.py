@@ -108,19 +108,17 @@ class ImageTask(Task):
 
         network = self.network(split.n_classes, seed).to(split.device)
         recipe = self.recipe(self.shuffle_base if keep is None else self.shuffle_retrained)
-        images, labels = split.train.inputs, split.train.labels
-        if keep is not None:
-            mask = torch.from_numpy(keep).to(labels.device)
-            images, labels = images[mask], labels[mask]
+        kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep)).to(split.device)
         history: list[float] = []
-        test = split.test
+        train, test = split.train, split.test
         fit(
             network,
-            images,
-            labels,
+            train.inputs,
+            train.labels,
             recipe,
             seed,
             lambda _: history.append(accuracy(network, test.inputs, test.labels, recipe)),
+            kept,
         )
         return TrainedNetwork(network, history, recipe, seed)
 

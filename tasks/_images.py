@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy, pad
 
 from tasks._networks import Network
 
-READ_BATCH = 1024
+READ_PIXELS = 1024 * 32 * 32
+"""Pixels of a batch in reading out: 1,024 images of CIFAR's size."""
 Precision = Literal["auto", "float32", "bfloat16"]
 
 torch.optim.SGD(
@@ -91,9 +92,10 @@ class Recipe:
         return self.lr * min((step + 1) / peak, (steps - step) / max(1.0, steps - peak))
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Mixed precision where it is asked for."""
-        automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        wanted = automatic if self.precision == "auto" else self.precision == "bfloat16"
+        """Mixed precision where it is asked for, or is fast by itself: on CUDA devices that need not emulate it."""
+        wanted = self.precision == "bfloat16"
+        if self.precision == "auto" and device.type == "cuda":
+            wanted = torch.version.cuda is None or torch.cuda.get_device_capability(device) >= (8, 0)
         return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
@@ -104,6 +106,7 @@ def fit(
     recipe: Recipe,
     seed: int,
     after_epoch: Callable[[int], None] | None = None,
+    kept: Tensor | None = None,
 ) -> None:
     """Train a network in place on uint8 images and labels of its device.
 
@@ -112,6 +115,7 @@ def fit(
     Args:
         seed: of the order of batches and the augmentation.
         after_epoch: called with the number of epochs done and the network in eval mode.
+        kept: positions of the samples to train on, (k,) int64 on the device; None for all.
     """
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.SGD(
@@ -122,12 +126,14 @@ def fit(
         nesterov=recipe.schedule == "one_cycle",
         fused=True,
     )
-    n, device = len(labels), labels.device
+    device = labels.device
+    kept = torch.arange(len(labels), device=device) if kept is None else kept
+    n = len(kept)
     per_epoch = math.ceil(n / recipe.batch_size)
     step = 0
     for epoch in range(recipe.epochs):
         order = torch.randperm(n, generator=generator) if recipe.shuffle else torch.arange(n)
-        order = order.to(device)
+        order = kept[order.to(device)]
         drawn = recipe.windows.draw(n, images.shape[2:], generator).to(device) if recipe.augment else None
         network.train()
         for start in range(0, n, recipe.batch_size):
@@ -167,9 +173,10 @@ def read_out(
         generator = torch.Generator().manual_seed(augment_seed)
         drawn = recipe.windows.draw(len(images), images.shape[2:], generator).to(images.device)
     features, probs = [], []
-    for start in range(0, len(images), READ_BATCH):
-        x = images[start : start + READ_BATCH]
-        x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + READ_BATCH])
+    size = max(1, READ_PIXELS // recipe.windows.size**2)
+    for start in range(0, len(images), size):
+        x = images[start : start + size]
+        x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + size])
         with recipe.autocast(images.device):
             hidden = network.features(x)
         features.append(hidden.float())

@@ -87,6 +87,8 @@ class ImagenetSubset(ImageTask):
         classes = self._classes()
         for name, folder in (("train", self._folder("train")), ("val", self._folder("val"))):
             found = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+            if not found:
+                raise RequestError(f"{folder} holds no class folders; sort its images into one folder a class")
             if sorted(found) != classes:
                 odd = sorted(set(found) ^ set(classes))
                 raise RequestError(
@@ -148,7 +150,7 @@ class ImagenetSubset(ImageTask):
     def network(self, n_classes: int, seed: int) -> Network:
         from tasks._networks import IMAGENET, load_weights, make_network
 
-        network = make_network(self.model, n_classes, seed, IMAGENET, large=self.size > 64)
+        network = make_network(self.model, n_classes, seed, IMAGENET, large=self.size > 64 or self.weights is not None)
         if self.weights is not None:
             load_weights(network, data_folder() / self.weights)
         return network

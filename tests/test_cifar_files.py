@@ -57,6 +57,8 @@ def test_files_of_another_content_get_one_sentence(cifar10: Path) -> None:
     for content, sentence in [
         (pickle.dumps([1, 2], 2), "is no CIFAR batch"),
         (pickle.dumps({b"data": [[1]], b"labels": [1]}, 2), "is no CIFAR batch: images of shape"),
+        (pickle.dumps({b"data": [[1]], b"labels": [2**70]}, 2), "is no CIFAR batch"),
+        (pickle.dumps(np.zeros(3), 2), "is no CIFAR batch"),
         (b"not a pickle", "cannot be read"),
         (b"", "cannot be read"),
     ]:

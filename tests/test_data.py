@@ -129,13 +129,36 @@ def test_a_broken_download_goes_on(
 ) -> None:
     """From where it stopped where the server allows it, else from the start."""
     server.stop_after, server.ranges = 4 * PIECE, ranges
-    with pytest.raises(RequestError, match=r"images\.tar\.gz cannot be fetched into .*data: "):
+    with pytest.raises(
+        RequestError,
+        match=r"images\.tar\.gz cannot be fetched into .*data: the transfer broke off; the same command goes on",
+    ):
         fetch(downloads, lambda _: None)
     assert "images/batch" not in files(tmp_path / "data")
     server.stop_after = None
     fetch(downloads, lambda _: None)
     assert files(tmp_path / "data") == WHOLE
     assert server.asked[1] == ("/images.tar.gz", f"bytes={4 * PIECE}-")
+
+
+def test_another_interrupted_download_is_left_in_peace(
+    server: Server, downloads: tuple[Download, ...], tmp_path: Path
+) -> None:
+    other = tmp_path / "data" / "downloads" / "other.tar.gz.part"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"half")
+    for _ in range(2):
+        fetch(downloads, lambda _: None)
+        assert files(tmp_path / "data") == {**WHOLE, "downloads/other.tar.gz.part": b"half"}
+
+
+def test_a_folder_that_cannot_be_is_one_sentence(
+    downloads: tuple[Download, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "file"))
+    with pytest.raises(RequestError, match=r"the data cannot be fetched into .*file"):
+        fetch(downloads, lambda _: None)
 
 
 def test_a_complete_part_is_not_loaded_again(server: Server, downloads: tuple[Download, ...], tmp_path: Path) -> None:

@@ -49,11 +49,12 @@ def test_the_whole_task(imagenet: Path, tmp_path_factory: pytest.TempPathFactory
     assert set(frame["n_flagged"]) == {0, 3}
 
 
-def test_published_weights_are_a_start(imagenet: Path) -> None:
+@pytest.mark.parametrize("size", [64, 72])
+def test_published_weights_are_a_start(imagenet: Path, size: int) -> None:
     state = make_network("resnet18", 3, 5, large=True).state_dict()
     named = {key.replace("head.", "fc.").removeprefix("body."): value for key, value in state.items()}
     torch.save(named, imagenet / "start.pth")
-    task = small(model="resnet18", size=72, weights="start.pth")
+    task = small(model="resnet18", size=size, weights="start.pth")
     task.check()
     for key, value in task.network(3, 0).state_dict().items():
         assert torch.equal(value, state[key])
@@ -71,6 +72,13 @@ def test_wrong_folders_get_one_sentence(imagenet: Path) -> None:
     with pytest.raises(RequestError, match=r"val has other classes than imagenet/train: n04"):
         small().check()
     (imagenet / "imagenet" / "val" / "n04").rmdir()
+    flat = imagenet / "imagenet" / "val"
+    flat.rename(imagenet / "kept")
+    flat.mkdir()
+    with pytest.raises(RequestError, match=r"val holds no class folders"):
+        small().check()
+    flat.rmdir()
+    (imagenet / "kept").rename(flat)
     (imagenet / "imagenet" / "train" / "n01" / "1.JPEG").write_bytes(b"no image")
     with pytest.raises(RequestError, match=r"n01/1\.JPEG cannot be read as an image"):
         small(per_class=6).load(0)

@@ -64,6 +64,17 @@ def test_a_last_batch_of_one_sample_is_left_out() -> None:
     assert order(22, 0, shuffle=False) == list(range(22))
 
 
+def test_training_on_kept_samples_is_training_on_them_alone() -> None:
+    images, labels = numbered(60)
+    kept = torch.arange(0, 60, 2)
+    one, two = (make_network("small_cnn", 10, 0) for _ in range(2))
+    plan = recipe(epochs=2, batch_size=8, augment=True)
+    _images.fit(one, images, labels, plan, 3, kept=kept)
+    _images.fit(two, images[kept], labels[kept], plan, 3)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_learning_rates_follow_the_schedule() -> None:
     step = recipe(epochs=10, lr=0.1, turn=0.6)
     assert [step.rate(0, 0, epoch) for epoch in range(10)] == [0.1] * 6 + [0.01] * 4

@@ -14,9 +14,10 @@ from PIL import Image
 import harness
 from harness.cli import main
 from harness.errors import RequestError
+from harness.labels import relabelled
 from harness.results import COLUMNS
 from reports.comparison import sections
-from reports.figures import Flagged, budget_figure, flagged_grid
+from reports.figures import Flagged, budget_figure, flagged_grid, most_like_published
 from reports.markdown import tables
 from reports.paper_tables import paper_table
 from reports.published import published
@@ -83,10 +84,10 @@ def test_other_tables() -> None:
         cell("outlier_iforest", 0, 0.7, model="resnet18", given="model=resnet18"),
     )
     seconds = paper_table(data, "5")
-    assert line(seconds, "The datainf") == ["The datainf", "0.7", "4.0"]
+    assert line(seconds, "The datainf") == ["The datainf", "0.7", "4.01"]
     trees = paper_table(data, "7")
-    assert line(trees, "The outlier_iforest `[n_estimators=50]`")[1:] == ["84.00", "84.4"]
-    assert line(trees, "The outlier_iforest `[n_estimators=100]`")[1:] == ["83.00", "83.7"]
+    assert line(trees, "The outlier_iforest `[n_estimators=50]`")[1:] == ["84.00", "84.38"]
+    assert line(trees, "The outlier_iforest `[n_estimators=100]`")[1:] == ["83.00", "83.72"]
     assert line(paper_table(data, "9"), "The outlier_iforest")[1:] == ["70.00", "83.08 ± 0.26"]
     with pytest.raises(RequestError, match=r"nothing stored belongs to Table 8; .*run --tasks imagenet_subset"):
         paper_table(data, "8")
@@ -94,10 +95,41 @@ def test_other_tables() -> None:
         paper_table(data, "3")
 
 
+def test_missing_seeds_are_told() -> None:
+    data = frame(*(cell("none", seed, 0.8) for seed in range(3)), cell("outlier_l1", 2, 0.9))
+    text = paper_table(data, "2")
+    assert line(text, "The outlier_l1")[1] == "90.00 (1/3 seeds)"
+    assert line(text, "The none")[1] == "80.00 ± 0.00"
+
+
+def test_seconds_of_several_machines_stay_apart() -> None:
+    data = frame(cell("datainf", 0, 0.8), [{**row, "device_name": "A CPU"} for row in cell("datainf", 1, 0.8)])
+    text = paper_table(data, "5")
+    assert line(text.split("## Protocol fair, preset paper, A CPU")[1], "The datainf")[1] == "1.2"
+    assert line(text.split("## Protocol fair, preset paper, A GPU")[1], "The datainf")[1] == "0.2"
+
+
+def test_other_label_sets_fill_no_table() -> None:
+    with pytest.raises(RequestError, match="nothing stored belongs to Table 2"):
+        paper_table(frame(cell("outlier_l1", 0, 0.8, noise="clean", given="noise=clean")), "2")
+
+
+def test_labels_say_what_differs_however_it_was_asked_for(tmp_path: Path) -> None:
+    """Also what a former default was: such cells are another setup."""
+    asked = "outlier_iforest[n_estimators=100],lissa[iterations=2000],lissa[tolerance=0.5]"
+    harness.run(asked, "moons[budget=0.1,spread=0.2]", 1, preset="smoke", out=tmp_path / "out")
+    data = relabelled(harness.load_results(tmp_path / "out"))
+    assert set(data["method_label"]) == {"outlier_iforest", "lissa", "lissa[tolerance=0.5]"}
+    assert set(data["task_label"]) == {"moons[spread=0.2]"}
+    former = data.assign(task_params='{"budget": 0.1, "momentum": 0.5, "spread": 0.1}', method="my", preset="smoke")
+    assert set(relabelled(former)["task_label"]) == {"moons[momentum=0.5]"}
+    assert set(relabelled(former)["method_label"]) == set(data["method_label"])  # not known here, so left
+
+
 def test_setups_stay_apart() -> None:
     data = frame(
         cell("none", 0, 0.8),
-        cell("none", 0, 0.7, shuffle_base=False, given="shuffle_base=no"),
+        cell("none", 0, 0.7, shuffle_base=False, given="shuffle_base=False"),
         [{**row, "protocol": "paper"} for row in cell("none", 0, 0.6)],
     )
     text = paper_table(data, "4")
@@ -124,7 +156,7 @@ def test_printed_numbers_stand_beside_the_same_budget_and_network_only() -> None
     assert number() == "83.72 ± 0.18"
     assert number(budget=0.1) == "None"
     assert number(model="resnet18") == "83.08 ± 0.26"
-    assert str(published("imagenet_subset", '{"flip": 0.4, "budget": 0.05}', "none", "accuracy")) == "49.1"
+    assert str(published("imagenet_subset", '{"flip": 0.4, "budget": 0.05}', "none", "accuracy")) == "49.15"
     assert published("imagenet_subset", '{"flip": 0.2, "budget": 0.05}', "none", "accuracy") is None
     assert str(published("cifar100n", '{"noise": "noisy100"}', "none", "accuracy")) == "57.36 ± 0.43"
 
@@ -179,6 +211,12 @@ def test_figure_5_shows_gains_by_budget() -> None:
     marks = [each for each in axes.lines if each.get_marker() == "D"]
     assert [tuple(each.get_xydata()[0]) for each in marks] == [(5.0, pytest.approx(83.72 - 82.27))]
     assert picture(figure).std() > 5
+    small = [{**row, "method": "lissa", "method_label": "lissa", "task_params": row["task_params"].replace("34", "18")}
+             for row in data.to_dict("records") if row["method"] == "outlier_iforest"]  # fmt: skip
+    both = budget_figure(pd.concat([data, pd.DataFrame(small)], ignore_index=True))
+    assert {t.get_text() for t in both.legends[0].get_texts()} == {"lissa", "outlier_iforest", "random"}
+    with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
+        budget_figure(data, set(data["key"]))
     with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
         budget_figure(frame(cell("none", 0, 0.8)))
 
@@ -220,6 +258,7 @@ def test_tables_and_figures_of_a_run(
     for arguments, sentence in (
         (["--figure", "3"], "there is no Figure 3 here; there is: 2, 5"),
         (["--figure", "5", "--output", str(out.parent / "f.doc")], "has no suffix of a picture"),
+        (["--table", "2", "--format", "csv"], "--format csv is the whole tidy table"),
         (["--table", "8"], "nothing stored belongs to Table 8"),
         (["--figure", "2", "--data-dir", str(out)], "cifar10n needs its data"),
     ):
@@ -228,6 +267,17 @@ def test_tables_and_figures_of_a_run(
         assert sentence in told
         assert len(told.strip().splitlines()) == 1
     assert not (out.parent / "f.doc").exists()
+
+
+def test_figure_2_is_drawn_from_what_is_most_like_the_paper() -> None:
+    def record(**changes: object) -> dict[str, object]:
+        usual = {"task": "cifar10n", "task_params": {"budget": 0.05}, "preset": "fast", "protocol": "fair", "seed": 3}
+        return {**usual, **changes}
+
+    others = [record(task_params={"budget": 0.1}, preset="paper", seed=0), record(preset="smoke", seed=0),
+              record(protocol="paper", seed=0), record(seed=4)]  # fmt: skip
+    assert most_like_published([*others, record()]) == 4
+    assert most_like_published([record(preset="paper", seed=9), record()]) == 0
 
 
 def test_figure_2_refuses_other_data(
