@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 import harness
-from harness.cli import main
 from harness.errors import RequestError
 from harness.labels import relabelled
 from harness.results import COLUMNS
 from reports.comparison import sections
-from reports.figures import Flagged, budget_figure, flagged_grid, most_like_published
 from reports.markdown import tables
 from reports.paper_tables import paper_table
 from reports.published import published
@@ -185,120 +180,3 @@ def test_what_one_parameter_alone_changes() -> None:
     assert values["accuracy_gain"].mean == pytest.approx(0.08)
     text = tables(data)
     assert line(text, "`shuffle_base=False`") == ["`shuffle_base=False`", "-5.0", "+8.0", "+0.000", "none"]
-
-
-def picture(figure: object) -> np.ndarray:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")  # type: ignore[attr-defined]
-    return np.asarray(Image.open(buffer).convert("RGB"))
-
-
-def test_figure_5_shows_gains_by_budget() -> None:
-    data = frame(
-        *(
-            cell(method, seed, 0.8 + gain * budget, budget=budget, given=f"budget={budget}")
-            for method, gain in (("outlier_iforest", 0.3), ("random", -0.1), ("none", 0))
-            for seed in (0, 1)
-            for budget in (0, 0.05, 0.1)
-        )
-    )
-    figure = budget_figure(data)
-    axes = figure.axes[0]
-    assert len([each for each in figure.axes if each.lines]) == 1
-    curves = {tuple(np.round(each.get_ydata(), 3)): each for each in axes.lines if len(each.get_xdata()) == 3}
-    assert set(curves) == {(0, 1.5, 3.0), (0, -0.5, -1.0)}
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["outlier_iforest", "random"]
-    marks = [each for each in axes.lines if each.get_marker() == "D"]
-    assert [tuple(each.get_xydata()[0]) for each in marks] == [(5.0, pytest.approx(83.72 - 82.27))]
-    assert picture(figure).std() > 5
-    small = [{**row, "method": "lissa", "method_label": "lissa", "task_params": row["task_params"].replace("34", "18")}
-             for row in data.to_dict("records") if row["method"] == "outlier_iforest"]  # fmt: skip
-    both = budget_figure(pd.concat([data, pd.DataFrame(small)], ignore_index=True))
-    assert {t.get_text() for t in both.legends[0].get_texts()} == {"lissa", "outlier_iforest", "random"}
-    with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
-        budget_figure(data, set(data["key"]))
-    with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
-        budget_figure(frame(cell("none", 0, 0.8)))
-
-
-def test_figure_2_shows_labels_above_and_below() -> None:
-    images = np.full((2, 8, 8, 3), 200, dtype=np.uint8)
-    figure = flagged_grid(
-        [Flagged("top", images, ["cat", "dog"], ["cat", "deer"]), Flagged("low", images[:1], ["a_b"], ["c"])]
-    )
-    shown = [(axes.get_title(), axes.get_xlabel()) for axes in figure.axes if axes.images]
-    assert shown == [("cat", "label right"), ("dog", "deer"), ("a b", "c")]
-    colours = {axes.get_title(): axes.title.get_color() for axes in figure.axes if axes.images}
-    assert colours["dog"] == colours["a b"] != colours["cat"]
-    assert picture(figure).std() > 5
-
-
-def test_tables_and_figures_of_a_run(
-    cifar10: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path_factory.mktemp("run") / "out"
-    small = "n_train=none,n_test=none,n_validation=4,epochs=1,batch_size=8"
-    tasks = f"cifar10n[noise=worst|random,budget=0|0.05|0.1,{small}]"
-    harness.run("none,outlier_iforest,outlier_iforest[n_estimators=25],random", tasks, 1, preset="smoke", out=out)
-    assert main(["report", str(out), "--table", "2"]) == 0
-    text = capsys.readouterr().out
-    assert "83.72 ± 0.18" in text
-    assert "CIFAR-10N random" in text
-    assert main(["report", str(out), "--table", "7"]) == 0
-    trees = capsys.readouterr().out
-    assert "`[n_estimators=25]`" in trees
-    assert "`[n_estimators=100]`" in trees
-    for number in ("2", "5"):
-        path = out.parent / f"figure{number}.png"
-        assert main(["report", str(out), "--figure", number, "--output", str(path)]) == 0
-        assert np.asarray(Image.open(path)).std() > 5
-    assert main(["report", str(out), "--figure", "5", "--output", str(out.parent / "f.svg")]) == 0
-    assert b"<svg" in (out.parent / "f.svg").read_bytes()
-    capsys.readouterr()
-    for arguments, sentence in (
-        (["--figure", "3"], "there is no Figure 3 here; there is: 2, 5"),
-        (["--figure", "5", "--output", str(out.parent / "f.doc")], "has no suffix of a picture"),
-        (["--table", "2", "--format", "csv"], "--format csv is the whole tidy table"),
-        (["--table", "8"], "nothing stored belongs to Table 8"),
-        (["--figure", "2", "--data-dir", str(out)], "cifar10n needs its data"),
-    ):
-        assert main(["report", str(out), *arguments]) == 2
-        told = capsys.readouterr().err
-        assert sentence in told
-        assert len(told.strip().splitlines()) == 1
-    assert not (out.parent / "f.doc").exists()
-
-
-def test_figure_2_is_drawn_from_what_is_most_like_the_paper() -> None:
-    def record(**changes: object) -> dict[str, object]:
-        usual = {"task": "cifar10n", "task_params": {"budget": 0.05}, "preset": "fast", "protocol": "fair", "seed": 3}
-        return {**usual, **changes}
-
-    others = [record(task_params={"budget": 0.1}, preset="paper", seed=0), record(preset="smoke", seed=0),
-              record(protocol="paper", seed=0), record(seed=4)]  # fmt: skip
-    assert most_like_published([*others, record()]) == 4
-    assert most_like_published([record(preset="paper", seed=9), record()]) == 0
-
-
-def test_figure_2_refuses_other_data(
-    cifar10: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Flags belong to samples by number, so they are shown on the data of the run or not at all."""
-    import torch
-
-    from harness import report_command
-    from tasks import _cifar_files as files
-    from tasks.cifar import Cifar10N
-    from tests.native import official
-
-    out = tmp_path_factory.mktemp("run") / "out"
-    small = "n_train=none,n_test=none,n_validation=4,epochs=1,batch_size=8"
-    harness.run("outlier_iforest", f"cifar10n[{small}]", 1, preset="smoke", out=out)
-    human = files.read_human_labels(cifar10 / "CIFAR-10_human.pt")
-    torch.save({**human, "worse_label": human["clean_label"]}, cifar10 / "CIFAR-10_human.pt")
-    official(cifar10, Cifar10N, monkeypatch)
-    with pytest.raises(RequestError, match="the data at hand is not what CIFAR-10N worst, seed 0, was run on"):
-        report_command.run(str(out), figure="2", output=str(out.parent / "f.png"))
-    harness.run("outlier_iforest", "digits", 1, preset="smoke", out=out.parent / "digits")
-    with pytest.raises(RequestError, match="no flags of outlier_iforest on images"):
-        report_command.run(str(out.parent / "digits"), figure="2")
