@@ -117,7 +117,7 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
         for label in values["method_label"].unique():
             number = _printed_gain(values, label)
             if number is not None:
-                axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colours[label], ms=8)
+                axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colours[label], ms=8, label="printed")
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("removed, % of the training samples")
         axes.set_ylabel("gain in test accuracy, points")
@@ -148,9 +148,10 @@ def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         if group["budget"].nunique() < 2:
             continue
         gains = group[group["metric"] == "accuracy_gain"].drop_duplicates(["method_label", "seed", "budget"])
-        gains = gains[gains["method_label"].map(gains.groupby("method_label")["value"].agg(np.ptp)) > 0]
-        base = group[group["metric"] == "accuracy_base"].drop_duplicates("seed")["value"]
-        seeds, setting = group["seed"].nunique(), gains["setting"].iloc[0] if len(gains) else ""
+        gains = _swept(gains)
+        untrimmed = group[(group["metric"] == "accuracy_base") & group["seed"].isin(gains["seed"])]
+        base, seeds = untrimmed.drop_duplicates("seed")["value"], gains["seed"].nunique()
+        setting = group["setting"].iloc[0]
         title = (
             f"{group.iloc[0]['task_title']} {setting}, protocol {protocol}, preset {preset}\n"
             f"untrimmed {100 * base.mean():.1f} %, {seeds} seed{'s' if seeds > 1 else ''}"
@@ -158,6 +159,17 @@ def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         if len(gains):
             panels.append((title, gains.assign(gain=100 * gains["value"])))
     return panels
+
+
+def _swept(gains: pd.DataFrame) -> pd.DataFrame:
+    """Methods that trim and were run with several budgets, on the seeds that they have at each of these."""
+    parts = []
+    for _, mine in gains.groupby("method_label"):
+        budgets = mine["budget"].nunique()
+        complete = mine.groupby("seed")["budget"].transform("nunique") == budgets
+        if budgets > 1 and complete.any() and (mine["n_flagged"] > 0).any():
+            parts.append(mine[complete])
+    return pd.concat(parts) if parts else gains.iloc[:0]
 
 
 def _printed_gain(values: pd.DataFrame, label: str) -> float | None:

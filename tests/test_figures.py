@@ -32,19 +32,20 @@ def test_figure_5_shows_gains_by_budget() -> None:
             for budget in (0, 0.05, 0.1)
         )
     )
-    figure = budget_figure(data)
+    extra = [cell("outlier_iforest", 7, 0.9), cell("outlier_l1", 0, 0.9)]  # a seed and a method of one budget
+    figure = budget_figure(pd.concat([data, frame(*extra)], ignore_index=True))
     axes = figure.axes[0]
     assert len([each for each in figure.axes if each.lines]) == 1
     curves = {tuple(np.round(each.get_ydata(), 3)): each for each in axes.lines if len(each.get_xdata()) == 3}
     assert set(curves) == {(0, 1.5, 3.0), (0, -0.5, -1.0)}
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["outlier_iforest", "random"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["outlier_iforest", "random", "printed"]
     marks = [each for each in axes.lines if each.get_marker() == "D"]
     assert [tuple(each.get_xydata()[0]) for each in marks] == [(5.0, pytest.approx(83.72 - 82.27))]
     assert picture(figure).std() > 5
     small = [{**row, "method": "lissa", "method_label": "lissa", "task_params": row["task_params"].replace("34", "18")}
              for row in data.to_dict("records") if row["method"] == "outlier_iforest"]  # fmt: skip
     both = budget_figure(pd.concat([data, pd.DataFrame(small)], ignore_index=True))
-    assert {t.get_text() for t in both.legends[0].get_texts()} == {"lissa", "outlier_iforest", "random"}
+    assert {t.get_text() for t in both.legends[0].get_texts()} == {"lissa", "outlier_iforest", "random", "printed"}
     with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
         budget_figure(data, set(data["key"]))
     with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
