@@ -35,6 +35,7 @@ def fetch(downloads: Sequence[Download], say: Callable[[str], None]) -> Path:
     import pooch
     import requests
 
+    pooch.get_logger().setLevel("WARNING")  # `say` tells it
     folder = data_folder()
     what = "the data"
     try:
