@@ -23,8 +23,11 @@ EXAMPLES = """examples:
   python -m harness run                                                  all methods on moons, a quarter of a minute
   python -m harness run --methods all --tasks moons,blobs,digits --seeds 5 --protocol paper
   python -m harness run --methods 'outlier_*,datainf[damping=0.01]' --tasks 'digits[noise=pair,rate=0.2]'
-  python -m harness run --methods all,-leave_one_out --tasks 'cifar10n[noise=worst]' --preset smoke --data-dir DIR
+  python -m harness data fetch cifar10n
+  python -m harness run --methods all --tasks 'cifar10n[noise=worst]' --preset smoke
+  python -m harness run --methods none,outlier_iforest --tasks 'digits[budget=0|0.05|0.1]'
   python -m harness report results --output report.md
+  python -m harness report results --table 1
 """
 
 
