@@ -13,8 +13,9 @@ from harness.execute import RERUN, Options, execute, resolve_device, to_run
 from harness.method_base import Method
 from harness.params import build, layered
 from harness.plan import Cell
+from harness.plugins import absolute, load_plugin
 from harness.progress import Progress
-from harness.registry import METHODS, TASKS, load_plugin
+from harness.registry import METHODS, TASKS
 from harness.requests import Request, parse_seeds, remember
 from harness.results import load_results
 from harness.spec import parse_term
@@ -47,11 +48,6 @@ def task(name: str, protocol: str = "fair", preset: str = "fast", **params: Any)
     cls = TASKS.get(term.pattern)
     made: Task = build(cls, layered(cls, protocol, preset, {**term.params, **params}))
     return made
-
-
-def absolute(plugin: str) -> str:
-    """A plug-in file by its full path, for processes that run elsewhere; a module by its name."""
-    return os.path.abspath(plugin) if plugin.endswith(".py") and os.path.isfile(plugin) else plugin
 
 
 def planned(request: Request, options: Options, rerun: str | None = None) -> list[Cell]:
@@ -94,8 +90,8 @@ def run_request(
         if pending:
             resolve_device(options.device)
             _check_importable(pending, options)
-            for checked in {repr(cell.task): cell.task for cell in pending}.values():
-                checked.check()
+            for made in {repr(made): made for cell in pending for made in (cell.task, cell.method)}.values():
+                made.check()
         store = store or Store(out, create=True)
         if pending:
             remember(store, request)

@@ -79,8 +79,8 @@ def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[t
 def evaluated(task: Task, model: Any, split: Split) -> dict[str, float]:
     """A model's test metrics."""
     metrics = {name: float(value) for name, value in task.evaluate(model, split).items()}
-    if "accuracy" not in metrics:
-        raise ValueError(f"{task.name}.evaluate must give 'accuracy'; it gave {', '.join(metrics) or 'nothing'}")
+    if metrics and "accuracy" not in metrics:
+        raise ValueError(f"{task.name}.evaluate must give 'accuracy'; it gave {', '.join(metrics)}")
     return metrics
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
 from harness.plan import Cell, CellSpec, Group, group, make_cell
-from harness.registry import load_plugin
+from harness.plugins import load_plugin
 from harness.store import FAILURES, Store
 
 if TYPE_CHECKING:

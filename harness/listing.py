@@ -10,7 +10,8 @@ from typing import Any
 from harness.errors import RequestError
 from harness.params import fields_of, type_text
 from harness.plan import PRESETS, PROTOCOLS
-from harness.registry import METHODS, TASKS, Registry, load_plugin
+from harness.plugins import load_plugin
+from harness.registry import METHODS, TASKS, Registry
 
 ABOUT = {
     "fair": "the default: given labels, influence with the right sign on clean validation samples, the true Hessian",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -15,7 +15,7 @@ from harness.registry import METHODS
 if TYPE_CHECKING:  # torch is not imported by `list` and `--help`
     from harness.view import View
 
-M = TypeVar("M", bound="type[Method]")
+M = TypeVar("M", bound="type | Callable[..., Any]")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,12 @@ class Method(ABC):
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """What it looks at: labels, probs, gradients, clean validation, class labels, retraining, …"""
+        """What it looks at: labels, probs, features, gradients, clean validation, noisy validation, class labels,
+        retraining. Left empty, reports print what it was seen to use."""
         return ()
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Raise a `RequestError` if something that a parameter names is missing; called before anything runs."""
 
     def score(self, view: View) -> np.ndarray:
         """Suspicion of each training sample, (n,) float64, higher = more suspicious.
@@ -68,6 +72,18 @@ class Method(ABC):
         raise Unsupported(f"{self.name} gives one score a training sample and attributes nothing to reference samples")
 
 
-def register_method(cls: M) -> M:
-    """Class decorator that adds a method to the registry under its ``name``."""
-    return METHODS.register(cls)  # type: ignore[return-value]
+def register_method(thing: M) -> M:
+    """Decorator that adds a method to the registry and changes nothing.
+
+    Args:
+        thing: a `Method` dataclass; or a class with ``score(self, view)``, or a function whose first parameter is
+            ``view``, whose further parameters have defaults and become the method's.
+
+    Raises:
+        TypeError: it is no method, or its name is taken.
+    """
+    from harness.adoption import method_class
+
+    full: Any = isinstance(thing, type) and issubclass(thing, Method)
+    METHODS.register(thing if full else method_class(thing))  # type: ignore[arg-type]
+    return thing

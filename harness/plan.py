@@ -71,7 +71,9 @@ class Cell:
     @cached_property
     def versions(self) -> dict[str, Any]:
         """Schema and code versions."""
-        return {"schema": SCHEMA, "task": code_version(type(self.task)), "method": code_version(type(self.method))}
+        code = {"schema": SCHEMA, "task": code_version(type(self.task)), "method": code_version(type(self.method))}
+        data = self.task.data_version()
+        return code | ({"data": data} if data else {})
 
     @cached_property
     def slot(self) -> str:

@@ -1,17 +1,15 @@
-"""The registries of methods and tasks: built-in families, installed entry points, plug-in files and modules."""
+"""The registries of methods and tasks: built-in families, installed entry points, and what plug-ins register."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
-import inspect
 import pkgutil
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
 from harness.errors import RequestError, unknown
 from harness.params import fields_of
@@ -71,8 +69,29 @@ class Registry(Generic[T]):
             for module in sorted(families):
                 self._import(module, partial(importlib.import_module, f"{self.package}.{module}"))
             for point in importlib.metadata.entry_points(group=f"harness.{self.package}"):
-                self._import(point.name, point.load)
+                self._import(point.name, partial(self._adopt_point, point))
         return self._classes
+
+    def adopt(self, thing: Any) -> None:
+        """Register a class or function, or what a module holds if it registered nothing; see `harness.adoption`.
+
+        Raises:
+            TypeError: it cannot be registered.
+        """
+        from harness.adoption import classes_in  # it knows the interfaces, which know this module
+
+        if isinstance(thing, ModuleType) and self.of_module(thing):
+            return
+        for cls in classes_in(thing, self.kind):
+            self.register(cls)
+
+    def _adopt_point(self, point: importlib.metadata.EntryPoint) -> None:
+        self.adopt(point.load())
+
+    def of_module(self, module: ModuleType) -> list[type[T]]:
+        """The registered classes that a module, or one below it, defines."""
+        name = module.__name__
+        return [cls for cls in self._classes.values() if f"{cls.__module__}.".startswith(f"{name}.")]
 
     def get(self, name: str) -> type[T]:
         """The class of that name.
@@ -118,52 +137,10 @@ class Registry(Generic[T]):
 
     def _import(self, name: str, load: Callable[[], Any]) -> None:
         try:
-            loaded: Any = load()
-            if inspect.isclass(loaded):
-                self.register(cast(type[T], loaded))
+            load()
         except (Exception, SystemExit) as error:  # a plug-in may raise anything; it must hurt nothing else
             self.unavailable[name] = f"{type(error).__name__}: {error}"
 
 
 METHODS: Registry[Any] = Registry("method", "methods")
 TASKS: Registry[Any] = Registry("task", "tasks")
-
-
-def load_plugin(source: str) -> None:
-    """Import a plug-in, a ``.py`` file or a module's name; its decorators register what it brings.
-
-    Raises:
-        RequestError: no such file or module, or importing it failed (the reason is in the sentence).
-    """
-    METHODS.classes(), TASKS.classes()  # built-in names first, so that a clash is the plug-in's fault
-    path = Path(source)
-    try:
-        if path.suffix == ".py":
-            if not path.is_file():
-                raise RequestError(f"--plugin {source}: there is no such file")
-            name = f"harness_plugin_{path.stem}"
-            content = path.read_bytes()
-            known = sys.modules.get(name)
-            if known is not None and (known.__file__, vars(known)["__source__"]) == (str(path.resolve()), content):
-                return
-            spec = importlib.util.spec_from_file_location(name, path.resolve())
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            module.__source__ = content  # type: ignore[attr-defined]
-            try:
-                spec.loader.exec_module(module)
-            except BaseException:
-                del sys.modules[name]
-                raise
-        else:
-            importlib.import_module(source)
-    except RequestError:
-        raise
-    except SyntaxError as error:
-        raise RequestError(
-            f"--plugin {source} cannot be imported: {error.msg} (line {error.lineno} of {error.filename})"
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise RequestError(f"--plugin {source} cannot be imported: {type(error).__name__}: {error}") from error

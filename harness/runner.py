@@ -37,7 +37,8 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
         by_keep.setdefault((entry.base.seed, np.packbits(entry.keep).tobytes()), []).append(entry)
     pending = []
     for entries in by_keep.values():
-        if entries[0].keep.all():  # nothing is removed: it is the base model
+        untested = not any(entries[0].base.metrics.values())
+        if entries[0].keep.all() or untested:  # nothing is removed, or nothing would be measured
             yield from _finished(entries, entries[0].base.model, 0.0)
         else:
             pending.append(entries)

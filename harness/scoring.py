@@ -20,6 +20,7 @@ from harness.plan import Cell
 from harness.seeds import derive
 from harness.services import cross_validated, retrainer
 from harness.store import Record
+from harness.uses import observed
 from harness.view import View
 
 SHARED = (
@@ -115,6 +116,7 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
     if found is None:
         raise ValueError(f"{cell.method.name} returned None; scores of shape ({view.n},) were expected")
     scores = np.asarray(found, dtype=np.float64)
+    record.uses = record.uses or list(observed(view.used))
     record.extract_seconds = view.extract_seconds
     record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
     record.health = _plain(view.health)

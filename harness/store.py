@@ -16,6 +16,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -183,6 +184,12 @@ class Store:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
             return None, {}
+
+
+def counts(states: Counter[str]) -> str:
+    """How many cells of each state, in words."""
+    total = sum(states.values())
+    return f"{total} cells: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def _brief(error: Exception) -> str:

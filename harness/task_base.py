@@ -100,6 +100,11 @@ class Task(ABC):
     def check(self) -> None:  # noqa: B027 - optional
         """Raise a `RequestError` if data that the task needs is missing or damaged; called before anything runs."""
 
+    def data_version(self) -> str:
+        """What tells this data from other data of the same parameters, as a hash of the user's own file; it is part of
+        a cell's key. Empty where the parameters and the code say it all."""
+        return ""
+
     @abstractmethod
     def load(self, seed: int) -> tuple[Split, np.ndarray | None]:
         """The data of one seed, and apart from it the true labels of the training samples, (n,), where known."""
@@ -139,7 +144,8 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: Any, split: Split) -> dict[str, float]:
-        """Test metrics as fractions; ``accuracy`` is the reported one."""
+        """Test metrics as fractions; ``accuracy`` is the reported one. Empty if there is nothing to test on; then
+        nothing is retrained either."""
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         """Training samples as uint8 images (k, h, w, 3), for figures.

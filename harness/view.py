@@ -108,6 +108,7 @@ class View:
     @property
     def labels(self) -> np.ndarray:
         """Given labels, (n,) int64; some may be wrong."""
+        self._asked.add("labels")
         return self._labels.copy()
 
     @property
@@ -182,7 +183,7 @@ class View:
             raise Unsupported("retraining needs a task; a view of arrays has no model to train")
         if reference != "train" and reference not in self._references:
             raise Unsupported(f"there is no reference set {reference!r} here")
-        self._asked.add("retraining")
+        self._asked |= {"retraining", f"reference:{reference}"}
         return self._retrain(keeps, reference)
 
     @property

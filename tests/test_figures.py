@@ -117,7 +117,7 @@ def test_figure_2_refuses_other_data(
     """Flags belong to samples by number, so they are shown on the data of the run or not at all."""
     import torch
 
-    from harness import report_command
+    from harness.commands import report
     from tasks import _cifar_files as files
     from tasks.cifar import Cifar10N
     from tests.native import official
@@ -128,8 +128,8 @@ def test_figure_2_refuses_other_data(
     human = files.read_human_labels(cifar10 / "CIFAR-10_human.pt")
     torch.save({**human, "worse_label": human["clean_label"]}, cifar10 / "CIFAR-10_human.pt")
     official(cifar10, Cifar10N, monkeypatch)
-    with pytest.raises(RequestError, match="the data at hand is not what CIFAR-10N worst, seed 0, was run on"):
-        report_command.run(str(out), figure="2", output=str(out.parent / "f.png"))
+    with pytest.raises(RequestError, match="the data at hand is not what cifar10n.*, seed 0, was run on"):
+        report.run(str(out), figure="2", output=str(out.parent / "f.png"))
     harness.run("outlier_iforest", "digits", 1, preset="smoke", out=out.parent / "digits")
     with pytest.raises(RequestError, match="no flags of outlier_iforest on images"):
-        report_command.run(str(out.parent / "digits"), figure="2")
+        report.run(str(out.parent / "digits"), figure="2")

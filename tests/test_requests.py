@@ -16,7 +16,8 @@ import harness
 from harness.errors import RequestError
 from harness.params import build, fields_of, layered, type_text, values_of
 from harness.plan import make_plan
-from harness.registry import METHODS, TASKS, Registry, load_plugin
+from harness.plugins import load_plugin
+from harness.registry import METHODS, TASKS, Registry
 from harness.requests import parse_seeds
 from harness.seeds import derive
 from harness.spec import format_term, parse_selection, parse_term

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from harness.commands.options import add_data_dir, add_plugin
 from harness.errors import RequestError
 from harness.labels import relabelled
-from harness.params import build
-from harness.registry import TASKS, load_plugin
+from harness.plugins import load_plugin
 from harness.requests import remembered
 from harness.results import load_results
-from harness.seeds import derive
 from harness.staleness import stale_keys, unknown_names
-from harness.store import Record, Store, write_whole
-from harness.task_base import Task
+from harness.store import Store, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reports.figures import Flagged
+    from harness.commands.options import Commands
 
 FIGURES = ("2", "5")
-SHOWN = 10
+
+
+def add(commands: Commands) -> None:
+    report = commands.add_parser("report", help="tables and figures from a results folder")
+    report.add_argument("out", metavar="OUT")
+    one = report.add_mutually_exclusive_group()
+    one.add_argument("--table", metavar="N", help="one of the paper's tables alone: 1, 2, 4, 5, 7, 8 or 9")
+    one.add_argument("--figure", metavar="N", help="one of the paper's figures: 2 (needs the data) or 5")
+    add_plugin(report, "to tell stale results")
+    report.add_argument("--format", default="md", choices=("md", "csv"), help="md: tables; csv: the tidy table")
+    report.add_argument("--output", metavar="PATH", help="a file instead of standard output (figures: figureN.png)")
+    add_data_dir(report)
+
+
+def main(args: argparse.Namespace) -> int:
+    from harness.data_files import in_folder
+
+    with in_folder(args.data_dir):
+        run(args.out, args.format, args.table, args.figure, args.output, args.plugin)
+    return 0
 
 
 def run(
@@ -93,71 +109,18 @@ def _text(frame: pd.DataFrame, form: str, table: str | None, out: str, problems:
 
 
 def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
+    from harness.flagged_pictures import flagged_pictures
     from reports.figures import budget_figure, flagged_grid
 
     if number not in FIGURES:
         raise RequestError(f"there is no Figure {number} here; there is: {', '.join(FIGURES)}")
-    figure = flagged_grid(_flagged(out)) if number == "2" else budget_figure(frame, stale_keys(frame))
+    figure = flagged_grid(flagged_pictures(out)) if number == "2" else budget_figure(frame, stale_keys(frame))
     buffer = io.BytesIO()
     try:
         figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
     except ValueError as error:
         raise RequestError(f"--output {path} has no suffix of a picture: {error}") from error
     return buffer.getvalue()
-
-
-def _flagged(out: str) -> list[Flagged]:
-    """Rows of Figure 2: of each image task in the store, one seed's most suspicious samples.
-
-    Images come from the data folder, through the task; they are not stored with results.
-    """
-    from reports.figures import FLAGGED_BY, most_like_published
-
-    found: dict[tuple[str, str], list[tuple[Record, dict[str, np.ndarray], Any]]] = {}
-    for record, arrays in Store(out).records():
-        if record.method == FLAGGED_BY and record.status == "ok" and arrays["flagged"].any():
-            task = _task_with_pictures(record)
-            if task is not None:
-                where = (record.task_title, str(record.task_params.get("noise", "")))
-                found.setdefault(where, []).append((record, arrays, task))
-    if not found:
-        raise RequestError(
-            f"{out} has no flags of {FLAGGED_BY} on images; `run --methods {FLAGGED_BY}` on one brings some"
-        )
-    rows = []
-    for (title, noise), candidates in sorted(found.items(), key=lambda entry: (len(entry[0][0]), entry[0])):
-        best = most_like_published([vars(record) for record, _, _ in candidates])
-        rows.append(_most_suspicious(*candidates[best], f"{title} {noise}".strip()))
-    return rows
-
-
-def _task_with_pictures(record: Record) -> Any:
-    """The record's task, if it is known here with these parameters and its samples are images."""
-    try:
-        task: Any = build(TASKS.get(record.task), record.task_params)
-    except RequestError:
-        return None
-    return None if type(task).pictures is Task.pictures else task
-
-
-def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], task: Any, where: str) -> Flagged:
-    from reports.figures import Flagged
-
-    task.check()
-    split, truth = task.load(derive("data", task.name, record.seed))
-    given = split.train.labels.numpy()
-    if truth is None or not np.array_equal(truth != given, arrays["noisy"]):
-        raise RequestError(f"the data at hand is not what {where}, seed {record.seed}, was run on")
-    order = np.argsort(-np.where(arrays["flagged"], arrays["scores"], -np.inf), kind="stable")[:SHOWN]
-    images = task.pictures(split, order)
-    names = task.class_names() or [str(c) for c in range(split.n_classes)]
-    precision = arrays["noisy"][arrays["flagged"]].mean()
-    title = (
-        f"{where}, protocol {record.protocol}, preset {record.preset}, seed {record.seed}: the {len(order)} most "
-        f"suspicious of {int(arrays['flagged'].sum())} flagged by {record.method_title}; {100 * precision:.0f} % of "
-        "these have a wrong label"
-    )
-    return Flagged(title, images, [names[c] for c in given[order]], [names[c] for c in np.asarray(truth)[order]])
 
 
 def _write(content: bytes, path: str) -> None:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.data_files import Download, data_folder, how_to_get, states
+from harness.commands.options import add_data_dir, add_plugin
+from harness.data_files import Download, data_folder, how_to_get, in_folder, states
 from harness.errors import RequestError
+from harness.plugins import load_plugin
 from harness.registry import TASKS
+
+if TYPE_CHECKING:
+    from harness.commands.options import Commands
+
+
+def add(commands: Commands) -> None:
+    data = commands.add_parser("data", help="fetch a task's data files, verify them, or say where they belong")
+    data.add_argument("action", choices=("fetch", "verify", "where"), help="fetch: download, with checksum and resume")
+    data.add_argument("name", metavar="TASK")
+    add_data_dir(data)
+    add_plugin(data, "the plug-in of the task")
+
+
+def main(args: argparse.Namespace) -> int:
+    for plugin in args.plugin:
+        load_plugin(plugin)
+    with in_folder(args.data_dir, create=args.action == "fetch"):
+        return run(args.action, args.name)
 
 
 def run(action: str, name: str) -> int:

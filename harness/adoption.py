@@ -1,0 +1,149 @@
+"""From what people write to methods and tasks: decorated classes, plain classes, plain functions, whole modules.
+
+    @register_method on a Method dataclass              the full interface: uses, protocols, attribution
+    class MyDetector: def score(self, view): ...        parameters are those of __init__, each with a default
+    def my_detector(view, strength=1.0): ...            parameters are the function's, each with a default
+
+In a module where nothing is decorated, every public class and function of these forms becomes a method (and every
+public `Task` class a task); where something is, the decorators alone say what counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
+
+import numpy as np
+
+from harness.method_base import Method
+from harness.task_base import Task
+
+if TYPE_CHECKING:
+    from harness.view import View
+
+
+@dataclasses.dataclass(frozen=True)
+class Adopted(Method):
+    """Base of methods made from plain classes and functions.
+
+    Attributes:
+        original: the class or function.
+    """
+
+    original: ClassVar[Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self).original, self._params())
+
+    def _params(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def score(self, view: View) -> np.ndarray:
+        original = type(self).original
+        made: Any = original(**self._params()) if inspect.isclass(original) else None
+        if made is None:
+            scores: np.ndarray = original(view, **self._params())
+        elif hasattr(made, "score"):
+            scores = made.score(view)
+        else:
+            scores = np.asarray(made.attribute(view)).mean(axis=0)
+        return scores
+
+    def attribute(self, view: View) -> np.ndarray:
+        original = type(self).original
+        if not hasattr(original, "attribute"):
+            return super().attribute(view)
+        pairs: np.ndarray = original(**self._params()).attribute(view)
+        return pairs
+
+
+def _again(original: Any, params: dict[str, Any]) -> Method:
+    made: Method = method_class(original)(**params)
+    return made
+
+
+def classes_in(thing: Any, kind: str) -> list[type]:
+    """The ``"method"`` or ``"task"`` classes that a class, a function or a module stands for, not yet registered.
+
+    Raises:
+        TypeError: a class or function is no method, or a parameter has no default.
+    """
+    if isinstance(thing, ModuleType):
+        return [cls for candidate in _candidates(thing, kind) for cls in classes_in(candidate, kind)]
+    return [_as_dataclass(thing)] if is_task(thing) else [method_class(thing)]
+
+
+def is_task(thing: Any) -> bool:
+    """Whether it is a class of tasks."""
+    return inspect.isclass(thing) and issubclass(thing, Task)
+
+
+def method_class(thing: Any) -> Any:
+    """A `Method` class from one, from a class with ``score`` or ``attribute``, or from a function of a view.
+
+    Raises:
+        TypeError: it is none of these, or a parameter has no default.
+    """
+    if inspect.isclass(thing) and issubclass(thing, Method):
+        return _as_dataclass(thing)
+    if not _is_plain_method(thing):
+        raise TypeError(
+            f"{getattr(thing, '__name__', thing)!r} is no method: a class with score(self, view), or a function whose "
+            "first parameter is called view"
+        )
+    name = getattr(thing, "name", None) or _snake_case(thing.__name__)
+    about = inspect.getdoc(thing) or f"{thing.__name__}, a plug-in."
+    values = {key: vars(thing)[key] for key in ("title", "source", "requires", "uses", "protocols", "version")
+              if key in vars(thing)}  # fmt: skip
+    made = dataclasses.make_dataclass(
+        thing.__name__,
+        _fields(thing),
+        bases=(Adopted,),
+        namespace={"__doc__": about, "name": name, "original": staticmethod(thing), **values},
+        frozen=True,
+    )
+    made.__module__, made.__qualname__ = thing.__module__, thing.__qualname__
+    return made
+
+
+def _fields(thing: Any) -> list[Any]:
+    """Parameters of a function after the view, or of a class's ``__init__``, as dataclass fields."""
+    parameters = list(inspect.signature(thing).parameters.values())
+    if not inspect.isclass(thing):
+        parameters = parameters[1:]
+    hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
+    fields = []
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.default is parameter.empty:
+            raise TypeError(f"the parameter {parameter.name!r} of {thing.__name__} needs a default value")
+        hint = hints.get(parameter.name, str if parameter.default is None else type(parameter.default))
+        fields.append((parameter.name, hint, parameter.default))
+    return fields
+
+
+def _as_dataclass(cls: Any) -> Any:
+    return cls if "__dataclass_fields__" in vars(cls) else dataclasses.dataclass(frozen=True)(cls)
+
+
+def _is_plain_method(thing: Any) -> bool:
+    if inspect.isclass(thing):
+        return any(callable(getattr(thing, name, None)) for name in ("score", "attribute"))
+    return inspect.isfunction(thing) and next(iter(inspect.signature(thing).parameters), "") == "view"
+
+
+def _candidates(module: ModuleType, kind: str) -> list[Any]:
+    """Public classes and functions that a module itself defines and that can be methods, or tasks."""
+    public = [thing for name, thing in vars(module).items() if not name.startswith("_")]
+    own = [thing for thing in public if getattr(thing, "__module__", None) == module.__name__]
+    if kind == "task":
+        return [thing for thing in own if is_task(thing) and not inspect.isabstract(thing)]
+    return [thing for thing in own if not is_task(thing) and _is_plain_method(thing)]
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -1,0 +1,98 @@
+"""``run``: cross methods with tasks and seeds, store the results, print the tables."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.commands.options import add_data_dir, add_plugin
+from harness.plan import PRESETS, PROTOCOLS, Cell
+from harness.store import FAILURES, counts
+
+if TYPE_CHECKING:
+    from harness.commands.options import Commands
+
+
+def add(commands: Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="cross methods with tasks and seeds, store the results, print the tables",
+        description="Cross methods with tasks and seeds. What is already stored in --out is not run again.",
+        epilog="Selections: names, globs and 'all', separated by commas; name[parameter=value,...] sets parameters, "
+        "-name leaves one out.",
+    )
+    run.add_argument("--methods", default="all", metavar="SELECTION", help="default: %(default)s")
+    run.add_argument("--tasks", default="moons", metavar="SELECTION", help="default: %(default)s")
+    run.add_argument(
+        "--seeds", default="5", metavar="N|LIST", help="5 for seeds 0 to 4, or 0,3,7 (default: %(default)s)"
+    )
+    run.add_argument(
+        "--protocol",
+        default="fair",
+        choices=PROTOCOLS,
+        help="fair, or paper: as the reference code did, quirk by quirk (default: %(default)s)",
+    )
+    run.add_argument("--preset", default="fast", choices=PRESETS, help="size of the tasks (default: %(default)s)")
+    run.add_argument("--out", default="results", metavar="FOLDER", help="results folder (default: %(default)s)")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    run.add_argument("--jobs", type=int, default=1, metavar="N", help="(task, seed) groups at a time (default: 1)")
+    run.add_argument("--backend", default="loky", choices=("loky", "dask"), help="of several jobs (default: loky)")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler; without one, Dask starts workers here")
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for training or scoring one cell")
+    run.add_argument("--rerun", choices=("failed", "stale", "all"), help="run these again, though they are stored")
+    add_data_dir(run)
+    add_plugin(run, "bring methods or tasks: a .py file, FILE.py:NAME for one of its, or a module (repeatable)")
+    run.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
+
+
+def main(args: argparse.Namespace) -> int:
+    from harness.api import planned, run_request
+    from harness.execute import Options
+    from harness.labels import relabelled
+    from harness.plugins import absolute
+    from harness.progress import Progress
+    from harness.requests import Request, parse_seeds
+    from harness.results import load_results
+    from harness.staleness import stale_keys
+    from reports.markdown import tables
+
+    plugins = tuple(map(absolute, args.plugin))
+    request = Request(
+        args.methods,
+        args.tasks,
+        parse_seeds(args.seeds),
+        args.protocol,
+        args.preset,
+        plugins,
+        shlex.join(["python", "-m", "harness", *args.arguments]),
+    )
+    options = Options(args.device, args.jobs, args.timeout, args.backend, args.scheduler, plugins, args.data_dir)
+    if args.dry_run:
+        return _dry_run(planned(request, options, args.rerun), args.out, args.rerun)
+    store, cells = run_request(request, options, args.out, args.rerun, Progress())
+    states = Counter(store.state(cell) for cell in cells)
+    frame = load_results(args.out)
+    frame = frame[frame["slot"].isin([cell.slot for cell in cells])]
+    print(tables(relabelled(frame), stale_keys(frame)), end="")
+    print(f"{counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
+    if states["stale"]:
+        print(f"{states['stale']} cells come from other code than this (†); --rerun stale redoes them", file=sys.stderr)
+    failures = sum(states[status] for status in FAILURES)
+    if failures:
+        print(f"{failures} cells failed; --rerun failed tries them again", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _dry_run(cells: Sequence[Cell], out: str, rerun: str | None) -> int:
+    from harness.execute import to_run
+    from harness.store import Store, is_store
+
+    pending = to_run(cells, Store(out), rerun) if is_store(out) else list(cells)
+    for cell in pending:
+        print(f"{cell.task_label}\t{cell.method_label}\tseed {cell.seed}\t{cell.spec.protocol}\t{cell.spec.preset}")
+    print(f"{len(pending)} of {len(cells)} cells would run", file=sys.stderr)
+    return 0

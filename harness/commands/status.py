@@ -1,0 +1,50 @@
+"""``status``: what a results folder holds and lacks."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from harness.commands.options import add_plugin
+from harness.errors import RequestError
+from harness.store import FAILURES, counts
+
+if TYPE_CHECKING:
+    from harness.commands.options import Commands
+    from harness.plan import Cell
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser("status", help="cells of a results folder: done, failed, missing, stale")
+    parser.add_argument("out", metavar="OUT")
+    add_plugin(parser, "plug-ins it was run with")
+
+
+def main(args: argparse.Namespace) -> int:
+    from harness.plugins import load_plugin
+    from harness.requests import remembered
+    from harness.store import Store
+
+    store = Store(args.out)
+    for plugin in args.plugin:  # never those that the folder names: it may come from anyone
+        load_plugin(plugin)
+    requests = remembered(store)
+    cells: dict[str, Cell] = {}
+    for request in requests:
+        print(request.command or f"harness.run({request.methods!r}, {request.tasks!r}, …)")
+        try:
+            planned = request.plan()
+        except RequestError as error:
+            hint = f" (it was run with --plugin {' --plugin '.join(request.plugins)})" if request.plugins else ""
+            print(f"  cannot be planned here: {error}{hint}")
+            continue
+        print(f"  {counts(Counter(store.state(cell) for cell in planned))}")
+        cells |= {cell.slot: cell for cell in planned}
+    for cell in cells.values():
+        record = store.find(cell)
+        if record is not None and record.status in (*FAILURES, "skipped"):
+            print(f"  {record.status}: {cell.task_label} × {cell.method_label} seed {cell.seed}: {record.error}")
+    for problem in dict.fromkeys(store.problems):
+        print(f"  damaged: {problem}")
+    return 0

@@ -1,0 +1,107 @@
+"""Plug-ins named on the command line: a ``.py`` file or a module, or one class or function in it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from harness.adoption import is_task
+from harness.errors import RequestError, did_you_mean
+from harness.registry import METHODS, TASKS
+
+
+def load_plugin(source: str) -> list[type]:
+    """Import a plug-in and register what it brings; see `harness.adoption` for what that is.
+
+    Args:
+        source: ``FILE.py``, a module's name, or either with ``:NAME`` for one class or function of it.
+
+    Returns:
+        The method and task classes that it brings.
+
+    Raises:
+        RequestError: no such file, module or name, nothing in it, or importing it failed (the reason is in the
+            sentence).
+    """
+    METHODS.classes(), TASKS.classes()  # built-in names first, so that a clash is the plug-in's fault
+    where, name = split_source(source)
+    try:
+        module = _from_file(where) if where.endswith(".py") else importlib.import_module(where)
+        return _named(module, name) if name else _all(module)
+    except RequestError as error:
+        raise RequestError(f"--plugin {source}: {error}") from error
+    except SyntaxError as error:
+        raise RequestError(
+            f"--plugin {source} cannot be imported: {error.msg} (line {error.lineno} of {error.filename})"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise RequestError(f"--plugin {source} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _all(module: ModuleType) -> list[type]:
+    brought = METHODS.of_module(module) + TASKS.of_module(module)
+    if not brought:
+        METHODS.adopt(module)
+        TASKS.adopt(module)
+        brought = METHODS.of_module(module) + TASKS.of_module(module)
+    if not brought:
+        raise RequestError(
+            "it brings no method and no task; a method is a class with score(self, view), or a function whose first "
+            "parameter is called view"
+        )
+    return brought
+
+
+def _named(module: ModuleType, name: str) -> list[type]:
+    thing = getattr(module, name, None)
+    if thing is None:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise RequestError(f"it has no {name!r}{did_you_mean(name, public)}")
+    registry = TASKS if is_task(thing) else METHODS
+    known = [cls for cls in registry.of_module(module) if thing in (cls, getattr(cls, "original", None))]
+    if not known:
+        before = set(registry.classes())
+        registry.adopt(thing)
+        known = [cls for key, cls in registry.classes().items() if key not in before]
+    return known
+
+
+def split_source(source: str) -> tuple[str, str]:
+    """A plug-in's file or module, and the name after the colon, or an empty string."""
+    where, colon, name = source.rpartition(":")
+    return (where, name) if colon and name.isidentifier() else (source, "")
+
+
+def absolute(source: str) -> str:
+    """A plug-in file by its full path, for processes that run elsewhere; a module by its name."""
+    where, name = split_source(source)
+    if where.endswith(".py") and os.path.isfile(where):
+        return os.path.abspath(where) + (f":{name}" if name else "")
+    return source
+
+
+def _from_file(source: str) -> ModuleType:
+    path = Path(source)
+    if not path.is_file():
+        raise RequestError("there is no such file")
+    name = f"harness_plugin_{path.stem}"
+    content = path.read_bytes()
+    known = sys.modules.get(name)
+    if known is not None and (known.__file__, vars(known)["__source__"]) == (str(path.resolve()), content):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    module.__source__ = content  # type: ignore[attr-defined]
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

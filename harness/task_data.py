@@ -1,0 +1,40 @@
+"""The data that a stored record was made on, loaded again: pictures, labels and names are not stored with results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.errors import RequestError
+from harness.params import build
+from harness.registry import TASKS
+from harness.seeds import derive
+from harness.store import Record
+from harness.task_base import Split
+
+
+def known_task(record: Record) -> Any:
+    """The record's task; None if it is not known here with these parameters."""
+    try:
+        return build(TASKS.get(record.task), record.task_params)
+    except RequestError:
+        return None
+
+
+def loaded_again(task: Any, record: Record, arrays: Mapping[str, np.ndarray]) -> tuple[Split, np.ndarray | None]:
+    """What the task's ``load`` gave when the record was made.
+
+    Raises:
+        RequestError: the data is missing, or differs from what the record was made on.
+    """
+    task.check()
+    split, truth = task.load(derive("data", task.name, record.seed))
+    given = split.train.labels.numpy()
+    same = len(given) == record.n_train and task.data_version() == record.versions.get("data", "")
+    if same and "noisy" in arrays:
+        same = truth is not None and np.array_equal(truth != given, arrays["noisy"])
+    if not same:
+        raise RequestError(f"the data at hand is not what {record.task_label}, seed {record.seed}, was run on")
+    return split, truth
