@@ -11,6 +11,7 @@ public `Task` class a task); where something is, the decorators alone say what c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 from types import ModuleType
@@ -23,6 +24,10 @@ from harness.task_base import Task
 
 if TYPE_CHECKING:
     from harness.view import View
+
+
+DECLARED = ("title", "source", "requires", "uses", "protocols", "version", "expected_failures")
+"""What a plain class or function may declare by attributes, beside ``name``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +99,14 @@ def method_class(thing: Any) -> Any:
             f"{getattr(thing, '__name__', thing)!r} is no method: a class with score(self, view), or a function whose "
             "first parameter is called view"
         )
+    return _made(thing)
+
+
+@functools.cache  # one class a thing, so that instances of it are equal wherever they were made
+def _made(thing: Any) -> Any:
     name = getattr(thing, "name", None) or _snake_case(thing.__name__)
     about = inspect.getdoc(thing) or f"{thing.__name__}, a plug-in."
-    values = {key: vars(thing)[key] for key in ("title", "source", "requires", "uses", "protocols", "version")
-              if key in vars(thing)}  # fmt: skip
+    values = {key: vars(thing)[key] for key in DECLARED if key in vars(thing)}
     made = dataclasses.make_dataclass(
         thing.__name__,
         _fields(thing),

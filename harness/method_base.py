@@ -32,6 +32,7 @@ class Method(ABC):
         protocols: parameter values by protocol, where they differ from the defaults (which are the fair ones).
         trims: False for a method that flags nothing (the untrimmed model).
         version: raise it when scores change though the code of its module does not.
+        expected_failures: conformance checks that it is known to fail, by name, with the reason.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Method(ABC):
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     trims: ClassVar[bool] = True
     version: ClassVar[int] = 1
+    expected_failures: ClassVar[Mapping[str, str]] = {}
 
     @property
     def uses(self) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ from harness.adoption import is_task
 from harness.errors import RequestError, did_you_mean
 from harness.registry import METHODS, TASKS
 
+_BY_NAME: set[type] = set()
+"""Classes that were adopted one by one, by ``FILE.py:NAME``."""
+
 
 def load_plugin(source: str) -> list[type]:
     """Import a plug-in and register what it brings; see `harness.adoption` for what that is.
@@ -44,7 +47,7 @@ def load_plugin(source: str) -> list[type]:
 
 def _all(module: ModuleType) -> list[type]:
     brought = METHODS.of_module(module) + TASKS.of_module(module)
-    if not brought:
+    if _BY_NAME.issuperset(brought):  # nothing in it is decorated
         METHODS.adopt(module)
         TASKS.adopt(module)
         brought = METHODS.of_module(module) + TASKS.of_module(module)
@@ -67,6 +70,7 @@ def _named(module: ModuleType, name: str) -> list[type]:
         before = set(registry.classes())
         registry.adopt(thing)
         known = [cls for key, cls in registry.classes().items() if key not in before]
+        _BY_NAME.update(known)
     return known
 
 
@@ -97,6 +101,8 @@ def _from_file(source: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    METHODS.forget(name)
+    TASKS.forget(name)
     sys.modules[name] = module
     module.__source__ = content  # type: ignore[attr-defined]
     try:

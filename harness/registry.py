@@ -73,25 +73,29 @@ class Registry(Generic[T]):
         return self._classes
 
     def adopt(self, thing: Any) -> None:
-        """Register a class or function, or what a module holds if it registered nothing; see `harness.adoption`.
+        """Register a class or function, or the public ones that a module holds; see `harness.adoption`.
 
         Raises:
             TypeError: it cannot be registered.
         """
         from harness.adoption import classes_in  # it knows the interfaces, which know this module
 
-        if isinstance(thing, ModuleType) and self.of_module(thing):
-            return
         for cls in classes_in(thing, self.kind):
             self.register(cls)
 
     def _adopt_point(self, point: importlib.metadata.EntryPoint) -> None:
-        self.adopt(point.load())
+        thing = point.load()
+        if not (isinstance(thing, ModuleType) and self.of_module(thing)):  # its decorators said what counts
+            self.adopt(thing)
 
     def of_module(self, module: ModuleType) -> list[type[T]]:
         """The registered classes that a module, or one below it, defines."""
         name = module.__name__
         return [cls for cls in self._classes.values() if f"{cls.__module__}.".startswith(f"{name}.")]
+
+    def forget(self, module: str) -> None:
+        """Take out what a module of that name registered, as before it is imported anew."""
+        self._classes = {name: cls for name, cls in self._classes.items() if cls.__module__ != module}
 
     def get(self, name: str) -> type[T]:
         """The class of that name.

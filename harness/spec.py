@@ -82,7 +82,7 @@ def format_term(name: str, params: dict[str, object]) -> str:
 def _split(text: str) -> list[str]:
     pieces, depth, start = [], 0, 0
     for position, sign in enumerate(text):
-        depth += (sign == "[") - (sign == "]")
+        depth += (sign in "[(") - (sign in "])")
         if depth < 0:
             break
         if sign == "," and depth == 0:

@@ -66,7 +66,7 @@ class Task(ABC):
     """One benchmark problem. Its dataclass fields are its parameters; their defaults are the fair protocol's.
 
     Attributes:
-        name, title, source, requires, protocols, version: as for a method.
+        name, title, source, requires, protocols, version, expected_failures: as for a method.
         presets: parameter values by size, ``smoke``, ``fast``, ``paper``, where they differ from the defaults.
             A preset wins over the protocol, so it sets sizes and lengths only.
         needs: what has to be there before it runs, and how to get it; empty if nothing.
@@ -90,6 +90,7 @@ class Task(ABC):
     after_training: ClassVar[frozenset[str]] = frozenset({"budget"})
     seeds_together: ClassVar[bool] = False
     version: ClassVar[int] = 1
+    expected_failures: ClassVar[Mapping[str, str]] = {}
 
     budget: float = 0.1
 

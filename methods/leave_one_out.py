@@ -42,6 +42,8 @@ class LeaveOneOut(Method):
     def score(self, view: View) -> np.ndarray:
         if view.n > MOST_SAMPLES:
             raise Unsupported(f"leave_one_out retrains once a sample; {view.n} samples are more than {MOST_SAMPLES}")
+        if view.n < 2:
+            raise Unsupported("leave_one_out leaves nothing to train on of one sample")
         keeps = np.ones((view.n + 1, view.n), dtype=bool)
         keeps[np.arange(view.n), np.arange(view.n)] = False
         losses = view.retrain(keeps, self.reference)

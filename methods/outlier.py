@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.method_base import Method, register_method
+from methods._projection import finite, projection
 
 if TYPE_CHECKING:
     from harness.blocks import Block
@@ -97,16 +98,14 @@ class IsolationForestGradients(Method):
 
     def _projection(self, view: View) -> Any:
         """The (k, p) scipy matrix that projects gradients, or None."""
-        from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
+        from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
         p = view.gradients.dimension
         if self.projection == "none" or (self.projection == "auto" and p <= PROJECTED_BEYOND):
             return None
         view.health["projected_from"] = p
         k = self.projection if isinstance(self.projection, int) else johnson_lindenstrauss_min_dim(view.n, eps=0.1)
-        stored = view.gradients.part([0]).rows([0])
-        one_row = np.zeros((1, p), dtype=np.float64 if stored.dtype.itemsize == 8 else np.float32)
-        return SparseRandomProjection(int(k), random_state=view.seed).fit(one_row).components_
+        return projection(view.gradients, int(k), view.seed)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,4 @@ class _Points:
         return part.single() if self.matrix is None else DenseBlock(part.project(self.matrix))
 
     def rows(self, index: Any) -> np.ndarray:
-        rows = self.block(index).rows(slice(None)).float().cpu().numpy()
-        if not np.isfinite(rows).all():
-            raise ValueError("gradients are not finite, and an isolation forest would place them by chance")
-        return rows
+        return finite(self.block(index).rows(slice(None)))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import harness
+import harness.registry
 from tests.native import cifar10, cifar100, imagenet  # noqa: F401 - fixtures
 
 
@@ -60,3 +61,12 @@ def _global_random_state_is_left_alone():
     after = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # noqa: NPY002
     assert torch.equal(before[0], after[0]), "torch's global generator was moved"
     assert before[1] == after[1], "numpy's global generator was moved"
+
+
+pytest_plugins = ["pytester"]
+
+
+def plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a test register methods and tasks that are gone after it."""
+    for registry in (harness.registry.METHODS, harness.registry.TASKS):
+        monkeypatch.setattr(registry, "_classes", dict(registry.classes()))

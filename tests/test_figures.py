@@ -128,7 +128,7 @@ def test_figure_2_refuses_other_data(
     human = files.read_human_labels(cifar10 / "CIFAR-10_human.pt")
     torch.save({**human, "worse_label": human["clean_label"]}, cifar10 / "CIFAR-10_human.pt")
     official(cifar10, Cifar10N, monkeypatch)
-    with pytest.raises(RequestError, match="the data at hand is not what cifar10n.*, seed 0, was run on"):
+    with pytest.raises(RequestError, match=r"the data at hand is not what cifar10n.*, seed 0, was run on"):
         report.run(str(out), figure="2", output=str(out.parent / "f.png"))
     harness.run("outlier_iforest", "digits", 1, preset="smoke", out=out.parent / "digits")
     with pytest.raises(RequestError, match="no flags of outlier_iforest on images"):

@@ -1,0 +1,1 @@
+"""Conformance checks: what every method and every task must do for its numbers to be comparable."""

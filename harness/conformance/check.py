@@ -1,0 +1,85 @@
+"""What a check is, and running one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.conformance.randomness import left_as_found
+from harness.errors import Unsupported
+
+
+class CheckFailure(AssertionError):
+    """What a check found wrong.
+
+    Args:
+        found: what happened.
+        mend: how to put it right.
+    """
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(f"{found}\nMend: {mend}")
+        self.found, self.mend = found, mend
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is checked of a method or task.
+
+    Args:
+        name: what `expected_failures` and pytest call it.
+        why: why it matters.
+        run: raises `CheckFailure`, or `Unsupported` where it cannot be checked.
+    """
+
+    name: str
+    why: str
+    run: Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a check; ``expected`` is a failure that was declared, ``unexpected`` a pass that was not."""
+
+    check: Check
+    status: Literal["ok", "failed", "skipped", "expected", "unexpected"]
+    found: str = ""
+    mend: str = ""
+
+    @property
+    def bad(self) -> bool:
+        return self.status in ("failed", "unexpected")
+
+
+def outcome(check: Check, subject: Any, expected: Mapping[str, str]) -> Outcome:
+    """Run one check on a method or task.
+
+    Args:
+        expected: reasons of declared failures by the check's name.
+    """
+    try:
+        with left_as_found():
+            check.run(subject)
+    except CheckFailure as failure:
+        result = Outcome(check, "failed", failure.found, failure.mend)
+    except Unsupported as reason:
+        return Outcome(check, "skipped", str(reason))
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
+        place = _place(error)
+        result = Outcome(check, "failed", f"it raised {type(error).__name__}: {error}{place}", "see the error")
+    else:
+        result = Outcome(check, "ok")
+    if check.name not in expected:
+        return result
+    if result.status == "ok":
+        return Outcome(check, "unexpected", f"it is declared to fail ({expected[check.name]}) and passes",
+                       f"take {check.name!r} out of expected_failures")  # fmt: skip
+    return Outcome(check, "expected", expected[check.name])
+
+
+def _place(error: BaseException) -> str:
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

@@ -1,0 +1,265 @@
+"""What every method must do."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import harness.products
+from harness.conformance.check import Check, CheckFailure
+from harness.conformance.peeking import peeks
+from harness.conformance.problem import Problem, certain, problem, without_a_class
+from harness.conformance.randomness import left_as_found, other_global_seed
+from harness.errors import RequestError, Unsupported
+from harness.method_base import Method
+from harness.params import build, values_of
+from harness.uses import observed
+
+if TYPE_CHECKING:
+    from harness.view import View
+
+TURNED, UNTOLD = 0.4, 0.6
+"""AUROC below which a detector's sign is turned, and up to which that cannot be told."""
+
+CLOSE = 1e-4
+"""Scores agree to this share of their range."""
+
+
+def scored(method: Any, view: View) -> np.ndarray:
+    """A method's scores, their shape and kind checked."""
+    found = method.score(view)
+    if found is None:
+        raise CheckFailure("score returned None", f"return an array of {view.n} scores")
+    if isinstance(found, torch.Tensor) and found.requires_grad:
+        raise CheckFailure("the scores are a tensor that requires grad", "return scores.detach().cpu().numpy()")
+    try:
+        scores = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise CheckFailure(f"the scores are no numbers: {error}", "return a NumPy array of floats") from error
+    if scores.shape != (view.n,):
+        raise CheckFailure(
+            f"the scores of {view.n} training samples have the shape {scores.shape}", f"return the shape ({view.n},)"
+        )
+    return scores
+
+
+def close(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether scores agree up to rounding."""
+    spread = float(np.ptp(theirs)) if len(theirs) > 1 else float(np.abs(theirs).max(initial=0))
+    return bool(np.abs(ours - theirs).max(initial=0) <= CLOSE * spread + 1e-12)
+
+
+def _shape(method: Method) -> None:
+    scored(method, problem().view())
+
+
+def _finite(method: Method) -> None:
+    _all_finite(method, problem(), "an easy problem")
+
+
+def _all_finite(method: Method, shown: Problem, what: str) -> None:
+    scores = scored(method, shown.view())
+    bad = int((~np.isfinite(scores)).sum())
+    if bad:
+        raise CheckFailure(
+            f"{bad} of {len(scores)} scores on {what} are not finite", "keep logarithms from 0 and quotients from 0 / 0"
+        )
+
+
+def _orientation(method: Method) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    aurocs = []
+    for seed in range(3):
+        shown = problem(seed)
+        scores = scored(method, shown.view())
+        if np.isfinite(scores).all():
+            aurocs.append(float(roc_auc_score(shown.noisy, scores)))
+    mean = float(np.mean(aurocs)) if aurocs else 0.5
+    if mean < TURNED:
+        raise CheckFailure(
+            f"wrong labels get lower scores than right ones: AUROC {mean:.2f}, of minus the scores {1 - mean:.2f}",
+            "turn the sign: higher means more suspicious",
+        )
+    if mean < UNTOLD:
+        raise Unsupported(f"AUROC is {mean:.2f}: it does not tell wrong labels from right ones here, either way")
+
+
+def _constant(method: Method) -> None:
+    if not method.trims:
+        raise Unsupported("it flags nothing (trims = False)")
+    scores = scored(method, problem().view())
+    if len(set(scores)) == 1:
+        raise CheckFailure(
+            f"all {len(scores)} scores are {scores[0]:g}, so chance decides what is flagged",
+            "look for a mean over the wrong axis, or for self-influence after a normalisation that cancels",
+        )
+
+
+def _order(method: Method) -> None:
+    from scipy.stats import spearmanr
+
+    shown = problem()
+    order = np.random.default_rng(5).permutation(len(shown.noisy))
+    plain = [scored(method, shown.view(seed)) for seed in (1, 2, 3)]
+    shuffled = []
+    for seed in (1, 2, 3):
+        back = np.empty(len(order))
+        back[order] = scored(method, shown.view(seed, order))
+        shuffled.append(back)
+    if all(close(ours, theirs) for ours, theirs in zip(shuffled, plain, strict=True)):
+        return
+    mend = "let a sample's score depend on the samples, never on their positions"
+    if close(plain[0], plain[1]):
+        raise CheckFailure("the same samples in another order get other scores", mend)
+    if any(len(set(scores)) == 1 for scores in [*plain, *shuffled]):
+        return
+    by_seed = np.mean([spearmanr(plain[i], plain[i - 1]).statistic for i in range(3)])
+    by_order = np.mean([spearmanr(ours, theirs).statistic for ours, theirs in zip(shuffled, plain, strict=True)])
+    if by_order < by_seed - 0.25:
+        raise CheckFailure(
+            f"in another order the scores' ranks agree by {by_order:.2f}, with another seed by {by_seed:.2f}", mend
+        )
+
+
+def _same_seed(method: Method) -> None:
+    found = []
+    for k in range(2):
+        with other_global_seed(k):
+            found.append(scored(method, problem().view(seed=1)))
+    if not np.array_equal(found[0], found[1], equal_nan=True):
+        raise CheckFailure(
+            "the same seed gives other scores the second time",
+            "draw from view.rng, or seed with view.seed (random_state=view.seed); never from a global generator",
+        )
+
+
+def _global_state(method: Method) -> None:
+    with left_as_found() as moved:
+        scored(method, problem().view())
+    if moved:
+        raise CheckFailure(
+            f"it moves the global random state of {' and '.join(moved)}, which other methods may draw from",
+            "use view.rng or a generator seeded by view.seed",
+        )
+
+
+def _inputs(method: Method) -> None:
+    view = problem().view()
+
+    def parts() -> dict[str, Any]:
+        reference = view.reference("validation")
+        return {
+            "view.labels": view.labels,
+            "view.probs": view.probs,
+            "view.features": view.features.numpy().copy(),
+            "view.gradients": view.gradients.rows(slice(None)).numpy().copy(),
+            'view.reference("validation").gradients': reference.gradients.rows(slice(None)).numpy().copy(),
+        }
+
+    before = parts()
+    scored(method, view)
+    for name, values in parts().items():
+        if not np.array_equal(before[name], values):
+            raise CheckFailure(f"it changes {name}, which all methods share", "work on a copy")
+
+
+def _uses(method: Method) -> None:
+    if not method.uses:
+        raise Unsupported("it declares no uses; reports print what it is seen to use")
+    view = problem().view()
+    scored(method, view)
+    hidden = [word for word in observed(view.used) if word not in method.uses]
+    if hidden:
+        raise CheckFailure(
+            f"it looks at {', '.join(hidden)}, which uses = {tuple(method.uses)} does not say",
+            f"uses = {(*method.uses, *hidden)}",
+        )
+
+
+def _working_memory(method: Method) -> None:
+    shown, usual = problem(), harness.products.CHUNK_BYTES
+    whole = scored(method, shown.view())
+    try:
+        for size in (1 << 12, 1 << 15):
+            harness.products.CHUNK_BYTES = size
+            if not close(scored(method, shown.view()), whole):
+                raise CheckFailure(
+                    f"scores change when gradients come in chunks of {size >> 10} KiB",
+                    "sums and means go over all chunks; nothing may depend on where one ends",
+                )
+    finally:
+        harness.products.CHUNK_BYTES = usual
+
+
+def _one_sample(method: Method) -> None:
+    scores = scored(method, problem().view(order=np.array([7])))
+    if not np.isfinite(scores).all():
+        raise CheckFailure(
+            "the score of a single training sample is not finite",
+            "give a finite score, or raise harness.Unsupported with the reason",
+        )
+
+
+def _parameters(method: Method) -> None:
+    cls, values = type(method), values_of(method)
+    try:
+        if build(cls, json.loads(json.dumps(values))) != method:
+            raise CheckFailure("parameters change on their way through JSON", "use int, float, str, bool or None")
+        if build(cls, {key: "none" if value is None else str(value) for key, value in values.items()}) != method:
+            raise CheckFailure("parameters change on their way through text", "annotate every field with its type")
+    except (RequestError, TypeError) as error:
+        raise CheckFailure(
+            f"parameters do not survive JSON and text: {error}", "use int, float, str, bool, Literal or None"
+        ) from error
+    if pickle.loads(pickle.dumps(method)) != method:  # noqa: S301 - what was pickled a line above
+        raise CheckFailure("it changes when it is pickled", "keep all state in its parameters")
+
+
+def _attribution(method: Method) -> None:
+    view = problem().view()
+    try:
+        pairs = np.asarray(method.attribute(view), dtype=np.float64)
+    except Unsupported:
+        return  # one score a sample is enough
+    if pairs.ndim != 2 or pairs.shape[1] != view.n or not np.isfinite(pairs).all():
+        raise CheckFailure(
+            f"attribute gives the shape {pairs.shape}{'' if np.isfinite(pairs).all() else ', not all finite'}",
+            f"a row a reference sample and a column a training sample, (n_reference, {view.n})",
+        )
+
+
+def _devices(method: Method) -> None:
+    if not torch.cuda.is_available():
+        raise Unsupported("there is no CUDA device here")
+    on_cpu, on_cuda = (scored(method, problem().view(device=device)) for device in ("cpu", "cuda:0"))
+    if np.abs(on_cpu - on_cuda).max() > 10 * CLOSE * np.ptp(on_cpu):
+        raise CheckFailure("CPU and CUDA give other scores", "compute in float64 where float32 sums lose digits")
+
+
+METHOD_CHECKS = (
+    Check("parameters", "a cell is found again by its parameters, and they travel between processes", _parameters),
+    Check("shape", "a score for every training sample, in order", _shape),
+    Check("finite", "a score that is no number is ranked last and hides what it means", _finite),
+    Check("orientation", "a detector with its sign turned removes the best samples", _orientation),
+    Check("constant", "equal scores rank nothing: chance does", _constant),
+    Check("sample_order", "samples are shuffled in practice; a score must not depend on where one stands", _order),
+    Check("same_seed", "a result that cannot be repeated cannot be compared", _same_seed),
+    Check("global_state", "what runs after it must not depend on it", _global_state),
+    Check("inputs_unchanged", "all methods of a seed read the same view", _inputs),
+    Check("truth", "a detector that sees which labels are wrong detects nothing", peeks),
+    Check("uses", "a method that sees clean data or retrains is not comparable with one that does not", _uses),
+    Check("working_memory", "scores must not depend on how much memory a machine has", _working_memory),
+    Check("missing_class", "real label sets lack classes",
+          lambda method: _all_finite(method, without_a_class(), "labels that lack a class")),
+    Check("certain_model", "trained networks give probabilities of 0 and 1",
+          lambda method: _all_finite(method, certain(), "a model that is certain of everything")),
+    Check("one_sample", "the smallest input shows divisions by n − 1", _one_sample),
+    Check("attribution", "pairwise scores are read by reference sample and training sample", _attribution),
+    Check("devices", "a GPU must not change the ranking", _devices),
+)  # fmt: skip
+"""Every check of a method, in the order they run."""

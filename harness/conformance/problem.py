@@ -1,0 +1,189 @@
+"""A small problem on which it can be told whether a detector is right: three Gaussian classes, some labels wrong, and
+multinomial logistic regression at its optimum, retrained as often as a method asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.outputs import Outputs
+from harness.task_base import Samples, Split, Task
+from harness.view import View
+
+CLASSES = 3
+DECAY = 1e-3
+"""L2 penalty; there is an optimum even where the classes can be separated."""
+
+
+def newton(inputs: Tensor, labels: Tensor, keeps: Tensor, steps: int = 30) -> Tensor:
+    """Optima of the L2-penalised mean loss on m kept sets, (m, d + 1, c) float64, bias last.
+
+    Args:
+        inputs: (n, d).
+        labels: (n,).
+        keeps: (m, n) bool.
+    """
+    x = torch.cat([inputs.double(), torch.ones(len(inputs), 1, dtype=torch.float64)], 1)
+    target = torch.nn.functional.one_hot(labels, CLASSES).double()
+    shares = keeps.double() / keeps.sum(1, keepdim=True)
+    m, p = len(keeps), x.shape[1] * CLASSES
+    weights = torch.zeros(m, x.shape[1], CLASSES, dtype=torch.float64)
+    for _ in range(steps):
+        probs = (x @ weights).softmax(2)
+        residuals = (probs - target) * shares.unsqueeze(2)
+        gradient = (x.T @ residuals + DECAY * weights).reshape(m, p)
+        curvature = torch.diag_embed(probs) - probs.unsqueeze(3) * probs.unsqueeze(2)
+        hessian = torch.einsum("mn,ni,nj,mnab->miajb", shares, x, x, curvature).reshape(m, p, p)
+        step = torch.linalg.solve(hessian + DECAY * torch.eye(p, dtype=torch.float64), gradient)
+        weights = weights - step.reshape(weights.shape)
+        if step.abs().max() < 1e-10:
+            break
+    return weights
+
+
+@dataclass(frozen=True)
+class CheckTask(Task):
+    """The problem as a task; what it calls the truth can be turned, to see whether a method's scores follow.
+
+    Args:
+        turned: give other samples as the wrong ones than those that are.
+    """
+
+    name: ClassVar[str] = "conformance"
+    turned: bool = False
+
+    def load(self, seed: int) -> tuple[Split, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        truth = np.arange(120) % CLASSES
+        given = truth.copy()
+        wrong = rng.permutation(120)[:12]
+        given[wrong] = (truth[wrong] + rng.integers(1, CLASSES, 12)) % CLASSES
+        claimed = truth
+        if self.turned:
+            claimed, others = given.copy(), np.random.default_rng(seed + 1).permutation(120)[:12]
+            claimed[others] = (given[others] + 1) % CLASSES
+        held = np.arange(60) % CLASSES
+        noisy = np.where(rng.random(60) < 0.1, (held + 1) % CLASSES, held)
+        train, test, validation = (_points(labels, rng) for labels in (truth, np.arange(300) % CLASSES, held))
+        references = {"validation": Samples(validation, _long(held))}
+        references["noisy_validation"] = Samples(validation, _long(noisy))
+        tested = Samples(test, _long(np.arange(300) % CLASSES))
+        return Split(Samples(train, _long(given)), tested, references, CLASSES), claimed
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Tensor:
+        keeps = np.ones((1, len(split.train)), dtype=bool) if keep is None else keep[None]
+        return newton(split.train.inputs, split.train.labels, torch.from_numpy(keeps))[0]
+
+    def view(self, model: Tensor, split: Split) -> View:
+        def outputs(samples: Samples) -> Outputs:
+            return _outputs(model, samples.inputs, samples.labels)
+
+        references = {name: lambda samples=samples: outputs(samples) for name, samples in split.references.items()}
+        return View(split.train.labels.numpy(), lambda: outputs(split.train), references)
+
+    def evaluate(self, model: Tensor, split: Split) -> dict[str, float]:
+        probs = _outputs(model, split.test.inputs, split.test.labels).probs
+        assert probs is not None
+        return {"accuracy": float((probs.argmax(1) == split.test.labels).double().mean())}
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Data and a model's weights; `view` shows any of its samples in any order.
+
+    Args:
+        split: as `CheckTask` loads it.
+        noisy: which labels are wrong, (n,) bool.
+        weights: (d + 1, c) float64.
+        sharpness: factor of the logits; a large one makes probabilities exactly 0 and 1.
+    """
+
+    split: Split
+    noisy: np.ndarray
+    weights: Tensor
+    sharpness: float = 1.0
+
+    def view(self, seed: int = 1, order: np.ndarray | None = None, device: str = "cpu") -> View:
+        """A fresh view, nothing computed yet.
+
+        Args:
+            seed: of the method's own randomness.
+            order: positions of the samples shown, in that order; None for all.
+        """
+        chosen = torch.arange(len(self.split.train)) if order is None else torch.from_numpy(order)
+        inputs, labels = self.split.train.inputs[chosen], self.split.train.labels[chosen]
+        shown = self.sharpness * self.weights
+
+        def outputs(x: Tensor, y: Tensor) -> Outputs:
+            made = _outputs(shown, x, y)
+            assert made.features is not None
+            assert made.probs is not None
+            return replace(made, labels=y.to(device), probs=made.probs.to(device), features=made.features.to(device))
+
+        def retrain(keeps: np.ndarray, reference: str) -> np.ndarray:
+            found = newton(inputs, labels, torch.from_numpy(keeps))
+            x, y = (inputs, labels) if reference == "train" else vars(self.split.references[reference]).values()
+            return np.array([_outputs(weights, x, y).losses().mean() for weights in found])
+
+        def out_of_sample() -> np.ndarray:
+            fold = np.arange(len(labels)) % 5
+            found = newton(inputs, labels, torch.from_numpy(np.stack([fold != k for k in range(5)])))
+            probs = torch.stack([_probs(weights, inputs) for weights in found]).numpy()
+            return np.asarray(probs[fold, np.arange(len(labels))])
+
+        references = {
+            name: lambda samples=samples: outputs(samples.inputs, samples.labels)
+            for name, samples in self.split.references.items()
+        }
+        return View(
+            labels.numpy(),
+            lambda: outputs(inputs, labels),
+            references,
+            retrain=retrain,
+            out_of_sample=out_of_sample,
+            seed=seed,
+            device=device,
+        )
+
+
+@cache
+def problem(seed: int = 0) -> Problem:
+    """The problem of a seed."""
+    split, truth = CheckTask().load(seed)
+    return Problem(split, truth != split.train.labels.numpy(), CheckTask().train(split, None, 0))
+
+
+def without_a_class() -> Problem:
+    """No training sample is labelled with the last class, though the model knows it."""
+    whole = problem()
+    labels = whole.split.train.labels.clone()
+    labels[labels == CLASSES - 1] = 0
+    return replace(whole, split=replace(whole.split, train=Samples(whole.split.train.inputs, labels)))
+
+
+def certain() -> Problem:
+    """A model that is sure of everything: probabilities are 0 and 1 in floating point."""
+    return replace(problem(), sharpness=1e4)
+
+
+def _points(labels: np.ndarray, rng: np.random.Generator) -> Tensor:
+    centres = 2.0 * np.eye(CLASSES, 4)
+    return torch.from_numpy((centres[labels] + rng.standard_normal((len(labels), 4))).astype(np.float32))
+
+
+def _long(labels: np.ndarray) -> Tensor:
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _probs(weights: Tensor, inputs: Tensor) -> Tensor:
+    return (inputs.double() @ weights[:-1] + weights[-1]).softmax(1)
+
+
+def _outputs(weights: Tensor, inputs: Tensor, labels: Tensor) -> Outputs:
+    return Outputs(labels, _probs(weights, inputs).float(), inputs, bias=True)

@@ -1,0 +1,55 @@
+"""The global random generators: what code leaves them in, and what it makes of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def _states() -> dict[str, Any]:
+    return {
+        "random": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - the global one is the subject
+        "torch": torch.get_rng_state(),
+    }
+
+
+def _restore(states: dict[str, Any]) -> None:
+    random.setstate(states["random"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+
+
+@contextmanager
+def left_as_found() -> Iterator[list[str]]:
+    """Puts the global generators back; the list holds the names of those that were moved, once the block is left."""
+    before = _states()
+    moved: list[str] = []
+    try:
+        yield moved
+    finally:
+        after = _states()
+        moved += [name for name in before if repr_of(before[name]) != repr_of(after[name])]
+        _restore(before)
+
+
+@contextmanager
+def other_global_seed(seed: int) -> Iterator[None]:
+    """The global generators seeded otherwise for a while."""
+    with left_as_found():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def repr_of(state: Any) -> bytes:
+    """A generator's state as bytes."""
+    import pickle
+
+    return pickle.dumps(state.numpy() if isinstance(state, torch.Tensor) else state)

@@ -1,0 +1,178 @@
+"""What every task must do. Tasks are checked as they are given: take the preset ``smoke``."""
+
+from __future__ import annotations
+
+import gc
+import json
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.conformance.check import Check, CheckFailure
+from harness.conformance.randomness import left_as_found, other_global_seed
+from harness.errors import Unsupported
+from harness.params import build, values_of
+from harness.task_base import Samples, Split, Task
+from harness.view import View
+
+SEED = 3
+
+
+def _load(task: Any) -> tuple[Split, np.ndarray | None]:
+    loaded = task.load(SEED)
+    if not isinstance(loaded, tuple) or len(loaded) != 2 or not isinstance(loaded[0], Split):
+        raise CheckFailure(f"load returned {type(loaded).__name__}", "return (Split, true labels or None)")
+    return loaded
+
+
+def _sets(split: Split) -> dict[str, Samples]:
+    return {"train": split.train, "test": split.test, **split.references}
+
+
+def _parameters(task: Task) -> None:
+    cls, values = type(task), values_of(task)
+    if build(cls, json.loads(json.dumps(values))) != task:
+        raise CheckFailure("parameters change on their way through JSON", "use int, float, str, bool or None")
+    if build(cls, {key: "none" if value is None else str(value) for key, value in values.items()}) != task:
+        raise CheckFailure("parameters change on their way through text", "annotate every field with its type")
+    if pickle.loads(pickle.dumps(task)) != task:  # noqa: S301 - what was pickled a line above
+        raise CheckFailure("it changes when it is pickled", "keep all state in its parameters")
+    for preset in cls.presets.values():
+        build(cls, dict(preset))
+
+
+def _labels(task: Task) -> None:
+    split, truth = _load(task)
+    for name, samples in _sets(split).items():
+        labels = samples.labels
+        if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
+            raise CheckFailure(f"the labels of {name} are no int64 tensor (n,)", "torch.as_tensor(labels).long()")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < split.n_classes:
+            raise CheckFailure(
+                f"labels of {name} lie in {int(labels.min())} … {int(labels.max())}, with {split.n_classes} classes",
+                "number the classes 0 … n_classes − 1",
+            )
+        if hasattr(samples.inputs, "__len__") and len(samples.inputs) != len(labels):
+            raise CheckFailure(f"{name} has {len(samples.inputs)} inputs and {len(labels)} labels", "a label an input")
+    if truth is not None and np.shape(truth) != (len(split.train),):
+        raise CheckFailure(
+            f"the true labels have the shape {np.shape(truth)}, the training labels ({len(split.train)},)",
+            "return one true label a training sample",
+        )
+
+
+def _same_data(task: Task) -> None:
+    found = []
+    for k in range(2):
+        with other_global_seed(k):
+            split, truth = _load(task)
+        found.append([*_arrays(split), np.asarray([] if truth is None else truth)])
+    if not all(np.array_equal(ours, theirs) for ours, theirs in zip(*found, strict=True)):
+        raise CheckFailure("the same seed loads other data the second time", "draw from np.random.default_rng(seed)")
+
+
+def _arrays(split: Split) -> list[np.ndarray]:
+    sets = _sets(split).values()
+    inputs = [samples.inputs for samples in sets if isinstance(samples.inputs, torch.Tensor | np.ndarray)]
+    return [np.asarray(values) for values in [*inputs, *(samples.labels for samples in sets)]]
+
+
+def _truth(task: Task) -> None:
+    split, truth = _load(task)
+    if truth is None or np.array_equal(truth, split.train.labels.numpy()):
+        raise Unsupported("there are no wrong labels to hide")
+    seen: set[int] = set()
+    todo: list[Any] = [split, task.view(task.train(split, None, SEED), split)]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or isinstance(thing, type) or type(thing).__name__ in ("module", "frame", "function"):
+            todo += [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
+            continue
+        seen.add(id(thing))
+        shape = getattr(thing, "shape", None)
+        if shape is not None and tuple(shape) == np.shape(truth) and np.array_equal(np.asarray(thing), truth):
+            raise CheckFailure(
+                "the true labels can be reached from what methods see", "leave them out of the Split and the view"
+            )
+        todo.extend(gc.get_referents(thing))
+
+
+def _view(task: Task) -> None:
+    split, _ = _load(task)
+    view = task.view(task.train(split, None, SEED), split)
+    if not isinstance(view, View):
+        raise CheckFailure(f"view returned {type(view).__name__}", "return harness.View or View.from_arrays(…)")
+    if not np.array_equal(view.labels, split.train.labels.numpy()):
+        raise CheckFailure("the view's labels are not the training labels", "pass split.train.labels")
+    probs = view.probs
+    if probs.shape != (view.n, split.n_classes) or not np.allclose(probs.sum(1), 1, atol=1e-3):
+        raise CheckFailure(
+            f"view.probs has the shape {probs.shape}, or rows that do not sum to 1",
+            f"class probabilities ({view.n}, {split.n_classes})",
+        )
+
+
+def _same_model(task: Task) -> None:
+    split, _ = _load(task)
+    found = []
+    for k in range(2):
+        with other_global_seed(k):
+            model = task.train(split, None, SEED)
+        found.append((task.view(model, split).probs, task.evaluate(model, split)))
+    if not np.array_equal(found[0][0], found[1][0]) or found[0][1] != found[1][1]:
+        raise CheckFailure(
+            "the same seed trains another model the second time", "seed weights, order and augmentation by train's seed"
+        )
+
+
+def _keep(task: Task) -> None:
+    split, _ = _load(task)
+    keep = np.random.default_rng(SEED).random(len(split.train)) < 0.8
+    changed = split.train.labels.clone()
+    changed[torch.from_numpy(~keep)] = (changed[torch.from_numpy(~keep)] + 1) % split.n_classes
+    other = replace(split, train=replace(split.train, labels=changed))
+    ours, theirs = (task.view(task.train(each, keep, SEED), each).probs for each in (split, other))
+    if not np.array_equal(ours, theirs):
+        raise CheckFailure(
+            "a retrained model depends on the labels of samples that were to be left out", "train on keep alone"
+        )
+    with_all = task.view(task.train(other, np.ones(len(keep), dtype=bool), SEED), other).probs
+    if np.array_equal(with_all, theirs):
+        raise CheckFailure("leaving out a fifth of the samples changes nothing in the model", "train on keep alone")
+
+
+def _evaluate(task: Task) -> None:
+    split, _ = _load(task)
+    metrics = task.evaluate(task.train(split, None, SEED), split)
+    if not metrics:
+        raise Unsupported("it has nothing to test on")
+    if "accuracy" not in metrics or not all(0 <= value <= 1 for value in metrics.values()):
+        raise CheckFailure(f"evaluate gives {metrics}", "fractions in [0, 1], 'accuracy' among them")
+
+
+def _global_state(task: Task) -> None:
+    with left_as_found() as moved:
+        split, _ = _load(task)
+        task.evaluate(task.train(split, None, SEED), split)
+    if moved:
+        raise CheckFailure(
+            f"it moves the global random state of {' and '.join(moved)}",
+            "use generators of your own; for initial weights torch.random.fork_rng()",
+        )
+
+
+TASK_CHECKS = (
+    Check("parameters", "a cell is found again by its parameters, and they travel between processes", _parameters),
+    Check("labels", "labels that do not fit train another problem", _labels),
+    Check("same_data", "all methods of a seed must face the same data", _same_data),
+    Check("truth", "a method that sees which labels are wrong detects nothing", _truth),
+    Check("view", "methods read labels and probabilities from it", _view),
+    Check("same_model", "a result that cannot be repeated cannot be compared", _same_model),
+    Check("keep", "trimming means that removed samples no longer count", _keep),
+    Check("evaluate", "the accuracy after trimming is what it is about", _evaluate),
+    Check("global_state", "what runs after it must not depend on it", _global_state),
+)
+"""Every check of a task, in the order they run."""

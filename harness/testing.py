@@ -1,0 +1,143 @@
+"""Conformance checks for your own test suite, in the manner of scikit-learn's ``parametrize_with_checks``.
+
+import pytest
+from harness.testing import method_checks
+
+@pytest.mark.parametrize("check", method_checks("my_detector.py"))
+def test_my_detector_conforms(check):
+    check()
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from harness.adoption import is_task, method_class
+from harness.conformance.check import Check, CheckFailure, Outcome, outcome
+from harness.errors import RequestError, unknown
+from harness.method_base import Method
+from harness.params import build, layered
+from harness.plugins import load_plugin, split_source
+from harness.registry import METHODS, TASKS
+from harness.spec import parse_term
+
+__all__ = ["Check", "CheckFailure", "check_all", "method_checks", "task_checks"]
+
+
+def method_checks(method: Any, expected_failures: Mapping[str, str] | None = None) -> list[Any]:
+    """The conformance checks of a method, for ``pytest.mark.parametrize``.
+
+    Args:
+        method: a method's name with parameters (``"datainf[damping=0.1]"``), a plug-in (``"my_detector.py"``,
+            ``"FILE.py:NAME"``), a class, a function of a view, or a `Method` instance.
+        expected_failures: reasons by the name of the check; they become strict expected failures, which fail when
+            they pass. They add to those that the method declares itself.
+
+    Returns:
+        A ``pytest.param`` a check, each a callable without arguments.
+
+    Raises:
+        RequestError: an unknown name, a plug-in without a method, or an expected failure of no such check.
+    """
+    return _params(subjects(method, "method"), expected_failures)
+
+
+def task_checks(task: Any, expected_failures: Mapping[str, str] | None = None) -> list[Any]:
+    """The conformance checks of a task at its preset ``smoke``; arguments as for `method_checks`."""
+    return _params(subjects(task, "task"), expected_failures)
+
+
+def check_all(subject: Any, expected_failures: Mapping[str, str] | None = None) -> list[Outcome]:
+    """Run every check on a method or task; see `Outcome`.
+
+    Raises:
+        RequestError: an expected failure of no such check.
+    """
+    expected = expected_of(subject, expected_failures)
+    return [outcome(check, subject, expected) for check in checks_of(subject)]
+
+
+def checks_of(subject: Any) -> Sequence[Check]:
+    """The checks of a method or of a task."""
+    if isinstance(subject, Method):
+        from harness.conformance.methods import METHOD_CHECKS
+
+        return METHOD_CHECKS
+    from harness.conformance.tasks import TASK_CHECKS
+
+    return TASK_CHECKS
+
+
+def subjects(what: Any, kind: str | None = None) -> list[Any]:
+    """The method and task instances that a name, plug-in, class, function or instance stands for.
+
+    Args:
+        kind: ``"method"`` or ``"task"``, for one of them only.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if isinstance(what, str):
+        file, name = split_source(what)
+        if file.endswith(".py") or (name and "[" not in what):
+            found = [_made(cls, {}) for cls in load_plugin(what)]
+        else:
+            term = parse_term(what)
+            registries = [METHODS, TASKS] if kind is None else [METHODS if kind == "method" else TASKS]
+            registry = next((each for each in registries if term.pattern in each.classes()), None)
+            if registry is None:
+                both = [name for each in registries for name in each.classes()]
+                raise unknown(kind or "method or task", term.pattern, both)
+            found = [_made(registry.get(term.pattern), term.params)]
+    elif inspect.isclass(what) or inspect.isfunction(what):
+        found = [_made(what if is_task(what) else method_class(what), {})]
+    else:
+        found = [what]
+    found = [each for each in found if kind is None or isinstance(each, Method) == (kind == "method")]
+    if not found:
+        raise RequestError(f"{what} brings no {kind or 'method or task'}")
+    return found
+
+
+def _made(cls: Any, params: Mapping[str, Any]) -> Any:
+    return build(cls, layered(cls, "fair", "smoke", params))
+
+
+def expected_of(subject: Any, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    expected = {**type(subject).expected_failures, **(given or {})}
+    names = [check.name for check in checks_of(subject)]
+    for name in expected:
+        if name not in names:
+            raise unknown("check", name, names)
+    return expected
+
+
+def _params(found: Sequence[Any], expected_failures: Mapping[str, str] | None) -> list[Any]:
+    import pytest
+
+    params = []
+    for subject in found:
+        expected = expected_of(subject, expected_failures)
+        for check in checks_of(subject):
+            reason = expected.get(check.name)
+            marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=CheckFailure)]
+            identity = f"{subject.name}-{check.name}" if len(found) > 1 else check.name
+            params.append(pytest.param(_for_pytest(check, subject), id=identity, marks=marks))
+    return params
+
+
+def _for_pytest(check: Check, subject: Any) -> Callable[[], None]:
+    return partial(_run, check, subject)
+
+
+def _run(check: Check, subject: Any) -> None:
+    import pytest
+
+    result = outcome(check, subject, {})
+    if result.status == "skipped":
+        pytest.skip(result.found)
+    if result.status == "failed":
+        raise CheckFailure(f"{subject.name}: {result.found}. It matters: {check.why}", result.mend)

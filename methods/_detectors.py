@@ -1,0 +1,112 @@
+"""Outlier detectors of scikit-learn's and PyOD's interfaces by name: ``ECOD``, ``module:Class(parameter=value)``."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.errors import RequestError, did_you_mean
+
+SKLEARN = {
+    "LocalOutlierFactor": "sklearn.neighbors",
+    "IsolationForest": "sklearn.ensemble",
+    "OneClassSVM": "sklearn.svm",
+    "EllipticEnvelope": "sklearn.covariance",
+    "KernelDensity": "sklearn.neighbors",
+    "GaussianMixture": "sklearn.mixture",
+}
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector's class by name, and what it is made with.
+
+    Args:
+        module: empty for scikit-learn's and PyOD's, which are found by the class's name.
+        name: of the class.
+        params: keyword arguments.
+    """
+
+    module: str
+    name: str
+    params: dict[str, Any]
+
+    def load(self) -> Any:
+        """The class.
+
+        Raises:
+            RequestError: it is not there.
+        """
+        module = self.module or SKLEARN.get(self.name) or f"pyod.models.{self.name.lower()}"
+        try:
+            cls = getattr(importlib.import_module(module), self.name)
+        except ImportError as error:
+            if self.module or self.name in SKLEARN:
+                raise RequestError(
+                    f"detector={self.module}:{self.name}: {module} cannot be imported: {error}"
+                ) from None
+            raise RequestError(
+                f"detector={self.name} is not there{did_you_mean(self.name, SKLEARN)}; give module:Class, one of "
+                f"{', '.join(SKLEARN)}, or with PyOD (pip install pyod) one of its, such as ECOD"
+            ) from None
+        except AttributeError:
+            public = [key for key in vars(importlib.import_module(module)) if key[:1].isupper()]
+            raise RequestError(
+                f"detector={self.module}:{self.name}: {module} has no {self.name}{did_you_mean(self.name, public)}"
+            ) from None
+        unknown = next((key for key in self.params if key not in inspect.signature(cls).parameters), None)
+        if unknown is not None:
+            known = list(inspect.signature(cls).parameters)
+            raise RequestError(
+                f"detector={self.name} has no parameter {unknown!r}{did_you_mean(unknown, known)}; its parameters: "
+                f"{', '.join(known)}"
+            )
+        return cls
+
+    def scores(self, points: np.ndarray, seed: int) -> np.ndarray:
+        """Outlyingness of each of the points (n, p) it is fitted to, (n,), higher = more outlying.
+
+        Args:
+            seed: its ``random_state``, where it has one and none is given.
+        """
+        cls = self.load()
+        params = dict(self.params)
+        if "random_state" in inspect.signature(cls).parameters:
+            params.setdefault("random_state", seed)
+        fitted = cls(**params)
+        fitted.fit(points)
+        if hasattr(fitted, "decision_scores_"):  # PyOD: of the samples fitted to
+            return np.asarray(fitted.decision_scores_, dtype=np.float64)
+        if hasattr(fitted, "negative_outlier_factor_"):
+            return -np.asarray(fitted.negative_outlier_factor_, dtype=np.float64)
+        if hasattr(fitted, "score_samples"):  # scikit-learn: higher = more normal
+            return -np.asarray(fitted.score_samples(points), dtype=np.float64)
+        raise TypeError(f"{self.name} has no decision_scores_, negative_outlier_factor_ or score_samples after fit")
+
+
+def parse(text: str) -> Detector:
+    """Read ``Class``, ``module:Class`` or either with ``(parameter=value,...)``; nothing is imported.
+
+    Raises:
+        ValueError: it is written otherwise.
+    """
+    found = re.fullmatch(r"(?:([\w.]+):)?(\w+)(?:\((.*)\))?", text.strip(), re.DOTALL)
+    wrong = f"detector={text} is not valid; write Class, module:Class or module:Class(parameter=value,...)"
+    if found is None:
+        raise ValueError(wrong)
+    module, name, inside = found.groups()
+    try:
+        call = ast.parse(f"f({inside or ''})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        if call.args or any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError(wrong)
+        params = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError):
+        raise ValueError(wrong) from None
+    return Detector(module or "", name, params)

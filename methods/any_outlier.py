@@ -1,0 +1,66 @@
+"""Outlier gradient analysis with any detector of outliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from harness.errors import Unsupported
+from harness.method_base import Method, register_method
+from methods._detectors import parse
+from methods._projection import finite, projection
+
+if TYPE_CHECKING:
+    from harness.view import View
+
+PROJECTED_BEYOND = 1_000
+PROJECTED_TO = 256
+"""Distances are kept to about a tenth (Johnson & Lindenstrauss 1984)."""
+
+
+@register_method
+@dataclass(frozen=True)
+class AnyOutlier(Method):
+    """Any outlier detector of scikit-learn or PyOD on the per-sample gradients.
+
+    Args:
+        detector: a class of outlier detectors, ``LocalOutlierFactor``, ``ECOD``, ``module:Class``, made with
+            parameters if they follow: ``LocalOutlierFactor(n_neighbors=50)``. It must give scores after ``fit``:
+            ``decision_scores_`` (PyOD), ``negative_outlier_factor_`` or ``score_samples`` (scikit-learn).
+        projection: sparse random projection before it. ``auto`` projects gradients of more than 1,000 numbers to
+            256; ``none`` never; an integer always, to that many numbers.
+    """
+
+    name: ClassVar[str] = "outlier"
+    title: ClassVar[str] = "Outlier Gradient (any detector)"
+    source: ClassVar[str] = "Chhabra et al., ICML 2025, section 3.3; Breunig et al., SIGMOD 2000 (local outlier factor)"
+
+    detector: str = "LocalOutlierFactor"
+    projection: int | Literal["auto", "none"] = "auto"
+
+    def __post_init__(self) -> None:
+        parse(self.detector)
+        if isinstance(self.projection, int) and self.projection < 1:
+            raise ValueError(f"projection={self.projection} must be at least 1, or auto, or none")
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return ("labels", "gradients")
+
+    def check(self) -> None:
+        parse(self.detector).load()
+
+    def score(self, view: View) -> np.ndarray:
+        if view.n < 2:
+            raise Unsupported("an outlier needs others: one sample has none")
+        gradients, p = view.gradients, view.gradients.dimension
+        wanted = self.projection if isinstance(self.projection, int) else None
+        if self.projection == "auto" and p > PROJECTED_BEYOND:
+            wanted = PROJECTED_TO
+        rows = gradients.rows(slice(None)) if wanted is None else gradients.project(
+            projection(gradients, wanted, view.seed)
+        )  # fmt: skip
+        view.health["dimension"] = rows.shape[1]
+        return parse(self.detector).scores(finite(rows), view.seed)
