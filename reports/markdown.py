@@ -225,9 +225,13 @@ def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[st
     return parts
 
 
+WORDS = {"Uses", "Task", "Method", "Metric", "Note"}
+"""Columns of words."""
+
+
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A GitHub table with aligned source columns; numbers to the right, the first column and ``Uses`` to the left."""
-    left = [i == 0 or name == "Uses" for i, name in enumerate(header)]
+    """A GitHub table with aligned source columns; numbers to the right, words to the left."""
+    left = [i == 0 or name in WORDS for i, name in enumerate(header)]
     cells = [[cell.replace("|", "\\|") for cell in line] for line in [header, *body]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     rule = ["-" * width if at_left else "-" * (width - 1) + ":" for width, at_left in zip(widths, left, strict=True)]

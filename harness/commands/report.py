@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from harness.commands.options import add_data_dir, add_plugin
 from harness.errors import RequestError
 from harness.labels import relabelled
+from harness.output import put
 from harness.plugins import load_plugin
 from harness.requests import remembered
 from harness.results import load_results
 from harness.staleness import stale_keys, unknown_names
-from harness.store import Store, write_whole
+from harness.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,17 +84,14 @@ def run(
             print(problem, file=sys.stderr)
     if figure is not None:
         path = output or f"figure{figure}.png"
-        _write(_figure(figure, frame, out, path), path)
+        put(_figure(figure, frame, out, path), path)
         print(path)
         return
     text = _text(frame, form, table, out, problems)
     unknown = unknown_names(frame)
     if unknown:
         print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        _write(text.encode(), output)
+    put(text, output)
 
 
 def _text(frame: pd.DataFrame, form: str, table: str | None, out: str, problems: Sequence[str]) -> str:
@@ -121,10 +119,3 @@ def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
     except ValueError as error:
         raise RequestError(f"--output {path} has no suffix of a picture: {error}") from error
     return buffer.getvalue()
-
-
-def _write(content: bytes, path: str) -> None:
-    try:
-        write_whole(Path(path), content)
-    except OSError as error:
-        raise RequestError(f"--output {path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,103 @@
+"""Baseline files: results in a small JSON file that is made to be committed and read as a diff."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "influence-harness-baseline"
+VERSION = 1
+DIGITS = 6
+"""Decimals of a metric, significant digits of a cost; `compare` takes what is closer as equal."""
+
+
+def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
+    """A baseline's text, sorted, a line a metric with its values by seed.
+
+    Args:
+        rows: as from `measured`.
+        made: provenance, JSON-ready.
+    """
+    sections = []
+    keys = ["task", "task_label", "task_params", "data", "protocol", "preset"]
+    for values, section in rows.groupby(keys, sort=True, dropna=False):
+        described = dict(zip(keys, values, strict=True))
+        described["task_params"] = json.loads(str(described["task_params"]))
+        machines = sorted(set(section["machine"]))
+        methods: dict[str, dict[str, dict[str, Any]]] = {}
+        for row in section.sort_values(["method", "metric", "seed"]).to_dict("records"):
+            of_method = methods.setdefault(row["method"], {})
+            if row["status"] != "ok":
+                of_method.setdefault("status", {})[str(row["seed"])] = row["status"]
+            else:
+                of_method.setdefault(row["metric"], {})[str(row["seed"])] = _short(row["metric"], row["value"])
+        described["machine"] = machines[0] if len(machines) == 1 else "several"
+        sections.append({**described, "methods": methods})
+    text = json.dumps({FORMAT: VERSION, "made": dict(made), "sections": sections}, indent=1, ensure_ascii=False)
+    by_seed = re.compile(r'\{\s*("\d+": [^{}]*?)\s*\}')
+    return by_seed.sub(lambda found: "{" + re.sub(r"\s*\n\s*", " ", found[1]) + "}", text) + "\n"
+
+
+def _short(metric: str, value: float) -> float:
+    cost = metric.endswith(("_seconds", "_mib"))
+    return float(f"{value:.3g}") if cost else round(float(value), DIGITS)
+
+
+def is_baseline(path: str | Path) -> bool:
+    """Whether a file says that it is a baseline."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return FORMAT in file.read(200)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def read_baseline(path: str | Path) -> pd.DataFrame:
+    """A baseline's rows, as from `measured`.
+
+    Raises:
+        RequestError: the file is no baseline of a known version, or damaged.
+    """
+    import pandas as pd
+
+    from harness.measured import COLUMNS
+
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content[FORMAT] != VERSION:
+            raise RequestError(f"{path} is a baseline of version {content[FORMAT]}; this harness reads {VERSION}")
+        rows = [row for section in content["sections"] for row in _rows(section)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{path} is not a readable baseline ({type(error).__name__}: {error})") from error
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """What a readable baseline says of where its numbers come from."""
+    made = json.loads(Path(path).read_text(encoding="utf-8")).get("made", {})
+    return dict(made) if isinstance(made, dict) else {}
+
+
+def _rows(section: Mapping[str, Any]) -> list[dict[str, Any]]:
+    shared = {name: str(section[name]) for name in ("task", "task_label", "data", "protocol", "preset", "machine")}
+    shared["task_params"] = json.dumps(section["task_params"], sort_keys=True)
+    rows = []
+    for method, metrics in section["methods"].items():
+        for metric, values in metrics.items():
+            for seed, value in values.items():
+                row = {**shared, "method": str(method), "seed": int(seed), "error": ""}
+                if metric == "status":
+                    rows.append({**row, "status": str(value), "metric": None, "value": None})
+                else:
+                    rows.append({**row, "status": "ok", "metric": str(metric), "value": float(value)})
+    return rows

@@ -1,0 +1,72 @@
+"""``baseline``: results in a small file that is made to be committed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.commands.options import add_plugin
+from harness.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.commands.options import Commands
+
+
+def add(commands: Commands) -> None:
+    baseline = commands.add_parser("baseline", help="write results into a small file to commit, for `compare`")
+    baseline.add_argument("action", choices=("write", "update"), help="update: replace the cells that OUT has")
+    baseline.add_argument("out", metavar="OUT", help="a results folder")
+    baseline.add_argument("file", metavar="FILE", help="such as baseline.json")
+    add_plugin(baseline, "to tell stale results")
+
+
+def main(args: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from harness.baseline import read_baseline, read_provenance, write_text
+    from harness.labels import relabelled
+    from harness.measured import SECTION, from_results
+    from harness.output import put
+    from harness.plugins import load_plugin
+    from harness.results import load_results
+    from harness.staleness import stale_keys
+
+    for plugin in args.plugin:
+        load_plugin(plugin)
+    exists = Path(args.file).exists()
+    if args.action == "write" and exists:
+        raise RequestError(f"{args.file} is there already; `baseline update` changes it")
+    if args.action == "update" and not exists:
+        raise RequestError(f"{args.file} is not there; `baseline write` makes it")
+    frame = load_results(args.out)
+    if frame.empty:
+        raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")
+    stale = len(stale_keys(frame))
+    if stale:
+        raise RequestError(f"{stale} cells of {args.out} come from other code than this; run --rerun stale first")
+    rows = from_results(relabelled(frame))
+    cell = [*SECTION, "method", "seed"]
+    provenance: Mapping[str, Any] = {}
+    if exists:
+        old, provenance = read_baseline(args.file), read_provenance(args.file)
+        replaced = old.set_index(cell).index.isin(rows.set_index(cell).index)
+        rows = pd.concat([old[~replaced], rows])
+    put(write_text(rows, _made(frame, provenance)), args.file)
+    print(f"{args.file}: {len(rows.drop_duplicates(cell))} cells of {args.out}", file=sys.stderr)
+    return 0
+
+
+def _made(frame: pd.DataFrame, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the numbers come from: every value that occurs, in what an update keeps too."""
+    columns = {"commit": "commit", "torch": "torch", "python": "python", "machine": "device_name"}
+    made = {"utc": max(frame["utc"])}
+    for name, column in columns.items():
+        known = before.get(name, [])
+        values = sorted({*frame[column], *([known] if isinstance(known, str) else known)})
+        made[name] = values[0] if len(values) == 1 else values
+    return made

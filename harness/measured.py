@@ -1,0 +1,52 @@
+"""What is compared: metrics, times and statuses of a results folder or of a baseline file, a row a cell and metric."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.baseline import is_baseline, read_baseline
+from harness.errors import RequestError
+from harness.store import is_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECTION = ["task", "task_label", "task_params", "data", "protocol", "preset"]
+COLUMNS = [*SECTION, "method", "seed", "status", "error", "machine", "metric", "value"]
+COSTS = ("score_seconds", "extract_seconds", "train_seconds", "retrain_seconds", "peak_memory_mib")
+
+
+def measured(path: str) -> pd.DataFrame:
+    """The rows of a results folder or baseline file, with `COLUMNS`; ``method`` is the method's label.
+
+    A cell that did not end ``ok`` has one row without metric.
+
+    Raises:
+        RequestError: the path is neither.
+    """
+    if is_store(path):
+        from harness.labels import relabelled
+        from harness.results import load_results
+
+        return from_results(relabelled(load_results(path)))
+    if Path(path).is_file() and is_baseline(path):
+        return read_baseline(path)
+    raise RequestError(f"{path} is neither a results folder of `run` nor a file of `baseline write`")
+
+
+def from_results(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows from the tidy table, costs among the metrics."""
+    import pandas as pd
+
+    cells = frame.drop_duplicates("slot")
+    costs = [cells.assign(metric=name, value=cells[name]) for name in COSTS]
+    rows = pd.concat([frame, *costs]).dropna(subset=["value"])
+    rows = pd.concat([rows[rows["status"] == "ok"], cells[cells["status"] != "ok"].assign(metric=None, value=None)])
+    rows = rows.assign(
+        method=rows["method_label"],
+        machine=rows["device_name"],
+        data=[json.loads(text).get("data", "") for text in rows["versions"]],
+    )
+    return rows[COLUMNS].sort_values([*SECTION, "method", "metric", "seed"]).reset_index(drop=True)

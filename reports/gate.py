@@ -1,0 +1,91 @@
+"""A comparison of two results as text for a terminal, markdown for a pull request, or JUnit XML for CI."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from harness.compare import VERDICTS, Comparison, Line
+from reports.markdown import markdown_table
+
+MOST_NAMED = 10
+
+
+def summary(found: Comparison) -> str:
+    """One line: the verdict and how many lines of each kind."""
+    counted = ", ".join(f"{found.count(each)} {each}" for each in VERDICTS if found.count(each))
+    verdict = {0: "No worse", 1: "Worse", 2: "Nothing comparable"}[found.exit_code]
+    return f"{verdict}: {counted or 'no cell in common'}."
+
+
+def as_text(found: Comparison) -> str:
+    """Aligned lines, worst first; what is the same is only counted."""
+    rows = [[line.verdict, line.task, line.method, line.metric, *_numbers(line), line.note] for line in _shown(found)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(7)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, summary(found), *_missing(found)]) + "\n"
+
+
+def as_markdown(found: Comparison) -> str:
+    """A table for a comment, worst first."""
+    header = ["Verdict", "Task", "Method", "Metric", "BASE → NEW", "Difference", "Note"]
+    rows = [
+        [f"**{line.verdict}**" if line.verdict == "worse" else line.verdict, f"`{line.task}`", f"`{line.method}`",
+         line.metric, *_numbers(line), line.note]
+        for line in _shown(found)
+    ]  # fmt: skip
+    table = [markdown_table(header, rows), ""] if rows else []
+    return "\n".join([f"**{summary(found)}**", "", *table, *_missing(found)]).rstrip() + "\n"
+
+
+def as_junit(found: Comparison) -> str:
+    """A test suite with a case a line: a failure where it is worse, skipped where nothing could be said."""
+    skipped = found.count("not compared") + found.count("undecided")
+    suite = ElementTree.Element(
+        "testsuite", name="harness compare", tests=str(len(found.lines)), failures=str(found.count("worse")),
+        errors="0", skipped=str(skipped),
+    )  # fmt: skip
+    for line in found.lines:
+        case = ElementTree.SubElement(suite, "testcase", classname=line.task, name=f"{line.method} {line.metric}")
+        message = "; ".join(part for part in (*_numbers(line), line.note) if part)
+        if line.verdict == "worse":
+            ElementTree.SubElement(case, "failure", message=message).text = message
+        elif line.verdict in ("not compared", "undecided"):
+            ElementTree.SubElement(case, "skipped", message=f"{line.verdict}: {message}")
+        else:
+            ElementTree.SubElement(case, "system-out").text = f"{line.verdict}: {message}"
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _shown(found: Comparison) -> list[Line]:
+    order = ("worse", "undecided", "not compared", "better", "no worse")
+    shown = [line for line in found.lines if line.verdict in order]
+    return sorted(shown, key=lambda line: order.index(line.verdict))
+
+
+def _numbers(line: Line) -> tuple[str, str]:
+    """``0.95 → 0.87`` and the difference with its interval."""
+    if line.base is None or line.new is None or line.difference is None or line.rule is None:
+        return "", ""
+    cost = line.metric.endswith(("_seconds", "_mib"))
+    form = "{:.3g}" if cost else "{:.3f}"
+    unit = (100.0, "%", "{:+.1f}") if line.rule.relative else (1.0, "", "{:+.3g}" if cost else "{:+.3f}")
+    factor, sign, signed = unit
+    interval = ""
+    if line.low is not None and line.high is not None:
+        interval = f" [{signed.format(factor * line.low)}, {signed.format(factor * line.high)}]"
+    seeds = f"{line.seeds} seed{'s' * (line.seeds != 1)}, allowed {line.rule.text.partition(':')[2]}"
+    return (
+        f"{form.format(line.base)} → {form.format(line.new)}",
+        f"{signed.format(factor * line.difference)}{sign}{interval}, {seeds}",
+    )
+
+
+def _missing(found: Comparison) -> list[str]:
+    if not found.missing:
+        return []
+    named = ", ".join(found.missing[:MOST_NAMED])
+    more = f" and {len(found.missing) - MOST_NAMED} more" if len(found.missing) > MOST_NAMED else ""
+    return [f"In BASE and not in NEW, so not compared: {named}{more}."]
