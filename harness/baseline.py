@@ -13,6 +13,10 @@ from harness.errors import RequestError
 if TYPE_CHECKING:
     import pandas as pd
 
+SECTION = ["task", "task_label", "task_params", "data", "protocol", "preset"]
+COLUMNS = [*SECTION, "method", "seed", "status", "error", "machine", "metric", "value"]
+"""What is compared, a row a cell and metric; ``method`` is its label."""
+
 FORMAT = "influence-harness-baseline"
 VERSION = 1
 DIGITS = 6
@@ -27,9 +31,8 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
         made: provenance, JSON-ready.
     """
     sections = []
-    keys = ["task", "task_label", "task_params", "data", "protocol", "preset"]
-    for values, section in rows.groupby(keys, sort=True, dropna=False):
-        described = dict(zip(keys, values, strict=True))
+    for values, section in rows.groupby(SECTION, sort=True, dropna=False):
+        described = dict(zip(SECTION, values, strict=True))
         described["task_params"] = json.loads(str(described["task_params"]))
         machines = sorted(set(section["machine"]))
         methods: dict[str, dict[str, dict[str, Any]]] = {}
@@ -67,8 +70,6 @@ def read_baseline(path: str | Path) -> pd.DataFrame:
         RequestError: the file is no baseline of a known version, or damaged.
     """
     import pandas as pd
-
-    from harness.measured import COLUMNS
 
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from harness.baseline import SECTION
 from harness.errors import RequestError, did_you_mean
-from harness.measured import COSTS, SECTION
-from harness.metrics import HIGHER_IS_BETTER
+from harness.metrics import COSTS, HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,6 +13,8 @@ from harness.spec import format_term
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.store import Record
+
 
 def relabelled(frame: pd.DataFrame) -> pd.DataFrame:
     """A tidy table whose ``method_label`` and ``task_label`` say all that is not default, and no more.
@@ -32,6 +34,17 @@ def relabelled(frame: pd.DataFrame) -> pd.DataFrame:
         )
     ]
     return frame
+
+
+def canonical(record: Record) -> dict[str, str]:
+    """The labels of one record's ``method`` and ``task``, as in `relabelled`."""
+    params = {kind: json.dumps(getattr(record, f"{kind}_params"), sort_keys=True) for kind in ("method", "task")}
+    labels = {"method": record.method_label, "task": record.task_label}
+    if record.method in METHODS.classes():
+        labels["method"] = _label(METHODS, record.method, params["method"], record.protocol, None)
+    if record.task in TASKS.classes():
+        labels["task"] = _label(TASKS, record.task, params["task"], record.protocol, record.preset)
+    return labels
 
 
 def _columns(frame: pd.DataFrame, *names: str) -> Any:

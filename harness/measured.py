@@ -6,20 +6,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.baseline import is_baseline, read_baseline
+from harness.baseline import COLUMNS, SECTION, is_baseline, read_baseline
 from harness.errors import RequestError
+from harness.metrics import COSTS
 from harness.store import is_store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SECTION = ["task", "task_label", "task_params", "data", "protocol", "preset"]
-COLUMNS = [*SECTION, "method", "seed", "status", "error", "machine", "metric", "value"]
-COSTS = ("score_seconds", "extract_seconds", "train_seconds", "retrain_seconds", "peak_memory_mib")
-
 
 def measured(path: str) -> pd.DataFrame:
-    """The rows of a results folder or baseline file, with `COLUMNS`; ``method`` is the method's label.
+    """The rows of a results folder or baseline file, with `harness.baseline.COLUMNS`; ``method`` is the method's label.
 
     A cell that did not end ``ok`` has one row without metric.
 

@@ -19,6 +19,9 @@ HIGHER_IS_BETTER: dict[str, bool] = {
 }
 """Every metric's direction; a metric that is not listed is taken as higher = better."""
 
+COSTS = ("score_seconds", "extract_seconds", "train_seconds", "retrain_seconds", "peak_memory_mib")
+"""What a cell cost, which may be compared like a metric; lower is better."""
+
 
 def flagged(scores: np.ndarray, budget: float, tie_seed: int) -> np.ndarray:
     """Mask of the ``round(budget · n)`` samples with the highest scores, (n,) bool.

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from harness.errors import RequestError, unknown
 from harness.params import fields_of
-from harness.spec import parse_selection
+from harness.spec import Term, parse_selection
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class Registry(Generic[T]):
         """
         chosen: dict[str, tuple[type[T], dict[str, str]]] = {}
         for term in parse_selection(text):
-            names = [n for n in self.classes() if term.matches(n)] if term.is_glob else [self.get(term.pattern).name]  # type: ignore[attr-defined]
+            names = self._matching(term) if term.is_glob else [self.get(term.pattern).name]  # type: ignore[attr-defined]
             if not names and not term.exclude:
                 raise unknown(self.kind, term.pattern, self.classes())
             for name in names:
@@ -138,6 +138,11 @@ class Registry(Generic[T]):
         if not chosen:
             raise RequestError(f"the selection {text!r} leaves no {self.kind}; known: {', '.join(self.classes())}")
         return list(chosen.values())
+
+    def _matching(self, term: Term) -> list[str]:
+        """Names that a glob stands for; those that need a parameter are only taken out by one, never brought in."""
+        named_only = {name for name, cls in self.classes().items() if getattr(cls, "named_only", False)}
+        return [name for name in self.classes() if term.matches(name) and (term.exclude or name not in named_only)]
 
     def _import(self, name: str, load: Callable[[], Any]) -> None:
         try:

@@ -23,7 +23,7 @@ T = TypeVar("T", bound="type[Task]")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inputs, (n, …), and given labels, (n,) int64."""
+    """Inputs, (n, …), or None where only a model's outputs are known, and given labels, (n,) int64."""
 
     inputs: Any
     labels: Tensor
@@ -32,7 +32,8 @@ class Samples:
         return len(self.labels)
 
     def to(self, device: str) -> Samples:
-        return Samples(self.inputs.to(device), self.labels.to(device))
+        inputs = None if self.inputs is None else self.inputs.to(device)
+        return Samples(inputs, self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,9 @@ class Task(ABC):
         downloads: published files that `data fetch` can bring.
         after_training: parameters that change neither data nor model nor view, as the budget; cells that differ in
             these alone share them all.
+        named_only: True for one that `all` and globs leave out, as it needs a parameter.
+        same_samples: True where every seed has the same training samples, so that scores of several seeds can be
+            put together.
         seeds_together: whether a run loads all seeds of the task at once and trains their models by `train_all`.
 
     Args:
@@ -88,6 +92,8 @@ class Task(ABC):
     needs: ClassVar[str] = ""
     downloads: ClassVar[tuple[Download, ...]] = ()
     after_training: ClassVar[frozenset[str]] = frozenset({"budget"})
+    named_only: ClassVar[bool] = False
+    same_samples: ClassVar[bool] = False
     seeds_together: ClassVar[bool] = False
     version: ClassVar[int] = 1
     expected_failures: ClassVar[Mapping[str, str]] = {}

@@ -120,6 +120,8 @@ def _section(section: Section) -> str:
 
 def _caption(section: Section) -> str:
     """How to read the table, with the range that the budget leaves for detection accuracy."""
+    if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
+        return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
     text = "Sorted by AUROC, best last; bold: the two best means."
     sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
     if all(len(values) == 1 for values in sizes):

@@ -111,15 +111,11 @@ class ImageTask(Task):
         kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep)).to(split.device)
         history: list[float] = []
         train, test = split.train, split.test
-        fit(
-            network,
-            train.inputs,
-            train.labels,
-            recipe,
-            seed,
-            lambda _: history.append(accuracy(network, test.inputs, test.labels, recipe)),
-            kept,
-        )
+
+        def tested(_: int) -> None:
+            history.append(accuracy(network, test.inputs, test.labels, recipe))
+
+        fit(network, train.inputs, train.labels, recipe, seed, tested if len(test) else None, kept)
         return TrainedNetwork(network, history, recipe, seed)
 
     def view(self, model: TrainedNetwork, split: Split) -> View:

@@ -14,11 +14,11 @@ import pytest
 from scipy import stats
 
 import harness
-from harness.baseline import read_baseline, write_text
+from harness.baseline import COLUMNS, read_baseline, write_text
 from harness.cli import main
 from harness.compare import DEFAULT_RULES, FALSE_ALARMS, Comparison, compare, parse_rule
 from harness.errors import RequestError
-from harness.measured import COLUMNS, measured
+from harness.measured import measured
 from harness.metrics import detection, flagged
 from harness.seeds import derive
 from reports.gate import as_junit, as_markdown, as_text

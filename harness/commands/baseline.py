@@ -28,9 +28,9 @@ def add(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from harness.baseline import read_baseline, read_provenance, write_text
+    from harness.baseline import SECTION, read_baseline, read_provenance, write_text
     from harness.labels import relabelled
-    from harness.measured import SECTION, from_results
+    from harness.measured import from_results
     from harness.output import put
     from harness.plugins import load_plugin
     from harness.results import load_results

@@ -1,0 +1,114 @@
+"""From stored scores to a list of suspicious samples, with their labels where the data is at hand."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import RequestError, Unsupported, unknown
+from harness.labels import canonical
+from harness.store import Record, Store
+from harness.task_data import known_task, loaded_again
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Found:
+    """One method's scores on one task: of one seed, or of all where they have the same samples."""
+
+    records: list[Record]
+    arrays: list[dict[str, np.ndarray]]
+
+    def title(self, count: int) -> str:
+        """What is shown."""
+        first = self.records[0]
+        seeds = ", ".join(str(record.seed) for record in self.records)
+        several = "s" if len(self.records) > 1 else ""
+        return (
+            f"The {count} most suspicious of {first.n_train} samples of {first.task_label} by {first.method_label}, "
+            f"protocol {first.protocol}, preset {first.preset}, seed{several} {seeds}"
+        )
+
+
+def find(out: str, method: str, task: str | None, protocol: str | None, seed: int | None) -> Found:
+    """The one result of a folder that is meant.
+
+    Args:
+        method, task: a label, or a name alone where one label has it.
+
+    Raises:
+        RequestError: there is none, or several.
+    """
+    ok = [entry for entry in Store(out).records() if entry[0].status == "ok" and "scores" in entry[1]]
+    if not ok:
+        raise RequestError(f"{out} holds no scores yet; `run --out {out}` fills it")
+    for option, wanted in (("method", method), ("task", task)):
+        if wanted is not None:
+            labels = [{getattr(record, f"{option}_label"), canonical(record)[option]} for record, _ in ok]
+            names = [getattr(record, option) for record, _ in ok]
+            if not any(wanted in either for either in [*labels, names]):
+                raise unknown(f"{option} in {out}", wanted, {*names, *(label for each in labels for label in each)})
+            exact = [entry for entry, label in zip(ok, labels, strict=True) if wanted in label]
+            ok = exact or [entry for entry, name in zip(ok, names, strict=True) if name == wanted]
+    ok = [entry for entry in ok if protocol in (None, entry[0].protocol)]
+    kinds = sorted({(r.task_label, r.method_label, r.protocol, r.preset) for r, _ in ok})
+    if len(kinds) > 1:
+        listed = "; ".join(f"{m} on {t}, protocol {p}, preset {q}" for t, m, p, q in kinds)
+        raise RequestError(f"{out} holds several such results ({listed}); say which by --task, --method or --protocol")
+    together = bool(ok) and getattr(known_task(ok[0][0]), "same_samples", False) and seed is None
+    by_seed = {record.seed: (record, arrays) for record, arrays in ok}
+    chosen = sorted(by_seed) if together else [min(by_seed, default=0) if seed is None else seed]
+    if not set(chosen) <= set(by_seed):
+        raise RequestError(f"{out} has no such result of seed {seed}; it has {', '.join(map(str, sorted(by_seed)))}")
+    records, arrays = zip(*(by_seed[each] for each in chosen), strict=True)
+    return Found(list(records), list(arrays))
+
+
+def suspects(found: Found, top: int) -> pd.DataFrame:
+    """The most suspicious samples, most first.
+
+    Returns:
+        A row a sample: ``rank`` (from 1), ``index`` (its position in the training data, from 0), ``suspicion`` (the
+        share of samples with lower scores, averaged over seeds), ``score`` (likewise averaged), ``flagged`` (by the
+        budget, in any seed), and, where the data is at hand, ``given`` and, if known, ``true`` labels.
+    """
+    import pandas as pd
+    from scipy.stats import rankdata
+
+    scores = np.stack([arrays["scores"] for arrays in found.arrays])
+    finite = np.where(np.isnan(scores), -np.inf, scores)
+    suspicion = np.mean([(rankdata(each) - 1) / max(1, len(each) - 1) for each in finite], axis=0)
+    order = np.argsort(-suspicion, kind="stable")[:top]
+    frame = pd.DataFrame(
+        {
+            "rank": np.arange(1, len(order) + 1),
+            "index": order,
+            "suspicion": suspicion[order].round(4),
+            "score": scores.mean(0)[order],
+            "flagged": np.any([arrays["flagged"] for arrays in found.arrays], axis=0)[order],
+        }
+    )
+    for name, labels in _labels(found).items():
+        frame[name] = labels[order]
+    return frame
+
+
+def _labels(found: Found) -> dict[str, np.ndarray]:
+    """Given and true labels, as the classes are called; none where the data cannot be loaded again."""
+    record = found.records[0]
+    task = known_task(record)
+    try:
+        if task is None:
+            raise RequestError(f"the task {record.task} is not known here; --plugin FILE brings it")
+        split, truth = loaded_again(task, record, found.arrays[0])
+    except (RequestError, Unsupported) as error:
+        print(f"labels are left out: {error}", file=sys.stderr)
+        return {}
+    names = np.array(task.class_names() or range(split.n_classes))
+    labels = {"given": names[split.train.labels.numpy()]}
+    return labels if truth is None else {**labels, "true": names[np.asarray(truth)]}

@@ -1,0 +1,174 @@
+"""A task from the user's own arrays: features or images, given labels, and what else there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.errors import RequestError, Unsupported
+from harness.task_base import Samples, Split, Task, register_task
+from tasks._array_file import ArrayFile, Part, digest, read
+from tasks._array_models import OnFeatures, OnImages
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.outputs import Outputs
+    from harness.view import View
+
+ON_FEATURES = ("linear", "mlp")
+
+
+@dataclass(frozen=True, eq=False)
+class GivenSamples(Samples):
+    """Samples with the probabilities that the user's own model gave."""
+
+    probs: Tensor
+
+    def to(self, device: str) -> GivenSamples:
+        inputs = None if self.inputs is None else self.inputs.to(device)
+        return GivenSamples(inputs, self.labels.to(device), self.probs.to(device))
+
+
+@register_task
+@dataclass(frozen=True)
+class Arrays(Task):
+    """Your own data, from an ``.npz`` file: ``arrays[path=data.npz]``.
+
+    The file holds ``labels`` (n,), integers or text, and ``features`` (n, d) or uint8 ``images`` (n, h, w, 3); or
+    ``probs`` (n, c) of your own model, best from cross-validation, with ``features`` as its last layer's input if
+    gradients are wanted. Where there are ``true_labels``, detection is measured; where there are ``test_features`` (or
+    ``test_images``) and ``test_labels``, accuracy after trimming; ``validation_...`` is the clean reference set.
+
+    Args:
+        path: the file.
+        model: ``auto`` is ``linear`` (logistic regression) on features and ``small_cnn`` on images. It is trained for
+            the view where the file has no ``probs``, and for the accuracies where it has test samples.
+        width: of the hidden layer of ``mlp``.
+        steps: full-batch Adam steps, on features.
+        epochs: on images.
+        weight_decay: L2 penalty.
+        standardise: features, by mean and deviation of the training samples; not where ``probs`` are given, whose
+            last layer saw them as they are.
+        bias: whether the last layer that gave ``probs`` has a bias, which then belongs to the gradient.
+    """
+
+    name: ClassVar[str] = "arrays"
+    title: ClassVar[str] = "Own arrays"
+    source: ClassVar[str] = "the user's file"
+    needs: ClassVar[str] = "arrays[path=FILE.npz] with labels, and features, images or probs"
+    named_only: ClassVar[bool] = True
+    same_samples: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"steps": 100, "epochs": 2}}
+
+    path: str = ""
+    model: Literal["auto", "linear", "mlp", "small_cnn", "fast_cnn", "resnet18", "resnet34"] = "auto"
+    width: int = 64
+    steps: int = 500
+    epochs: int = 10
+    weight_decay: float = 1e-3
+    standardise: bool = True
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("width", 1), ("steps", 1), ("epochs", 1), ("weight_decay", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+
+    def check(self) -> None:
+        file = self._read()
+        if self.model != "auto" and file.train.inputs is not None and (self.model in ON_FEATURES) == file.images:
+            fits = "small_cnn, fast_cnn, resnet18 or resnet34" if file.images else "linear or mlp"
+            raise RequestError(f"arrays[model={self.model}] does not fit the file's inputs; give {fits}")
+
+    def data_version(self) -> str:
+        return digest(self._path())
+
+    def load(self, seed: int) -> tuple[Split, np.ndarray | None]:
+        file = self._read()
+        references = {} if file.validation is None else {"validation": self._samples(file.validation, file)}
+        nothing = Part(None if file.train.inputs is None else file.train.inputs[:0], file.train.labels[:0], None)
+        test = nothing if file.test is None or file.test.inputs is None else file.test
+        train = self._samples(file.train, file)
+        return Split(train, self._samples(test, file), references, len(file.classes)), file.truth
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
+        return next(self.train_all([(split, [keep], seed)]))[0]
+
+    def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Any]]:
+        return self.train_all([(split, keeps, seed)])
+
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
+        split = wanted[0][0]
+        if split.train.inputs is None or (isinstance(split.train, GivenSamples) and not len(split.test)):
+            if any(keep is not None for _, keeps, _ in wanted for keep in keeps):
+                raise Unsupported("retraining needs a model of ours; the file gives probabilities of another")
+            return iter([[None for _ in keeps] for _, keeps, _ in wanted])
+        models: Iterator[list[Any]] = self._trainer(split).train_all(wanted)
+        return models
+
+    def view(self, model: Any, split: Split) -> View:
+        if not isinstance(split.train, GivenSamples):
+            shown: View = self._trainer(split).view(model, split)
+            return shown
+        from harness.view import View
+
+        references = {name: partial(self._given, each) for name, each in split.references.items()}
+        labels = split.train.labels.cpu().numpy()
+        return View(labels, partial(self._given, split.train), references, device=split.device)
+
+    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
+        return self._trainer(split).evaluate(model, split) if len(split.test) else {}
+
+    def class_names(self) -> list[str]:
+        return self._read().classes
+
+    def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
+        if split.train.inputs is None or split.train.inputs.ndim != 4:
+            return super().pictures(split, indices)
+        found: np.ndarray = self._trainer(split).pictures(split, indices)
+        return found
+
+    def _path(self) -> str:
+        if not self.path:
+            raise RequestError(f"the task arrays needs a file; write {self.needs}")
+        return self.path
+
+    def _read(self) -> ArrayFile:
+        return read(self._path())
+
+    def _samples(self, part: Part, file: ArrayFile) -> Samples:
+        import torch
+
+        inputs = part.inputs
+        if inputs is not None and self.standardise and not file.images and file.train.probs is None:
+            assert file.train.inputs is not None
+            mean, deviation = file.train.inputs.mean(0), file.train.inputs.std(0)
+            inputs = (inputs - mean) / np.where(deviation > 0, deviation, 1)
+        tensor = None if inputs is None else torch.from_numpy(inputs)
+        labels = torch.from_numpy(part.labels)
+        if part.probs is None:
+            return Samples(tensor, labels)
+        return GivenSamples(tensor, labels, torch.from_numpy(part.probs))
+
+    def _given(self, samples: Samples) -> Outputs:
+        from harness.outputs import Outputs
+
+        if not isinstance(samples, GivenSamples):
+            raise Unsupported("the file has probs but no validation_probs, so its validation set has no gradients")
+        features = None if samples.inputs is None or samples.inputs.ndim == 4 else samples.inputs
+        return Outputs(samples.labels, samples.probs, features, bias=self.bias)
+
+    def _trainer(self, split: Split) -> Any:
+        """The task that trains the model, without data of its own."""
+        if split.train.inputs.ndim == 2:
+            return OnFeatures(self.budget, self.width * (self.model == "mlp"), self.steps, self.weight_decay)
+        network: Any = "small_cnn" if self.model == "auto" else self.model
+        size = min(split.train.inputs.shape[2:])
+        few = max(2, min(128, len(split.train) // 8))
+        return OnImages(self.budget, network, self.epochs, batch_size=few, weight_decay=self.weight_decay, size=size)

@@ -1,0 +1,301 @@
+"""The task ``arrays``: a user's own file, and the list of suspects."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import harness
+from harness.cli import main
+from harness.errors import RequestError
+from harness.registry import TASKS
+from harness.testing import check_all
+from tasks._array_file import read
+
+
+def data() -> dict[str, np.ndarray]:
+    """Digits: 300 training samples of which 30 are wrongly labelled, validation and test."""
+    x, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(x))
+    x, y = x[order], y[order]
+    given = y[:300].copy()
+    given[:30] = (given[:30] + 1) % 10
+    return {
+        "features": x[:300],
+        "labels": given,
+        "true_labels": y[:300],
+        "validation_features": x[300:450],
+        "validation_labels": y[300:450],
+        "test_features": x[450:],
+        "test_labels": y[450:],
+    }
+
+
+def save(folder: Path, **arrays: Any) -> str:
+    path = folder / "data.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def probabilities(n: int, c: int = 10) -> np.ndarray:
+    probs = np.random.default_rng(1).random((n, c))
+    return probs / probs.sum(1, keepdims=True)
+
+
+def test_features_with_everything(tmp_path: Path) -> None:
+    path = save(tmp_path, **data())
+    frame = harness.run("all,-leave_one_out", f"arrays[path={path}]", 1, preset="smoke", out=tmp_path / "r")
+    assert set(frame["status"]) == {"ok"}
+    values = frame.pivot_table(index="method", columns="metric", values="value")
+    assert values.loc["self_confidence", "auroc"] > 0.9
+    assert values.loc["outlier_l2", "accuracy"] > values.loc["none", "accuracy"]
+    for model in ("linear", "mlp[width=8]"):
+        name, _, rest = model.partition("[")
+        task = harness.task("arrays", preset="smoke", path=path, model=name, **({"width": 8} if rest else {}))
+        assert [r.check.name for r in check_all(task) if r.bad] == []
+
+
+def test_standardised_by_the_training_samples(tmp_path: Path) -> None:
+    arrays = data()
+    task = harness.task("arrays", path=save(tmp_path, **arrays))
+    split, truth = task.load(0)
+    x = arrays["features"].astype(np.float32)
+    deviation = np.where(x.std(0) > 0, x.std(0), 1)
+    np.testing.assert_allclose(split.train.inputs.numpy(), (x - x.mean(0)) / deviation, rtol=1e-4, atol=1e-5)
+    held = (arrays["test_features"] - x.mean(0)) / deviation
+    np.testing.assert_allclose(split.test.inputs.numpy(), held, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(truth, arrays["true_labels"])
+    raw = harness.task("arrays", path=task.path, standardise=False).load(0)[0].train.inputs.numpy()
+    np.testing.assert_array_equal(raw, x)
+
+
+def test_labels_alone_suffice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = data()
+    path = save(tmp_path, features=arrays["features"], labels=arrays["labels"])
+    out = str(tmp_path / "r")
+    assert main(["run", "--methods", "self_confidence,datainf", "--tasks", f"arrays[path={path}]", "--preset", "smoke",
+                 "--seeds", "2", "--out", out]) == 0  # fmt: skip
+    text = capsys.readouterr().out
+    assert "no true labels are known" in text
+    assert "skipped in 2 of 2 seeds: there is no reference set 'validation' here" in text
+    frame = harness.load_results(out)
+    assert set(frame.loc[frame["status"] == "ok", "metric"]) == {None}
+    assert main(["report", out, "--output", str(tmp_path / "report.md")]) == 0
+    assert main(["suspects", out, "--method", "self_confidence", "--top", "30"]) == 0
+
+
+def test_given_probabilities_are_the_view(tmp_path: Path) -> None:
+    arrays = data()
+    probs = probabilities(300)
+    path = save(tmp_path, probs=probs, labels=arrays["labels"], features=arrays["features"],
+                validation_probs=probabilities(150), validation_labels=arrays["validation_labels"],
+                validation_features=arrays["validation_features"])  # fmt: skip
+    task = harness.task("arrays", path=path)
+    split, truth = task.load(0)
+    assert truth is None
+    view = task.view(task.train(split, None, 0), split)
+    expected = harness.View.from_arrays(arrays["features"].astype(np.float32), probs.astype(np.float32),
+                                        arrays["labels"], arrays["validation_features"].astype(np.float32),
+                                        probabilities(150).astype(np.float32), arrays["validation_labels"],
+                                        bias=True)  # fmt: skip
+    for name in ("self_confidence", "outlier_l2", "datainf"):
+        np.testing.assert_array_equal(harness.method(name).score(view), harness.method(name).score(expected))
+    assert task.evaluate(None, split) == {}
+    frame = harness.run("all", f"arrays[path={path}]", 1, out=tmp_path / "r")
+    status = frame.set_index("method")["status"]
+    assert status["leave_one_out"] == "skipped"
+    assert status["datainf"] == "ok"
+
+
+def test_probabilities_alone(tmp_path: Path) -> None:
+    path = save(tmp_path, probs=probabilities(300), labels=data()["labels"], true_labels=data()["true_labels"])
+    frame = harness.run("all", f"arrays[path={path}]", 1, out=tmp_path / "r")
+    assert set(frame["status"]) == {"ok", "skipped"}
+    ok = set(frame.loc[frame["status"] == "ok", "method"])
+    assert ok == {"none", "random", "self_confidence", "normalized_margin", "confidence_weighted_entropy"}
+    reasons = frame.set_index("method")["error"]
+    assert "gradients need the last layer's features" in reasons["outlier_l1"]
+
+
+@pytest.mark.parametrize("shape", ["nhw", "nhwc", "nchw"])
+def test_images(tmp_path: Path, shape: str) -> None:
+    arrays = data()
+
+    def pictures(x: np.ndarray) -> np.ndarray:
+        grey = (x.reshape(-1, 8, 8) * 15).astype(np.uint8)
+        return {"nhw": grey, "nhwc": np.repeat(grey[..., None], 3, 3), "nchw": np.repeat(grey[:, None], 3, 1)}[shape]
+
+    path = save(tmp_path, images=pictures(arrays["features"]), labels=arrays["labels"],
+                test_images=pictures(arrays["test_features"]), test_labels=arrays["test_labels"])  # fmt: skip
+    task = harness.task("arrays", path=path, epochs=1)
+    split, _ = task.load(0)
+    assert (split.train.inputs.shape, split.train.inputs.dtype) == ((300, 3, 8, 8), torch.uint8)
+    np.testing.assert_array_equal(split.train.inputs[:, 1].numpy(), pictures(arrays["features"]).reshape(
+        300, 8, 8) if shape == "nhw" else split.train.inputs[:, 0].numpy())  # fmt: skip
+    model = task.train(split, None, 0)
+    assert task.view(model, split).probs.shape == (300, 10)
+    assert 0 < task.evaluate(model, split)["accuracy"] < 1
+    assert task.pictures(split, np.array([4])).shape == (1, 8, 8, 3)
+    frame = harness.run("outlier_l2", f"arrays[path={path},epochs=1]", 1, out=tmp_path / "r")
+    assert set(frame["status"]) == {"ok"}
+
+
+def test_text_labels(tmp_path: Path) -> None:
+    arrays = data()
+    names = np.array([f"class {k}" for k in range(10)])
+    path = save(tmp_path, features=arrays["features"], labels=names[arrays["labels"]],
+                true_labels=names[arrays["true_labels"]].astype("S"))  # fmt: skip
+    file = read(path)
+    assert file.classes == list(names)
+    np.testing.assert_array_equal(file.train.labels, arrays["labels"])
+    np.testing.assert_array_equal(file.truth, arrays["true_labels"])
+
+
+X, Y = np.zeros((4, 3)), np.array([0, 1, 0, 1])
+P = np.full((4, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"features": X}, "it has no labels; it holds features"),
+        ({"labels": Y}, r"it needs features \(n, d\), images"),
+        ({"features": X, "label": Y}, r"'label' is none of its arrays .did you mean 'labels'"),
+        ({"features": X[:3], "labels": Y}, "labels has 4 entries, features or images 3"),
+        ({"features": X[:, 0], "labels": Y}, r"features must be \(n, d\) finite numbers; it is float64 \(4,\)"),
+        ({"features": X + np.nan, "labels": Y}, "finite numbers"),
+        ({"features": X, "labels": Y - 1}, "there is -1"),
+        ({"features": X, "labels": Y * 1.0}, "labels must be integers or text"),
+        ({"features": X, "labels": Y * 0}, "all labels are of one class"),
+        ({"features": X, "labels": Y[:, None]}, "labels must be one-dimensional"),
+        ({"features": X, "labels": Y, "probs": 2 * P}, "rows that sum to 1"),
+        ({"features": X, "labels": 3 * Y, "probs": P}, "probs has 2 columns and there are 4 classes"),
+        ({"features": X, "images": X, "labels": Y}, "give features or images, not both"),
+        ({"images": X, "labels": Y}, "images must be uint8"),
+        ({"images": np.zeros((4, 9, 9, 2), np.uint8), "labels": Y}, "1 or 3 channels"),
+        ({"images": np.zeros((4, 4, 4), np.uint8), "labels": Y}, "sides of 8 pixels or more"),
+        ({"features": X, "labels": Y, "test_features": X}, "it has no test_labels"),
+        (
+            {"features": X, "labels": Y, "test_features": X[:, :2], "test_labels": Y},
+            "must be like those of the training",
+        ),
+        ({"features": X, "labels": Y, "true_labels": Y[:2]}, r"true_labels has the shape \(2,\), labels \(4,\)"),
+        ({"features": X, "labels": Y.astype(object)}, "it holds Python objects"),
+    ],
+)
+def test_files_that_do_not_serve(tmp_path: Path, arrays: dict[str, Any], sentence: str) -> None:
+    path = save(tmp_path, **arrays)
+    with pytest.raises(RequestError, match=sentence):
+        harness.run("none", f"arrays[path={path}]", 1, out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_other_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "r")
+    path = save(tmp_path, features=X, labels=Y)
+    torn = tmp_path / "torn.npz"
+    torn.write_bytes(Path(path).read_bytes()[:-40])
+    single = tmp_path / "single.npy"
+    np.save(single, X)
+    for task, sentence in (
+        ("arrays", "the task arrays needs a file; write arrays[path=FILE.npz] with labels"),
+        (f"arrays[path={tmp_path}/absent.npz]", "No such file or directory"),
+        (f"arrays[path={torn}]", "it cannot be read"),
+        (f"arrays[path={single}]", "it is a single array"),
+        (f"arrays[path={path},model=small_cnn]", "arrays[model=small_cnn] does not fit the file's inputs; give linear"),
+        (f"arrays[path={path},width=0]", "width=0 must be at least 1"),
+    ):
+        assert main(["run", "--methods", "none", "--tasks", task, "--out", out]) == 2
+        assert sentence in capsys.readouterr().err
+    assert not Path(out).exists()
+
+
+def test_all_does_not_mean_a_file_that_nobody_named() -> None:
+    assert "arrays" not in [cls.name for cls, _ in TASKS.select("all")]
+    assert [cls.name for cls, _ in TASKS.select("arrays[path=x.npz]")] == ["arrays"]
+    with pytest.raises(RequestError, match="leaves no task"):
+        TASKS.select("arrays[path=x.npz],-arr*")
+
+
+def test_another_file_under_the_same_name_is_another_cell(tmp_path: Path) -> None:
+    arrays = data()
+    path = save(tmp_path, **arrays)
+    run = ["run", "--methods", "outlier_l2", "--tasks", f"arrays[path={path}]", "--preset", "smoke", "--seeds", "1"]
+    out = ["--out", str(tmp_path / "r")]
+    assert main([*run, *out]) == 0
+
+    def key() -> str:
+        return str(json.loads(next((tmp_path / "r").rglob("seed0*.json")).read_text())["key"])
+
+    first = key()
+    save(tmp_path, **{**arrays, "labels": arrays["true_labels"]})
+    assert main([*run, *out]) == 0  # stale: shown, not silently reused, and not redone unasked
+    assert key() == first
+    with pytest.raises(RequestError, match="the data at hand is not what"):
+        _loaded_again(tmp_path / "r")
+    assert main([*run, *out, "--rerun", "stale"]) == 0
+    assert key() != first
+
+
+def _loaded_again(out: Path) -> None:
+    from harness.store import Store
+    from harness.task_data import known_task, loaded_again
+
+    for record, arrays in Store(out).records():
+        loaded_again(known_task(record), record, arrays)
+
+
+def test_suspects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = data()
+    names = np.array([f"digit {k}" for k in range(10)])
+    arrays |= {key: names[arrays[key]] for key in arrays if key.endswith("labels")}
+    path, out = save(tmp_path, **arrays), str(tmp_path / "r")
+    harness.run("self_confidence,outlier_l2", [f"arrays[path={path}]", "moons"], 3, preset="smoke", out=out)
+    listing = ["suspects", out, "--method", "self_confidence", "--task", "arrays"]
+    assert main([*listing, "--top", "20", "--format", "csv"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("The 20 most suspicious of 300 samples of arrays[path=")
+    assert "seeds 0, 1, 2" in captured.err
+    frame = pd.read_csv(io.StringIO(captured.out))
+    assert list(frame.columns) == ["rank", "index", "suspicion", "score", "flagged", "given", "true"]
+    assert (frame["given"] != frame["true"]).mean() > 0.6  # 0.1 by chance
+    assert frame["suspicion"].is_monotonic_decreasing
+    np.testing.assert_array_equal(frame["given"], arrays["labels"][frame["index"]])
+    # one seed alone, and a task whose seeds have samples of their own
+    assert main([*listing, "--seed", "1", "--top", "3"]) == 0
+    assert "seed 1\n" in capsys.readouterr().err
+    assert main(["suspects", out, "--method", "outlier_l2", "--task", "moons", "--output", str(tmp_path / "s")]) == 0
+    assert len((tmp_path / "s").read_text().splitlines()) == 101
+    assert "seed 0\n" in capsys.readouterr().err
+    # without the data the list is still a list
+    Path(path).unlink()
+    assert main([*listing, "--top", "5"]) == 0
+    captured = capsys.readouterr()
+    assert "labels are left out: arrays[path=" in captured.err
+    assert captured.out.splitlines()[0].split() == ["rank", "index", "suspicion", "score", "flagged"]
+
+
+def test_suspects_of_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "r")
+    harness.run("outlier_l2,datainf,datainf[damping=1]", "moons,blobs", 1, preset="smoke", out=out)
+    for options, sentence in (
+        (["--method", "outlier_l3"], "(did you mean 'outlier_l2'?)"),
+        (["--method", "outlier_l2"], "holds several such results"),
+        (["--method", "outlier_l2", "--task", "moon"], "(did you mean 'moons'?)"),
+        (["--method", "outlier_l2", "--task", "moons", "--seed", "4"], "has no such result of seed 4; it has 0"),
+        (["--method", "outlier_l2", "--top", "0"], "--top 0 is not valid"),
+    ):
+        assert main(["suspects", out, *options]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main(["suspects", out, "--method", "datainf", "--task", "moons"]) == 0  # the label decides, not the name
+    assert "of moons by datainf, protocol" in capsys.readouterr().err
+    assert main(["suspects", out, "--method", "datainf[damping=1.0]", "--task", "moons"]) == 0
