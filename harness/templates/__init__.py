@@ -1,0 +1,78 @@
+"""Small packages to start from: a detector or a task, with its test, a build gate and nothing to delete."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from harness.errors import RequestError
+from harness.registry import METHODS, TASKS
+
+HERE = Path(__file__).parent
+
+
+def new(kind: str, name: str, folder: str | None = None) -> list[Path]:
+    """Write a package for a new method or task.
+
+    Args:
+        kind: ``method`` or ``task``.
+        name: what the command line will call it, and the module's name.
+        folder: where; a folder of that name by default.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RequestError: the name is not usable or taken, or the folder is there already.
+    """
+    registry = {"method": METHODS, "task": TASKS}[kind]
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name.startswith("_"):
+        raise RequestError(f"{name!r} is not a usable name; give a lower-case word such as my_{kind}")
+    if name in registry.classes():
+        raise RequestError(f"the {kind} name {name!r} is taken; give another")
+    if name in sys.stdlib_module_names or _importable(name):
+        raise RequestError(f"there is a Python module {name!r} already, which yours would hide; give another name")
+    target = Path(folder or name)
+    if target.exists():
+        raise RequestError(f"{target} is there already; give another name, or another folder by --output")
+    values = {
+        "name": name,
+        "Name": "".join(part.capitalize() for part in name.split("_")),
+        "title": name.replace("_", " ").capitalize(),
+        "requirement": _requirement(),
+        "kind": kind,
+    }
+    written = []
+    for source in sorted([*(HERE / kind).iterdir(), *(HERE / "common").iterdir()]):
+        if source.suffix != ".txt":
+            continue
+        path = target / source.stem.replace("__name__", name).replace("--", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(Template(source.read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def _importable(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _requirement() -> str:
+    """What the new package depends on: this harness, from the repository it was installed from, if from one."""
+    try:
+        installed = distribution("influence-harness")
+    except PackageNotFoundError:
+        return "influence-harness"
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    vcs = origin.get("vcs_info")
+    if vcs:
+        return f"influence-harness @ {vcs['vcs']}+{origin['url']}@{vcs['commit_id']}"
+    return f"influence-harness>={installed.version}"
