@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
     one = report.add_mutually_exclusive_group()
     one.add_argument("--table", metavar="N", help="one of the paper's tables alone: 1, 2, 4, 5, 7, 8 or 9")
     one.add_argument("--figure", metavar="N", help="one of the paper's figures: 2 (needs the data) or 5")
+    one.add_argument("--judge", metavar="METHOD", help="rank correlation of every method with one: leave_one_out")
     add_plugin(report, "to tell stale results")
     report.add_argument("--format", default="md", choices=("md", "csv"), help="md: tables; csv: the tidy table")
     report.add_argument("--output", metavar="PATH", help="a file instead of standard output (figures: figureN.png)")
@@ -43,6 +44,8 @@ def add(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     from harness.data_files import in_folder
 
+    if args.judge:
+        return _judged(args)
     with in_folder(args.data_dir):
         run(args.out, args.format, args.table, args.figure, args.output, args.plugin)
     return 0
@@ -92,6 +95,17 @@ def run(
     if unknown:
         print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
     put(text, output)
+
+
+def _judged(args: argparse.Namespace) -> int:
+    from harness.agreement import agreement
+    from reports.judged import judged
+
+    for plugin in args.plugin:
+        load_plugin(plugin)
+    frame = agreement(args.out, args.judge)
+    put(frame.to_csv(index=False) if args.format == "csv" else judged(frame, args.judge), args.output)
+    return 0
 
 
 def _text(frame: pd.DataFrame, form: str, table: str | None, out: str, problems: Sequence[str]) -> str:

@@ -1,0 +1,57 @@
+"""Tables of rank correlation with a judge, one a task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from harness.statistics import summarise
+from reports.markdown import markdown_table
+
+
+def judged(frame: pd.DataFrame, judge: str) -> str:
+    """A table a task, protocol and preset: each method's agreement with the judge, best last.
+
+    Args:
+        frame: as from `harness.agreement.agreement`.
+        judge: its name, for the text.
+    """
+    parts = [
+        f"# Agreement with `{judge}`",
+        f"Rank correlation (Spearman) of each method's scores with those of `{judge}` over all training samples of a "
+        "seed; mean ± standard deviation over seeds. Beside it the share of the judge's flagged samples that the "
+        "method flags too.",
+    ]
+    for (title, label, protocol, preset), section in frame.groupby(
+        ["task_title", "task_label", "protocol", "preset"], sort=True
+    ):
+        seeds = sorted(section["seed"].unique())
+        parts.append(f"## {title}: `{label}`, protocol {protocol}, preset {preset}")
+        parts.append(
+            f"{len(seeds)} seed{'s' * (len(seeds) != 1)} ({', '.join(map(str, seeds))}); "
+            f"{section['n_train'].iloc[0]} training samples."
+        )
+        rows = []
+        for name, cells in section.groupby("method"):
+            told = cells["spearman"].dropna().to_numpy()
+            mean = summarise(told).mean if len(told) else -2.0
+            shown = _mean(told, 2, 1.0) if len(told) else "—"
+            missing = f" ({len(told)} of {len(cells)} seeds)" if len(told) < len(cells) else ""
+            common = _mean(cells["common"].dropna().to_numpy(), 0, 100.0)
+            rows.append((mean, [_called(cells["title"].iloc[0], str(name)), shown + missing, common]))
+        rows.sort(key=lambda row: row[0])
+        parts.append(markdown_table(["Method", "Rank correlation", "Flagged in common %"], [row for _, row in rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _called(title: str, label: str) -> str:
+    changed = label[label.index("[") :] if "[" in label else ""
+    return f"{title} `{changed}`" if changed else title
+
+
+def _mean(values: np.ndarray, decimals: int, factor: float) -> str:
+    if not len(values):
+        return "—"
+    found = summarise(values)
+    spread = "" if found.std is None else f" ± {factor * found.std:.{decimals}f}"
+    return f"{factor * found.mean:.{decimals}f}{spread}"
