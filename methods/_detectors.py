@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RequestError, did_you_mean
+from harness.randomness import global_seed
 
 SKLEARN = {
     "LocalOutlierFactor": "sklearn.neighbors",
@@ -73,14 +74,16 @@ class Detector:
         """Outlyingness of each of the points (n, p) it is fitted to, (n,), higher = more outlying.
 
         Args:
-            seed: its ``random_state``, where it has one and none is given.
+            seed: its ``random_state``, where it has one and none is given; and of the global generators while it
+                is fitted, which are left as they were found.
         """
         cls = self.load()
         params = dict(self.params)
         if "random_state" in inspect.signature(cls).parameters:
             params.setdefault("random_state", seed)
-        fitted = cls(**params)
-        fitted.fit(points)
+        with global_seed(seed):  # some detectors draw from NumPy's or torch's
+            fitted = cls(**params)
+            fitted.fit(points)
         if hasattr(fitted, "decision_scores_"):  # PyOD: of the samples fitted to
             return np.asarray(fitted.decision_scores_, dtype=np.float64)
         if hasattr(fitted, "negative_outlier_factor_"):

@@ -105,6 +105,19 @@ def test_a_stored_name_imports_nothing() -> None:
         harness.method("outlier[detector=no_antigravity:X]").check()
 
 
+def test_detectors_that_draw_from_a_global_generator(view: harness.View, tmp_path: Any, monkeypatch: Any) -> None:
+    """The same scores for the same seed, other ones for another, and the generator is left alone (see conftest)."""
+    (tmp_path / "careless.py").write_text(
+        "import numpy as np\n\nclass Careless:\n    def fit(self, x):\n"
+        "        self.decision_scores_ = np.linalg.norm(x, axis=1) + np.random.rand(len(x))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    method = harness.method("outlier[detector=careless:Careless]")
+    first = method.score(view)
+    np.testing.assert_array_equal(method.score(view), first)
+    assert not np.array_equal(method.score(view.fresh(12)), first)
+
+
 def test_classes_without_scores_are_refused(view: harness.View) -> None:
     method = harness.method("outlier[detector=sklearn.cluster:KMeans(n_clusters=2)]")
     with pytest.raises(TypeError, match="KMeans has no decision_scores_, negative_outlier_factor_ or score_samples"):

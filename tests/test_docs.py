@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +15,10 @@ import pytest
 import torch
 
 import harness
+from harness.cli import main
 from harness.registry import METHODS, TASKS
-from tests.conftest import last_layer
+from harness.testing import check_all
+from tests.conftest import last_layer, plug_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,15 +27,45 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def test_the_guides_plugin_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
-    code = next(block for block in blocks("docs/guide.md", "python") if "my_detector.py" in block)
-    path = tmp_path / "my_detector.py"
+def commands(page: str) -> list[list[str]]:
+    """The page's indented command lines."""
+    lines = re.findall(r"^    (python -m harness .*)$", (ROOT / page).read_text(), re.MULTILINE)
+    return [shlex.split(line, comments=True)[3:] for line in lines]
+
+
+def test_the_page_on_detectors_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files, then its commands in their order (smaller, where they say nothing of size), all as they stand."""
+    plug_in(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for code in blocks("docs/detectors.md", "python"):
+        Path(code.splitlines()[0].removeprefix("# ")).write_text(code)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "my_detector.py", "my_method.py", "save_digits.py", "test_my_detector.py"
+    }  # fmt: skip
+    for script in (["save_digits.py"], ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_detector.py"]):
+        done = subprocess.run([sys.executable, *script], env=os.environ | {"PYTHONPATH": str(ROOT)},
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stdout
+    seen = set()
+    for command in commands("docs/detectors.md"):
+        seen.add(command[0])
+        if any("ECOD" in word for word in command) and importlib.util.find_spec("pyod") is None:
+            continue
+        small = ["--preset", "smoke", *(["--seeds", "2"] * ("--seeds" not in command))] if command[0] == "run" else []
+        assert main([*command, *small]) == 0, command
+    assert seen == {"run", "suspects", "check", "baseline", "compare", "new", "report"}
+
+
+def test_the_full_method_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch)
+    code = next(block for block in blocks("docs/detectors.md", "python") if "my_method.py" in block)
+    path = tmp_path / "my_method.py"
     path.write_text(code)
     frame = harness.run("loss[temperature=2],self_confidence", "moons", 1, preset="smoke", out=tmp_path / "out",
                         plugins=[str(path)])  # fmt: skip
     auroc = frame[frame["metric"] == "auroc"].set_index("method")["value"]
     assert auroc["loss"] == pytest.approx(auroc["self_confidence"])
+    assert [result.check.name for result in check_all(harness.method("loss")) if result.bad] == []
 
 
 def test_the_guides_task_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,15 +106,17 @@ def test_the_guides_per_sample_gradients_run() -> None:
     assert found["scores"].shape == (20,)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/protocols.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/protocols.md", "docs/detectors.md"])
 def test_selections_in_the_pages_are_valid(page: str) -> None:
     text = (ROOT / page).read_text()
     for option, registry in (("--methods", METHODS), ("--tasks", TASKS)):
         for quoted, plain in re.findall(rf"{option} (?:'([^']+)'|([\w,*\[\]=.-]+))", text):
-            selection = (quoted or plain).replace("loss,", "").replace("iris", "moons")
+            selection = re.sub(r"\b(loss|my_detector)\b", "datainf", quoted or plain).replace("iris", "moons")
             registry.select(selection)
     for term in re.findall(r"`(\w+\[[^`]+\])`", text):
         term = term.replace(",...", "").replace("loss[temperature=2]", "datainf[damping=2]")
+        if term.startswith("my_detector["):
+            continue
         if term.startswith("name["):
             continue
         name = term.partition("[")[0]

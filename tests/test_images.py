@@ -12,7 +12,7 @@ from torch import nn
 from harness.errors import RequestError
 from tasks import _images
 from tasks._images import Recipe, Windows
-from tasks._networks import CIFAR10, Network, load_weights, make_network
+from tasks._networks import CIFAR10, Network, Whitening, load_weights, make_network
 
 
 def recipe(**params: object) -> Recipe:
@@ -157,6 +157,40 @@ def test_weights_come_from_the_seed(name: str) -> None:
     one, same, other = (make_network(name, 10, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_whitening_layer_whitens() -> None:
+    """Patches of the images it is adapted to come out uncorrelated, of unit variance; it is not trained."""
+    noise = torch.randn(60, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    smooth = noise + torch.roll(noise, 1, 3) + 0.5 * noise.flip(1)  # neighbours and channels depend on each other
+    with torch.random.fork_rng():
+        layer, expected = Whitening(), Whitening()
+    layer.adapt(smooth)
+    out = layer(smooth)[:, :, ::2, ::2].permute(0, 2, 3, 1).reshape(-1, 24)
+    torch.testing.assert_close(out[:, :12].T @ out[:, :12] / len(out), torch.eye(12), atol=0.02, rtol=0)
+    torch.testing.assert_close(out[:, :12], -out[:, 12:])
+    images, labels = numbered(40)
+    network = make_network("fast_cnn", 10, 0)
+    _images.fit(network, images, labels, recipe(epochs=1), 0)
+    whitening = network.body[0]  # type: ignore[index]
+    expected.adapt(network.normalised(images))
+    torch.testing.assert_close(whitening.weight, expected.weight)
+    assert whitening.bias.abs().sum() > 0  # its shift is
+
+
+def test_shifts_have_a_rate_of_their_own() -> None:
+    """One step at shift_rate 3 moves the shifts of batch normalisation three times as far, and nothing else."""
+    images, labels = numbered(40)
+    moved = []
+    for rate in (1.0, 3.0):
+        network = make_network("small_cnn", 10, 0)
+        before = {name: p.detach().clone() for name, p in network.named_parameters()}
+        _images.fit(network, images, labels, recipe(epochs=1, batch_size=40, shift_rate=rate), 0)
+        moved.append({name: p.detach() - before[name] for name, p in network.named_parameters()})
+    for name in moved[0]:
+        is_shift = name.endswith(("body.1.bias", "body.4.bias", "body.7.bias"))
+        torch.testing.assert_close(moved[1][name], (3.0 if is_shift else 1.0) * moved[0][name], rtol=1e-4, atol=1e-7)
+    assert sum(name.endswith(("body.1.bias", "body.4.bias", "body.7.bias")) for name in moved[0]) == 3
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "fast_cnn"])

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.conformance.randomness import left_as_found
 from harness.errors import Unsupported
+from harness.randomness import left_as_found
 
 
 class CheckFailure(AssertionError):

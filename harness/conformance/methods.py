@@ -13,10 +13,10 @@ import harness.products
 from harness.conformance.check import Check, CheckFailure
 from harness.conformance.peeking import peeks
 from harness.conformance.problem import Problem, certain, problem, without_a_class
-from harness.conformance.randomness import left_as_found, other_global_seed
 from harness.errors import RequestError, Unsupported
 from harness.method_base import Method
 from harness.params import build, values_of
+from harness.randomness import global_seed, left_as_found
 from harness.uses import observed
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _order(method: Method) -> None:
 def _same_seed(method: Method) -> None:
     found = []
     for k in range(2):
-        with other_global_seed(k):
+        with global_seed(k):
             found.append(scored(method, problem().view(seed=1)))
     if not np.array_equal(found[0], found[1], equal_nan=True):
         raise CheckFailure(

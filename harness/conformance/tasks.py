@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from harness.conformance.check import Check, CheckFailure
-from harness.conformance.randomness import left_as_found, other_global_seed
 from harness.errors import Unsupported
 from harness.params import build, values_of
+from harness.randomness import global_seed, left_as_found
 from harness.task_base import Samples, Split, Task
 from harness.view import View
 
@@ -67,7 +67,7 @@ def _labels(task: Task) -> None:
 def _same_data(task: Task) -> None:
     found = []
     for k in range(2):
-        with other_global_seed(k):
+        with global_seed(k):
             split, truth = _load(task)
         found.append([*_arrays(split), np.asarray([] if truth is None else truth)])
     if not all(np.array_equal(ours, theirs) for ours, theirs in zip(*found, strict=True)):
@@ -119,7 +119,7 @@ def _same_model(task: Task) -> None:
     split, _ = _load(task)
     found = []
     for k in range(2):
-        with other_global_seed(k):
+        with global_seed(k):
             model = task.train(split, None, SEED)
         found.append((task.view(model, split).probs, task.evaluate(model, split)))
     if not np.array_equal(found[0][0], found[1][0]) or found[0][1] != found[1][1]:

@@ -34,13 +34,13 @@ def left_as_found() -> Iterator[list[str]]:
         yield moved
     finally:
         after = _states()
-        moved += [name for name in before if repr_of(before[name]) != repr_of(after[name])]
+        moved += [name for name in before if _bytes_of(before[name]) != _bytes_of(after[name])]
         _restore(before)
 
 
 @contextmanager
-def other_global_seed(seed: int) -> Iterator[None]:
-    """The global generators seeded otherwise for a while."""
+def global_seed(seed: int) -> Iterator[None]:
+    """The global generators seeded for a while, and put back."""
     with left_as_found():
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
@@ -48,7 +48,7 @@ def other_global_seed(seed: int) -> Iterator[None]:
         yield
 
 
-def repr_of(state: Any) -> bytes:
+def _bytes_of(state: Any) -> bytes:
     """A generator's state as bytes."""
     import pickle
 
