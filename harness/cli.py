@@ -27,6 +27,12 @@ EXAMPLES = """examples:
   python -m harness run --methods none,outlier_iforest --tasks 'digits[budget=0|0.05|0.1]'
   python -m harness report results --output report.md
   python -m harness report results --table 1
+  python -m harness run --plugin my_detector.py --methods my_detector,self_confidence --tasks moons,digits
+  python -m harness check my_detector.py
+  python -m harness baseline write results baseline.json
+  python -m harness compare baseline.json results
+  python -m harness run --tasks 'arrays[path=data.npz]' --out own
+  python -m harness suspects own --method self_confidence --top 50
 """
 
 

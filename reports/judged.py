@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,15 +11,17 @@ from harness.statistics import summarise
 from reports.markdown import markdown_table
 
 
-def judged(frame: pd.DataFrame, judge: str) -> str:
+def judged(frame: pd.DataFrame, judge: str, made: Sequence[str] = ()) -> str:
     """A table a task, protocol and preset: each method's agreement with the judge, best last.
 
     Args:
         frame: as from `harness.agreement.agreement`.
         judge: its name, for the text.
+        made: paragraphs on where the results come from.
     """
     parts = [
         f"# Agreement with `{judge}`",
+        *made,
         f"Rank correlation (Spearman) of each method's scores with those of `{judge}` over all training samples of a "
         "seed; mean ± standard deviation over seeds. Beside it the share of the judge's flagged samples that the "
         "method flags too.",

@@ -40,7 +40,7 @@ def report(
         stale: keys of cells whose code has moved since.
         problems: damaged files that were left out.
     """
-    parts = [f"# {title}", *_provenance(frame, commands)]
+    parts = [f"# {title}", *provenance(frame, commands)]
     if problems:
         parts.append("**Damaged files, left out:**\n\n" + "\n".join(f"- {problem}" for problem in problems))
     found = sections(frame, stale)
@@ -57,7 +57,7 @@ def tables(frame: pd.DataFrame, stale: Collection[str] = ()) -> str:
     return "\n\n".join([_section(section) for section in found] + compared) + "\n"
 
 
-def _provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
+def provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
     lines = []
     if commands:
         lines.append("Made by:\n\n```\n" + "\n".join(commands) + "\n```")

@@ -100,11 +100,16 @@ def run(
 def _judged(args: argparse.Namespace) -> int:
     from harness.agreement import agreement
     from reports.judged import judged
+    from reports.markdown import provenance
 
     for plugin in args.plugin:
         load_plugin(plugin)
     frame = agreement(args.out, args.judge)
-    put(frame.to_csv(index=False) if args.format == "csv" else judged(frame, args.judge), args.output)
+    if args.format == "csv":
+        put(frame.to_csv(index=False), args.output)
+        return 0
+    made = provenance(load_results(args.out), _commands(args.out))
+    put(judged(frame, args.judge, made), args.output)
     return 0
 
 
@@ -116,8 +121,11 @@ def _text(frame: pd.DataFrame, form: str, table: str | None, out: str, problems:
         return frame.to_csv(index=False)
     if table is not None:
         return paper_table(frame, table, stale_keys(frame))
-    commands = [request.command for request in remembered(Store(out)) if request.command]
-    return report(frame, commands=commands, stale=stale_keys(frame), problems=problems)
+    return report(frame, commands=_commands(out), stale=stale_keys(frame), problems=problems)
+
+
+def _commands(out: str) -> list[str]:
+    return [request.command for request in remembered(Store(out)) if request.command]
 
 
 def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
