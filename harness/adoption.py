@@ -13,8 +13,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import re
-from types import ModuleType
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 import numpy as np
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from harness.view import View
 
 
-DECLARED = ("title", "source", "requires", "uses", "protocols", "version", "expected_failures")
+DECLARED = ("title", "source", "requires", "uses", "protocols", "trims", "version", "expected_failures")
 """What a plain class or function may declare by attributes, beside ``name``."""
 
 
@@ -56,6 +58,12 @@ class Adopted(Method):
         else:
             scores = np.asarray(made.attribute(view)).mean(axis=0)
         return scores
+
+    def check(self) -> None:
+        original: Any = type(self).original
+        made: Any = original(**self._params()) if inspect.isclass(original) else None
+        if hasattr(made, "check"):
+            made.check()
 
     def attribute(self, view: View) -> np.ndarray:
         original = type(self).original
@@ -106,7 +114,7 @@ def method_class(thing: Any) -> Any:
 def _made(thing: Any) -> Any:
     name = getattr(thing, "name", None) or _snake_case(thing.__name__)
     about = inspect.getdoc(thing) or f"{thing.__name__}, a plug-in."
-    values = {key: vars(thing)[key] for key in DECLARED if key in vars(thing)}
+    values = {key: getattr(thing, key) for key in DECLARED if hasattr(thing, key)}
     made = dataclasses.make_dataclass(
         thing.__name__,
         _fields(thing),
@@ -123,16 +131,34 @@ def _fields(thing: Any) -> list[Any]:
     parameters = list(inspect.signature(thing).parameters.values())
     if not inspect.isclass(thing):
         parameters = parameters[1:]
-    hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
     fields = []
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if parameter.default is parameter.empty:
-            raise TypeError(f"the parameter {parameter.name!r} of {thing.__name__} needs a default value")
-        hint = hints.get(parameter.name, str if parameter.default is None else type(parameter.default))
-        fields.append((parameter.name, hint, parameter.default))
+        name, default = parameter.name, parameter.default
+        if default is parameter.empty:
+            raise TypeError(f"the parameter {name!r} of {thing.__name__} needs a default value")
+        if hasattr(Adopted, name) or name in ("name", "original"):
+            raise TypeError(f"a parameter of {thing.__name__} cannot be called {name!r}; give it another name")
+        if type(default) not in (int, float, str, bool, type(None)) or default in (math.inf, -math.inf):
+            raise TypeError(
+                f"the default of {name!r} of {thing.__name__} is {default!r}; parameters are finite numbers, text, "
+                "True, False or None"
+            )
+        fields.append((name, _type_of(parameter, thing), default))
     return fields
+
+
+def _type_of(parameter: inspect.Parameter, thing: Any) -> Any:
+    """The annotated type, if it can be had and is one that parameters have; else the default's."""
+    home = sys.modules.get(thing.__module__)
+    try:
+        hints = get_type_hints(SimpleNamespace(__annotations__={"it": parameter.annotation}), vars(home), {})
+        if parameter.annotation is not parameter.empty and "Any" not in str(hints["it"]):
+            return hints["it"]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        pass  # a name that only type checkers import
+    return int | float | str | None if parameter.default is None else type(parameter.default)
 
 
 def _as_dataclass(cls: Any) -> Any:
@@ -141,8 +167,10 @@ def _as_dataclass(cls: Any) -> Any:
 
 def _is_plain_method(thing: Any) -> bool:
     if inspect.isclass(thing):
-        return any(callable(getattr(thing, name, None)) for name in ("score", "attribute"))
-    return inspect.isfunction(thing) and next(iter(inspect.signature(thing).parameters), "") == "view"
+        found = [getattr(thing, name, None) for name in ("score", "attribute")]
+        return any(callable(each) and list(inspect.signature(each).parameters)[1:2] == ["view"] for each in found)
+    named = inspect.isfunction(thing) and thing.__name__ != "<lambda>"
+    return named and next(iter(inspect.signature(thing).parameters), "") == "view"
 
 
 def _candidates(module: ModuleType, kind: str) -> list[Any]:
@@ -151,7 +179,9 @@ def _candidates(module: ModuleType, kind: str) -> list[Any]:
     own = [thing for thing in public if getattr(thing, "__module__", None) == module.__name__]
     if kind == "task":
         return [thing for thing in own if is_task(thing) and not inspect.isabstract(thing)]
-    return [thing for thing in own if not is_task(thing) and _is_plain_method(thing)]
+    methods = [thing for thing in own if not is_task(thing) and _is_plain_method(thing)]
+    bases = {base for thing in methods if inspect.isclass(thing) for base in thing.__mro__[1:]}
+    return [thing for thing in methods if thing not in bases and not inspect.isabstract(thing)]
 
 
 def _snake_case(name: str) -> str:

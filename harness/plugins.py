@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -92,7 +93,8 @@ def _from_file(source: str) -> ModuleType:
     path = Path(source)
     if not path.is_file():
         raise RequestError("there is no such file")
-    name = f"harness_plugin_{path.stem}"
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # two files may have one name
+    name = f"harness_plugin_{path.stem}_{place}"
     content = path.read_bytes()
     known = sys.modules.get(name)
     if known is not None and (known.__file__, vars(known)["__source__"]) == (str(path.resolve()), content):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from harness.errors import RequestError
+from harness.params import build
 from harness.plan import SCHEMA
 from harness.registry import METHODS, TASKS
 from harness.versions import code_version
@@ -20,7 +23,7 @@ def unknown_names(frame: pd.DataFrame) -> list[str]:
 
 
 def stale_keys(frame: pd.DataFrame) -> set[str]:
-    """Keys of the tidy table's cells whose method, task or record schema has moved since.
+    """Keys of the tidy table's cells whose method, task, data or record schema has moved since.
 
     Cells of methods and tasks that are not registered here (a plug-in's, say) cannot be judged and are left out.
     """
@@ -32,6 +35,17 @@ def stale_keys(frame: pd.DataFrame) -> set[str]:
     for cell in frame.drop_duplicates("key").to_dict("records"):
         versions = json.loads(cell["versions"])
         moved = any(current[kind].get(cell[kind], versions[kind]) != versions[kind] for kind in current)
-        if moved or versions["schema"] != SCHEMA:
+        if moved or versions["schema"] != SCHEMA or _other_data(cell, versions):
             stale.add(str(cell["key"]))
     return stale
+
+
+def _other_data(cell: Mapping[Hashable, Any], versions: Mapping[str, Any]) -> bool:
+    """Whether the user's file has changed since; False where that cannot be told."""
+    if "data" not in versions or cell["task"] not in TASKS.classes():
+        return False
+    try:
+        task: Any = build(TASKS.get(str(cell["task"])), json.loads(str(cell["task_params"])))
+        return bool(task.data_version() != versions["data"])
+    except RequestError:
+        return False

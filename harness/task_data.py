@@ -29,12 +29,15 @@ def loaded_again(task: Any, record: Record, arrays: Mapping[str, np.ndarray]) ->
     Raises:
         RequestError: the data is missing, or differs from what the record was made on.
     """
+    other = RequestError(f"the data at hand is not what {record.task_label}, seed {record.seed}, was run on")
+    if task.data_version() != record.versions.get("data", ""):
+        raise other
     task.check()
     split, truth = task.load(derive("data", task.name, record.seed))
     given = split.train.labels.numpy()
-    same = len(given) == record.n_train and task.data_version() == record.versions.get("data", "")
+    same = len(given) == record.n_train
     if same and "noisy" in arrays:
         same = truth is not None and np.array_equal(truth != given, arrays["noisy"])
     if not same:
-        raise RequestError(f"the data at hand is not what {record.task_label}, seed {record.seed}, was run on")
+        raise other
     return split, truth

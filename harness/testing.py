@@ -23,6 +23,7 @@ from harness.params import build, layered
 from harness.plugins import load_plugin, split_source
 from harness.registry import METHODS, TASKS
 from harness.spec import parse_term
+from harness.task_base import Task
 
 __all__ = ["Check", "CheckFailure", "check_all", "method_checks", "task_checks"]
 
@@ -94,8 +95,10 @@ def subjects(what: Any, kind: str | None = None) -> list[Any]:
             found = [_made(registry.get(term.pattern), term.params)]
     elif inspect.isclass(what) or inspect.isfunction(what):
         found = [_made(what if is_task(what) else method_class(what), {})]
-    else:
+    elif isinstance(what, Method | Task):
         found = [what]
+    else:
+        raise RequestError(f"{what!r} is no method or task; give a name, a file, a class, a function or an instance")
     found = [each for each in found if kind is None or isinstance(each, Method) == (kind == "method")]
     if not found:
         raise RequestError(f"{what} brings no {kind or 'method or task'}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def code_version(cls: type) -> str:
@@ -18,35 +20,58 @@ def code_version(cls: type) -> str:
     class, as the code is: a file edited meanwhile does not change what runs.
     """
     if "_code_hash" not in vars(cls):
-        cls._code_hash = _hash(cls.__module__)  # type: ignore[attr-defined]
+        cls._code_hash = _hash(cls)  # type: ignore[attr-defined]
     return f"{getattr(cls, 'version', 1)}-{vars(cls)['_code_hash']}"
 
 
-def _hash(module: str) -> str:
+def _hash(cls: type) -> str:
+    module = cls.__module__
     file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None:
-        return "unknown"  # defined in a notebook, say
+    if file is None or not Path(file).is_file():  # defined in a notebook, say
+        return _own_source(getattr(cls, "original", cls))
     sources: dict[str, str] = {}
     _collect(Path(file), module, sources)
     return hashlib.sha256("".join(sources[name] for name in sorted(sources)).encode()).hexdigest()[:10]
 
 
+def _own_source(thing: Any) -> str:
+    """A hash of a class's or function's own source; of a function's bytecode where there is none."""
+    try:
+        content = inspect.getsource(thing).encode()
+    except (OSError, TypeError):
+        code = getattr(thing, "__code__", None)
+        if code is None:
+            return "unknown"
+        content = code.co_code + repr(code.co_consts).encode() + repr(code.co_names).encode()
+    return hashlib.sha256(content).hexdigest()[:10]
+
+
 def _collect(path: Path, module: str, sources: dict[str, str]) -> None:
-    sources[module], imported = _parsed(path)
+    is_package = path.name == "__init__.py"
+    sources[module], imported = _parsed(path, module if is_package else module.rpartition(".")[0])
     top = module.partition(".")[0]
-    root = path.parents[module.count(".")]
+    root = path.parents[module.count(".") + is_package]
     for name in imported:
-        helper = root.joinpath(*name.split(".")).with_suffix(".py")
-        if name.partition(".")[0] == top and name not in sources and helper.is_file():
-            _collect(helper, name, sources)
+        place = root.joinpath(*name.split("."))
+        if name.partition(".")[0] == top and name not in sources:
+            helper = next((each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()), None)
+            if helper is not None:
+                _collect(helper, name, sources)
 
 
-def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+def _parsed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+    """A module's source without docstrings and formatting, and the full names of what it imports.
+
+    Args:
+        package: that relative imports start from.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported: list[str] = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: max(0, len(package.split(".")) - node.level + 1)] if node.level else []
+            origin = ".".join([*parents, *([node.module] if node.module else [])])
+            imported += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):

@@ -164,7 +164,7 @@ class View:
             raise Unsupported(f"there is no reference set {name!r} here; there is: {offered}")
         outputs = self._get(f"reference:{name}", self._references[name])
         gradients = self._get(f"gradients:{name}", outputs.gradients)
-        return Reference(gradients, outputs.labels.cpu().numpy())
+        return Reference(gradients, outputs.labels.cpu().numpy().copy())
 
     def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
         """Mean reference loss of models retrained from the same start on each kept set.
@@ -208,6 +208,7 @@ class View:
 
     def outputs(self, name: str = "train") -> Outputs:
         """The raw outputs of a set, for the harness; methods read the parts above."""
+        self._asked |= {"labels", "probs", "features"}
         if name == "train":
             return self._outputs()
         outputs: Outputs = self._get(f"reference:{name}", self._references[name])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import RequestError, did_you_mean
+from harness.errors import RequestError, Unsupported, did_you_mean
 from harness.randomness import global_seed
 
 SKLEARN = {
@@ -46,7 +46,7 @@ class Detector:
         """
         module = self.module or SKLEARN.get(self.name) or f"pyod.models.{self.name.lower()}"
         try:
-            cls = getattr(importlib.import_module(module), self.name)
+            cls = getattr(importlib.import_module(module), self.name, None)
         except ImportError as error:
             if self.module or self.name in SKLEARN:
                 raise RequestError(
@@ -56,11 +56,15 @@ class Detector:
                 f"detector={self.name} is not there{did_you_mean(self.name, SKLEARN)}; give module:Class, one of "
                 f"{', '.join(SKLEARN)}, or with PyOD (pip install pyod) one of its, such as ECOD"
             ) from None
-        except AttributeError:
+        except Exception as error:  # a module may raise anything when it is imported
+            raise RequestError(f"detector={self.module}:{self.name}: {module} cannot be imported: {error}") from error
+        if cls is None:
             public = [key for key in vars(importlib.import_module(module)) if key[:1].isupper()]
             raise RequestError(
                 f"detector={self.module}:{self.name}: {module} has no {self.name}{did_you_mean(self.name, public)}"
             ) from None
+        if not inspect.isclass(cls) or not hasattr(cls, "fit"):
+            raise RequestError(f"detector={self.module}:{self.name} is no class with fit")
         unknown = next((key for key in self.params if key not in inspect.signature(cls).parameters), None)
         if unknown is not None:
             known = list(inspect.signature(cls).parameters)
@@ -83,13 +87,16 @@ class Detector:
             params.setdefault("random_state", seed)
         with global_seed(seed):  # some detectors draw from NumPy's or torch's
             fitted = cls(**params)
-            fitted.fit(points)
-        if hasattr(fitted, "decision_scores_"):  # PyOD: of the samples fitted to
-            return np.asarray(fitted.decision_scores_, dtype=np.float64)
-        if hasattr(fitted, "negative_outlier_factor_"):
-            return -np.asarray(fitted.negative_outlier_factor_, dtype=np.float64)
-        if hasattr(fitted, "score_samples"):  # scikit-learn: higher = more normal
-            return -np.asarray(fitted.score_samples(points), dtype=np.float64)
+            try:
+                fitted.fit(points)
+            except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+                raise Unsupported(f"{self.name} cannot be fitted to these gradients: {error}") from error
+            if hasattr(fitted, "decision_scores_"):  # PyOD: of the samples fitted to
+                return np.asarray(fitted.decision_scores_, dtype=np.float64)
+            if hasattr(fitted, "negative_outlier_factor_"):
+                return -np.asarray(fitted.negative_outlier_factor_, dtype=np.float64)
+            if hasattr(fitted, "score_samples"):  # scikit-learn: higher = more normal
+                return -np.asarray(fitted.score_samples(points), dtype=np.float64)
         raise TypeError(f"{self.name} has no decision_scores_, negative_outlier_factor_ or score_samples after fit")
 
 
@@ -99,14 +106,15 @@ def parse(text: str) -> Detector:
     Raises:
         ValueError: it is written otherwise.
     """
-    found = re.fullmatch(r"(?:([\w.]+):)?(\w+)(?:\((.*)\))?", text.strip(), re.DOTALL)
+    found = re.fullmatch(r"(?:([^\W\d]\w*(?:\.\w+)*):)?(\w+)(?:\((.*)\))?", text.strip(), re.DOTALL)
     wrong = f"detector={text} is not valid; write Class, module:Class or module:Class(parameter=value,...)"
     if found is None:
         raise ValueError(wrong)
     module, name, inside = found.groups()
     try:
         call = ast.parse(f"f({inside or ''})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError(wrong)
         if call.args or any(keyword.arg is None for keyword in call.keywords):
             raise ValueError(wrong)
         params = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

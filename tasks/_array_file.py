@@ -60,6 +60,8 @@ def digest(path: str) -> str:
         RequestError: there is no such file.
     """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise RequestError(f"arrays[path={path}] is no file")
         stat = os.stat(path)
         return _digest(path, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
@@ -104,9 +106,14 @@ def _load(path: str) -> dict[str, np.ndarray]:
         if isinstance(content, np.ndarray):
             raise ValueError("it is a single array; write it by numpy.savez(path, features=…, labels=…)")
         with content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        reason = "it holds Python objects" if "allow_pickle" in str(error) else str(error).splitlines()[0]
+            arrays = {name: content[name] for name in content.files}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{name} is no array")
+        return arrays
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError, MemoryError, TypeError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        reason = "it holds Python objects" if "allow_pickle" in told else told
         raise _wrong(path, f"it cannot be read: {reason}") from error
 
 
@@ -143,6 +150,8 @@ class _Classes:
             low, high = min(int(a.min()) for a in arrays), max(int(a.max()) for a in arrays)
             if low < 0:
                 raise _wrong(path, f"labels must be 0 … c − 1 or names; there is {low}")
+            if high >= max(1000, sum(map(len, arrays))):
+                raise _wrong(path, f"labels must be 0 … c − 1; there is {high}: number the classes, or give text")
             found = cls(path, [str(k) for k in range(max([high + 1, *widths]))], True)
         elif kinds <= {"U", "S"}:
             found = cls(path, sorted({_text(label) for array in arrays for label in np.unique(array)}), False)
@@ -170,15 +179,19 @@ def _part(path: str, of: str, arrays: dict[str, np.ndarray], numbers: _Classes) 
     inputs = None
     if f"{of}features" in arrays:
         inputs = arrays[f"{of}features"]
-        if inputs.ndim != 2 or inputs.dtype.kind not in "fiub" or not np.isfinite(inputs).all():
-            raise _wrong(path, f"{of}features must be (n, d) finite numbers; it is {inputs.dtype} {inputs.shape}")
-        inputs = np.ascontiguousarray(inputs, dtype=np.float32)
+        kind = f"it is {inputs.dtype} {inputs.shape}"
+        if inputs.ndim != 2 or inputs.dtype.kind not in "fiub" or not inputs.shape[1]:
+            raise _wrong(path, f"{of}features must be (n, d) finite numbers; {kind}")
+        with np.errstate(over="ignore"):
+            inputs = np.ascontiguousarray(inputs, dtype=np.float32)
+        if not np.isfinite(inputs).all():
+            raise _wrong(path, f"{of}features must be (n, d) finite numbers of float32's range; {kind}")
     elif f"{of}images" in arrays:
         inputs = _images(path, f"{of}images", arrays[f"{of}images"])
     probs = arrays.get(f"{of}probs")
     if probs is not None:
-        kind = probs.ndim == 2 and probs.dtype.kind == "f" and bool(np.isfinite(probs).all())
-        if not kind or probs.min() < 0 or np.abs(probs.sum(1) - 1).max() > 1e-2:
+        right = probs.ndim == 2 and probs.dtype.kind == "f" and bool(np.isfinite(probs).all())
+        if not right or probs.min() < 0 or np.abs(probs.sum(1) - 1).max() > 1e-2:
             raise _wrong(path, f"{of}probs must be (n, c) probabilities with rows that sum to 1")
         probs = np.asarray(probs, dtype=np.float32)
     for name, values in (("features or images", inputs), ("probs", probs)):

@@ -71,8 +71,6 @@ class Recipe:
         augment: random crop and flip; otherwise the middle.
         shuffle: a new order each epoch; False keeps file order.
         precision: of forward and backward pass; ``auto`` is bfloat16 on a CUDA device that has it, else float32.
-        shift_rate: times the learning rate for the shifts of batch normalisation, whose decay is as much smaller
-            (Page, 2018).
     """
 
     epochs: int
@@ -85,7 +83,6 @@ class Recipe:
     augment: bool
     shuffle: bool
     precision: Precision = "auto"
-    shift_rate: float = 1.0
 
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """Learning rate of a step (from 0) of so many in all."""
@@ -122,7 +119,7 @@ def fit(
     """
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.SGD(
-        _parameters(network, recipe),
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
         lr=recipe.lr,
         momentum=0.9,
         weight_decay=recipe.weight_decay,
@@ -142,7 +139,7 @@ def fit(
         network.train()
         for start in range(0, n, recipe.batch_size):
             for group in optimiser.param_groups:
-                group["lr"] = group["factor"] * recipe.rate(step, recipe.epochs * per_epoch, epoch)
+                group["lr"] = recipe.rate(step, recipe.epochs * per_epoch, epoch)
             step += 1
             batch = order[start : start + recipe.batch_size]
             if len(batch) == 1:
@@ -158,19 +155,6 @@ def fit(
         if after_epoch is not None:
             after_epoch(epoch + 1)
     network.eval()
-
-
-def _parameters(network: Network, recipe: Recipe) -> list[dict[str, object]]:
-    """What is trained, the shifts of batch normalisation apart where they have a rate of their own."""
-    shifts = [layer.bias for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    known = {id(shift) for shift in shifts}
-    rest = [each for each in network.parameters() if each.requires_grad and id(each) not in known]
-    factor = recipe.shift_rate
-    decay = recipe.weight_decay
-    return [
-        {"params": rest, "factor": 1.0},
-        {"params": shifts, "factor": factor, "weight_decay": decay / factor},
-    ]
 
 
 @torch.no_grad()

@@ -68,7 +68,7 @@ class Network(nn.Module):
         """Set what is computed from training images and not learnt, before training."""
         for layer in self.body.modules():
             if isinstance(layer, Whitening):
-                layer.adapt(self.normalised(images[:ADAPTED_TO]))
+                layer.adapt(self.normalised(images))
 
 
 def _convolution(width_in: int, width: int, stride: int = 1, size: int = 3) -> nn.Conv2d:
@@ -97,8 +97,8 @@ class Scaled(nn.Module):
 class Whitening(nn.Conv2d):
     """A fixed 2 × 2 convolution to uncorrelated outputs of unit variance, and their negatives: 3 to 24 channels.
 
-    Its weights are the eigenvectors of the covariance of 2 × 2 patches of the training images, divided by the roots of
-    the eigenvalues (Page, How to train your ResNet, 2018); `adapt` sets them. The bias is trained.
+    Its weights are the eigenvectors of the second moments of 2 × 2 patches of the normalised training images, divided
+    by the roots of the eigenvalues (Page, How to train your ResNet, 2018); `adapt` sets them. The bias is trained.
     """
 
     def __init__(self) -> None:
@@ -109,9 +109,13 @@ class Whitening(nn.Conv2d):
     @torch.no_grad()
     def adapt(self, images: Tensor) -> None:
         """Set the weights from normalised images (n, 3, h, w)."""
-        patches = images.unfold(2, 2, 1).unfold(3, 2, 1)[:, :, ::2, ::2].permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
-        covariance = patches.double().T @ patches.double() / len(patches)
-        values, vectors = torch.linalg.eigh(covariance)
+        products, count = torch.zeros(12, 12, dtype=torch.float64, device=images.device), 0
+        for some in images.split(256):  # type: ignore[no-untyped-call]
+            patches = some.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12).double()
+            products += patches.T @ patches
+            count += len(patches)
+        values, vectors = torch.linalg.eigh(products / count)
+        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # alike on every device
         filters = (vectors / (values.clamp(min=0) + 5e-4).sqrt()).T.reshape(12, 3, 2, 2).to(self.weight.dtype)
         self.weight.copy_(torch.cat([filters, -filters]))
 

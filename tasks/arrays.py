@@ -34,13 +34,22 @@ class GivenSamples(Samples):
         return GivenSamples(inputs, self.labels.to(device), self.probs.to(device))
 
 
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A model of ours, or None, and whether the file's own probabilities stand in its place before methods."""
+
+    trained: Any
+    given: bool
+
+
 @register_task
 @dataclass(frozen=True)
 class Arrays(Task):
     """Your own data, from an ``.npz`` file: ``arrays[path=data.npz]``.
 
     The file holds ``labels`` (n,), integers or text, and ``features`` (n, d) or uint8 ``images`` (n, h, w, 3); or
-    ``probs`` (n, c) of your own model, best from cross-validation, with ``features`` as its last layer's input if
+    ``probs`` (n, c; columns in the order of the class numbers, or of the sorted names) of your own model, best from
+    cross-validation, with ``features`` as its last layer's input if
     gradients are wanted. Where there are ``true_labels``, detection is measured; where there are ``test_features`` (or
     ``test_images``) and ``test_labels``, accuracy after trimming; ``validation_...`` is the clean reference set.
 
@@ -86,6 +95,9 @@ class Arrays(Task):
             fits = "small_cnn, fast_cnn, resnet18 or resnet34" if file.images else "linear or mlp"
             raise RequestError(f"arrays[model={self.model}] does not fit the file's inputs; give {fits}")
 
+        if self.model == "fast_cnn" and file.train.inputs is not None and min(file.train.inputs.shape[2:]) < 16:
+            raise RequestError("arrays[model=fast_cnn] needs images of 16 pixels or more; give small_cnn")
+
     def data_version(self) -> str:
         return digest(self._path())
 
@@ -97,24 +109,26 @@ class Arrays(Task):
         train = self._samples(file.train, file)
         return Split(train, self._samples(test, file), references, len(file.classes)), file.truth
 
-    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
-        return next(self.train_all([(split, [keep], seed)]))[0]
-
     def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Any]]:
-        return self.train_all([(split, keeps, seed)])
+        if split.train.inputs is None:
+            raise Unsupported("retraining needs features or images; the file has probabilities alone")
+        for models in self._trainer(split).train_many(split, keeps, seed):
+            yield [OwnModel(model, False) for model in models]
 
-    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
-        split = wanted[0][0]
-        if split.train.inputs is None or (isinstance(split.train, GivenSamples) and not len(split.test)):
-            if any(keep is not None for _, keeps, _ in wanted for keep in keeps):
-                raise Unsupported("retraining needs a model of ours; the file gives probabilities of another")
-            return iter([[None for _ in keeps] for _, keeps, _ in wanted])
-        models: Iterator[list[Any]] = self._trainer(split).train_all(wanted)
-        return models
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> OwnModel:
+        """One model; the base model of given probabilities is trained only where it has something to be tested on."""
+        given = isinstance(split.train, GivenSamples)
+        if split.train.inputs is None:
+            if keep is not None:
+                raise Unsupported("retraining needs features or images; the file has probabilities alone")
+            return OwnModel(None, True)
+        if given and keep is None and not len(split.test):
+            return OwnModel(None, True)
+        return OwnModel(self._trainer(split).train(split, keep, seed), given and keep is None)
 
-    def view(self, model: Any, split: Split) -> View:
-        if not isinstance(split.train, GivenSamples):
-            shown: View = self._trainer(split).view(model, split)
+    def view(self, model: OwnModel, split: Split) -> View:
+        if not model.given:
+            shown: View = self._trainer(split).view(model.trained, split)
             return shown
         from harness.view import View
 
@@ -122,8 +136,8 @@ class Arrays(Task):
         labels = split.train.labels.cpu().numpy()
         return View(labels, partial(self._given, split.train), references, device=split.device)
 
-    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
-        return self._trainer(split).evaluate(model, split) if len(split.test) else {}
+    def evaluate(self, model: OwnModel, split: Split) -> dict[str, float]:
+        return self._trainer(split).evaluate(model.trained, split) if len(split.test) else {}
 
     def class_names(self) -> list[str]:
         return self._read().classes
@@ -148,8 +162,10 @@ class Arrays(Task):
         inputs = part.inputs
         if inputs is not None and self.standardise and not file.images and file.train.probs is None:
             assert file.train.inputs is not None
-            mean, deviation = file.train.inputs.mean(0), file.train.inputs.std(0)
-            inputs = (inputs - mean) / np.where(deviation > 0, deviation, 1)
+            mean = file.train.inputs.mean(0, dtype=np.float64)  # float32 sums of many large numbers are far off
+            deviation = file.train.inputs.std(0, dtype=np.float64)
+            varies = deviation > 1e-6 * np.abs(mean)
+            inputs = ((inputs - mean) / np.where(varies, deviation, 1)).astype(np.float32)
         tensor = None if inputs is None else torch.from_numpy(inputs)
         labels = torch.from_numpy(part.labels)
         if part.probs is None:

@@ -83,6 +83,10 @@ def test_large_gradients_are_projected() -> None:
         ("LocalOutlierFactor(k=3)", "has no parameter 'k'; its parameters: n_neighbors"),
         ("sklearn.neighbors:LocalOutlier", r"sklearn.neighbors has no LocalOutlier .did you mean"),
         ("no_such_module:X", "no_such_module cannot be imported"),
+        ("..:X", "write Class, module:Class"),
+        ("LOF(a=1) or LOF(b=2)", "write Class, module:Class"),
+        ("LOF(a=1)(b=2)", "write Class, module:Class"),
+        ("math:pi", "is no class with fit"),
     ],
 )
 def test_what_is_not_there_is_said_before_anything_runs(

@@ -112,8 +112,42 @@ def test_given_probabilities_are_the_view(tmp_path: Path) -> None:
     assert task.evaluate(None, split) == {}
     frame = harness.run("all", f"arrays[path={path}]", 1, out=tmp_path / "r")
     status = frame.set_index("method")["status"]
-    assert status["leave_one_out"] == "skipped"
+    assert status["leave_one_out"] == "ok"  # by models of ours, on the features
     assert status["datainf"] == "ok"
+
+
+def test_retraining_beside_given_probabilities_is_of_our_own_model(tmp_path: Path) -> None:
+    arrays = data()
+    probs = probabilities(300)
+    path = save(tmp_path, **{**arrays, "probs": probs})
+    task = harness.task("arrays", preset="smoke", path=path)
+    assert [result.check.name for result in check_all(task) if result.bad] == []
+    few = slice(20, 120)  # ten of them wrong
+    small = {**arrays, "features": arrays["features"][few], "labels": arrays["labels"][few], "probs": probs[few]}
+    small["true_labels"] = arrays["true_labels"][few]
+    path = save(tmp_path, **small)
+    methods = "leave_one_out[reference=train],self_confidence,self_confidence[probs=out_of_sample]"
+    frame = harness.run(methods, f"arrays[path={path}]", 1, preset="smoke", out=tmp_path / "r")
+    auroc = frame[frame["metric"] == "auroc"].set_index("method_label")["value"]
+    assert auroc["self_confidence[probs=out_of_sample]"] > 0.8 > auroc["self_confidence"]  # the given ones are noise
+    loo = next(iter(_scores(tmp_path / "r", "leave_one_out")))
+    assert len(np.unique(loo)) > 50
+
+
+def _scores(out: Path, method: str) -> Any:
+    from harness.store import Store
+
+    return (arrays["scores"] for record, arrays in Store(out).records() if record.method == method)
+
+
+def test_large_columns_are_standardised_exactly(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    features = np.stack([rng.standard_normal(200_000) + 1e4, np.full(200_000, 0.1)], 1).astype(np.float32)
+    path = save(tmp_path, features=features, labels=rng.integers(0, 2, 200_000))
+    inputs = harness.task("arrays", path=path).load(0)[0].train.inputs
+    assert inputs[:, 0].std().item() == pytest.approx(1, abs=0.01)
+    assert inputs.double().mean(0).abs().max() < 1e-3
+    assert inputs[:, 1].abs().max() < 1e-6
 
 
 def test_probabilities_alone(tmp_path: Path) -> None:
@@ -190,6 +224,9 @@ P = np.full((4, 2), 0.5)
         ),
         ({"features": X, "labels": Y, "true_labels": Y[:2]}, r"true_labels has the shape \(2,\), labels \(4,\)"),
         ({"features": X, "labels": Y.astype(object)}, "it holds Python objects"),
+        ({"features": X, "labels": Y * 20_000_000}, "there is 20000000: number the classes, or give text"),
+        ({"features": X[:, :0], "labels": Y}, "finite numbers"),
+        ({"features": X + 1e300, "labels": Y}, "finite numbers of float32's range"),
     ],
 )
 def test_files_that_do_not_serve(tmp_path: Path, arrays: dict[str, Any], sentence: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +141,40 @@ def reads_a_file(view: View) -> np.ndarray:
     return -given(view)
 
 
+@functools.cache
+def _once() -> int:
+    harness.task("blobs", preset="smoke").load(0)
+    return (Path(__file__).parents[1] / "README.md").stat().st_size
+
+
+def loads_once(view: View) -> np.ndarray:
+    _once()
+    return -given(view)
+
+
+def spoils_reference_labels(view: View) -> np.ndarray:
+    view.reference("validation").labels[:] = 0
+    return -given(view)
+
+
+def constant_up_to_rounding(view: View) -> np.ndarray:
+    rows = view.gradients.rows(slice(None)).double().numpy()
+    return (rows * rows).sum(1) / np.linalg.norm(rows, axis=1) ** 2
+
+
+def raw_outputs(view: View) -> np.ndarray:
+    probs = view.outputs().class_probs()
+    return -probs[np.arange(view.n), view.labels]
+
+
+raw_outputs.uses = ("class labels",)  # type: ignore[attr-defined]
+
+
+class FewPairs:
+    def attribute(self, view: View) -> np.ndarray:
+        return np.tile(-given(view), (77, 1))
+
+
 def raises(view: View) -> np.ndarray:
     raise ZeroDivisionError("on purpose")
 
@@ -158,6 +194,10 @@ FAULTS: dict[Callable[[View], Any], set[str]] = {
     walks_objects: {"truth", "sample_order", "orientation"},
     loads_the_task: {"truth"},
     reads_a_file: {"truth"},
+    loads_once: {"truth"},
+    constant_up_to_rounding: {"constant", "certain_model", "sample_order"},
+    raw_outputs: {"uses"},
+    FewPairs: {"attribution"},
 }
 """What each fault may be called."""
 
@@ -166,6 +206,7 @@ FIRST = {
     seeds_globally: "global_state",
     overwrites: "inputs_unchanged",
     walks_objects: "truth",
+    constant_up_to_rounding: "constant",
 }
 """What it must be called, where it has several names."""
 
@@ -188,6 +229,46 @@ def test_other_faults_are_found(fault: Callable[[View], Any]) -> None:
 def test_a_sound_detector_passes() -> None:
     assert failed(adopted(good)) == []
     assert failed(harness.method("outlier", detector="KernelDensity")) == []
+
+
+def neighbours(view: View) -> np.ndarray:
+    """Share of the seven nearest neighbours in feature space that have another label."""
+    x = view.features.double().numpy()
+    if view.n < 8:
+        raise harness.Unsupported("seven neighbours need eight samples")
+    near = np.argsort(((x[:, None] - x[None]) ** 2).sum(2), axis=1)[:, 1:8]
+    return (view.labels[near] != view.labels[:, None]).mean(1) - 1e-3 * given(view)
+
+
+def cross_validated(view: View) -> np.ndarray:
+    return -view.out_of_sample_probs[np.arange(view.n), view.labels]
+
+
+def temporary(view: View) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile(dir=folder) as file:
+        file.write(b"x")
+    return -given(view)
+
+
+def retrained(view: View) -> np.ndarray:
+    groups = np.stack([view.labels != k for k in range(3)])
+    return -given(view) + 1e-3 * view.retrain(groups, "validation")[view.labels]
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [neighbours, cross_validated, temporary, retrained, "self_confidence[probs=out_of_sample]",
+     "outlier[detector=GaussianMixture]", "outlier[detector=EllipticEnvelope]", "outlier[detector=OneClassSVM]"],
+    ids=lambda sound: getattr(sound, "__name__", sound),
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_other_sound_detectors_pass(sound: Any) -> None:
+    assert failed(harness.method(sound) if isinstance(sound, str) else adopted(sound)) == []
+
+
+def test_one_method_cannot_spoil_the_checks_of_the_next() -> None:
+    failed(adopted(spoils_reference_labels))
+    assert failed(harness.method("exact_hessian")) == []
 
 
 def test_expected_failures_are_strict() -> None:
@@ -309,6 +390,41 @@ class ShowsTruth(ToyTask):
         ), truth
 
 
+class ShowsMask(ToyTask):
+    def view(self, model: Any, split: Split) -> View:
+        view = super().view(model, split)
+        mask = np.arange(60) % 2 != split.train.labels.numpy()
+        view.health["hint"] = [int(wrong) for wrong in mask]
+        return view
+
+
+class HidesInDefaults(ToyTask):
+    def view(self, model: Any, split: Split) -> View:
+        shown = super().view(model, split)
+
+        def outputs(truth: np.ndarray = np.arange(60) % 2) -> Any:  # noqa: B008 - the fault
+            return shown.outputs()
+
+        return View(split.train.labels.numpy(), outputs)
+
+
+class Recursive(ToyTask):
+    """Sound: a helper that calls itself, and validation labels that are alike by design."""
+
+    def load(self, seed: int) -> tuple[Split, np.ndarray]:
+        split, truth = super().load(seed)
+        held = Samples(split.train.inputs + 1, torch.from_numpy(truth.copy()))
+        return Split(split.train, split.test, {"validation": held}, 2), truth
+
+    def view(self, model: Any, split: Split) -> View:
+        shown = super().view(model, split)
+
+        def outputs(depth: int = 2) -> Any:
+            return outputs(depth - 1) if depth else shown.outputs()
+
+        return View(split.train.labels.numpy(), outputs)
+
+
 TASK_FAULTS = {
     ToyTask: set(),
     OtherData: {"same_data", "global_state", "keep", "same_model"},
@@ -317,6 +433,9 @@ TASK_FAULTS = {
     PerCent: {"evaluate"},
     FloatLabels: {"labels"},
     ShowsTruth: {"truth"},
+    ShowsMask: {"truth"},
+    HidesInDefaults: {"truth"},
+    Recursive: set(),
 }
 
 

@@ -160,6 +160,114 @@ def test_entry_points_may_be_functions_and_modules(monkeypatch: pytest.MonkeyPat
     assert registry.unavailable == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "def f(view, limit=float('inf')):\n    return 0\n",
+            "the default of 'limit' of f is inf; parameters are finite",
+        ),
+        ("import numpy as np\ndef f(view, k=np.int64(3)):\n    return 0\n", "parameters are finite numbers, text"),
+        ("def f(view, name='x'):\n    return 0\n", "a parameter of f cannot be called 'name'"),
+        ("f = lambda view: 0\n", "it brings no method and no task"),
+        ("class Clf:\n    def score(self, X, y):\n        return 0\n", "it brings no method and no task"),
+    ],
+)
+def test_what_is_no_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str) -> None:
+    plug_in(monkeypatch)
+    path = tmp_path / "poor.py"
+    path.write_text(text)
+    with pytest.raises(RequestError, match=sentence):
+        load_plugin(str(path))
+
+
+STYLED = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, ClassVar
+import numpy as np
+from harness import Method
+if TYPE_CHECKING:
+    from harness import View
+
+
+class Family(Method):
+    def score(self, view: View) -> np.ndarray:
+        return np.full(view.n, self.offset)
+
+
+class Member(Family):
+    name: ClassVar[str] = "member"
+    offset: float = 2.0
+
+
+def cut_at(view: View, k: int = 3, cut=None) -> np.ndarray:
+    return np.full(view.n, k if cut is None else cut)
+
+
+cut_at.trims = False
+"""
+
+
+def test_in_the_style_of_this_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names for type checkers alone, a base that is no method itself, None as a default, declared attributes."""
+    plug_in(monkeypatch)
+    path = tmp_path / "styled.py"
+    path.write_text(STYLED)
+    assert [cls.name for cls in load_plugin(str(path))] == ["member", "cut_at"]
+    view = view_of(last_layer(4, 3, 4))
+    assert harness.method("cut_at[cut=0.5]").score(view)[0] == 0.5
+    assert harness.method("cut_at[cut=none,k=7]").score(view)[0] == 7
+    assert harness.method("member").score(view)[0] == 2
+    assert METHODS.get("cut_at").trims is False
+
+
+def test_two_files_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch)
+    for folder, name in (("a", "first"), ("b", "second")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "det.py").write_text(f"def {name}(view):\n    return -view.probs.max(1)\n")
+        load_plugin(str(tmp_path / folder / "det.py"))
+    assert {"first", "second"} <= set(METHODS.classes())
+
+
+def test_a_change_in_a_helper_module_makes_results_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a package with relative imports, too."""
+    import importlib
+    import sys
+
+    from harness.versions import code_version
+
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from .core import sign\n\n\ndef theirs(view):\n    return sign * view.labels\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = []
+    for sign in (1, -1):
+        plug_in(monkeypatch)
+        (package / "core.py").write_text(f"sign = {sign}\n")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "their_package"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        METHODS.forget("their_package")
+        (cls,) = load_plugin("their_package")
+        found.append(code_version(cls))
+    assert found[0] != found[1]
+
+
+def test_functions_of_a_notebook_have_versions() -> None:
+    from harness.adoption import method_class
+    from harness.versions import code_version
+
+    versions = []
+    for sign in ("-", "+"):
+        names: dict[str, Any] = {"__name__": "a_notebook"}
+        exec(f"def cell(view):\n    return {sign}view.probs.max(1)\n", names)  # noqa: S102 - our own line
+        versions.append(code_version(method_class(names["cell"])))
+    assert versions[0] != versions[1]
+
+
 def test_sources() -> None:
     assert split_source("a/b.py:Name") == ("a/b.py", "Name")
     assert split_source("package.module:name") == ("package.module", "name")

@@ -80,7 +80,10 @@ def main(args: argparse.Namespace) -> int:
     print(tables(relabelled(frame), stale_keys(frame)), end="")
     print(f"{counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
     if states["stale"]:
-        print(f"{states['stale']} cells come from other code than this (†); --rerun stale redoes them", file=sys.stderr)
+        print(
+            f"{states['stale']} cells come from other code or data than this (†); --rerun stale redoes them",
+            file=sys.stderr,
+        )
     failures = sum(states[status] for status in FAILURES)
     if failures:
         print(f"{failures} cells failed; --rerun failed tries them again", file=sys.stderr)

@@ -25,6 +25,7 @@ MEND = "score from the view alone; a clean set is view.reference('validation'), 
 
 _opened: list[str] = []
 _watching = False
+_first_time = False
 
 
 def peeks(method: Method) -> None:
@@ -34,9 +35,13 @@ def peeks(method: Method) -> None:
         CheckFailure: the scores follow the truth, or the method loads a task or reads files while it scores.
         Unsupported: the method cannot score the problem.
     """
-    _run(method, turned=False)  # imports and caches of its own
-    with _tasks_watched() as loaded, _files_watched() as opened:
-        scores = _run(method, turned=False)
+    with _tasks_watched() as loaded:
+        with _files_watched(first_time=True) as opened:
+            _run(method, turned=False)
+            early = list(opened)
+        with _files_watched() as opened:
+            scores = _run(method, turned=False)
+            opened[:0] = early
     if loaded:
         raise CheckFailure(f"it loads the data of {', '.join(sorted(set(loaded)))} while it scores", MEND)
     if opened:
@@ -87,9 +92,14 @@ def _tasks_watched() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _files_watched() -> Iterator[list[str]]:
-    """Collects files that are opened for reading and hold no code."""
-    global _watching
+def _files_watched(first_time: bool = False) -> Iterator[list[str]]:
+    """Collects files that are opened for reading and hold no code.
+
+    Args:
+        first_time: leave out what lies where packages are installed.
+    """
+    global _first_time, _watching
+    _first_time = first_time
     if not getattr(sys, "_harness_watches_files", False):
         sys.addaudithook(_note)  # it stays for the process and does nothing but in here
         sys._harness_watches_files = True  # type: ignore[attr-defined]
@@ -101,11 +111,17 @@ def _files_watched() -> Iterator[list[str]]:
         _watching = False
 
 
+_first_time = False
+
+
 def _note(event: str, args: tuple[Any, ...]) -> None:
     if not _watching or event != "open" or not isinstance(args[0], str | bytes | os.PathLike):
         return
-    path, mode = Path(os.fsdecode(args[0])), args[1]
-    reads = mode is None or "r" in str(mode)
+    path, (mode, flags) = Path(os.fsdecode(args[0])), args[1:3]
+    reads = "r" in str(mode) if mode is not None else flags & os.O_ACCMODE == os.O_RDONLY
     system = str(path).startswith(("/proc/", "/sys/", "/dev/"))
-    if reads and not system and path.suffix not in CODE and "dist-info" not in str(path):
-        _opened.append(str(path))
+    if not reads or system or path.suffix in CODE or "dist-info" in str(path) or path.is_dir():
+        return
+    if _first_time and path.resolve().is_relative_to(sys.prefix):
+        return  # libraries read their own settings once
+    _opened.append(str(path))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.errors import Unsupported
 from harness.outputs import Outputs
 from harness.task_base import Samples, Split, Task
 from harness.view import View
@@ -124,15 +125,20 @@ class Problem:
             made = _outputs(shown, x, y)
             assert made.features is not None
             assert made.probs is not None
-            return replace(made, labels=y.to(device), probs=made.probs.to(device), features=made.features.to(device))
+            features = made.features.clone().to(device)  # what a method does to them must not reach the next check
+            return replace(made, labels=y.clone().to(device), probs=made.probs.to(device), features=features)
 
         def retrain(keeps: np.ndarray, reference: str) -> np.ndarray:
+            if not keeps.any(1).all():
+                raise Unsupported("a kept set is empty: there is nothing to train on")
             found = newton(inputs, labels, torch.from_numpy(keeps))
             x, y = (inputs, labels) if reference == "train" else vars(self.split.references[reference]).values()
             return np.array([_outputs(weights, x, y).losses().mean() for weights in found])
 
         def out_of_sample() -> np.ndarray:
-            fold = np.arange(len(labels)) % 5
+            fold = chosen.numpy() % 5  # by sample, wherever it stands
+            if len(set(fold)) < 5:
+                raise Unsupported("cross-validation needs more samples")
             found = newton(inputs, labels, torch.from_numpy(np.stack([fold != k for k in range(5)])))
             probs = torch.stack([_probs(weights, inputs) for weights in found]).numpy()
             return np.asarray(probs[fold, np.arange(len(labels))])

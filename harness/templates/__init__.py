@@ -31,18 +31,27 @@ def new(kind: str, name: str, folder: str | None = None) -> list[Path]:
         RequestError: the name is not usable or taken, or the folder is there already.
     """
     registry = {"method": METHODS, "task": TASKS}[kind]
-    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name.startswith("_"):
+    if (
+        not name.isidentifier()
+        or not name.isascii()
+        or keyword.iskeyword(name)
+        or name != name.lower()
+        or name.startswith("_")
+    ):
         raise RequestError(f"{name!r} is not a usable name; give a lower-case word such as my_{kind}")
     if name in registry.classes():
         raise RequestError(f"the {kind} name {name!r} is taken; give another")
     if name in sys.stdlib_module_names or _importable(name):
         raise RequestError(f"there is a Python module {name!r} already, which yours would hide; give another name")
+    title = "".join(part.capitalize() for part in name.split("_"))
+    if title in ("Method", "Samples", "Split", "Task", "View"):
+        raise RequestError(f"{name!r} would name a class {title}, which is the harness's own; give another name")
     target = Path(folder or name)
     if target.exists():
         raise RequestError(f"{target} is there already; give another name, or another folder by --output")
     values = {
         "name": name,
-        "Name": "".join(part.capitalize() for part in name.split("_")),
+        "Name": title,
         "title": name.replace("_", " ").capitalize(),
         "requirement": _requirement(),
         "kind": kind,
@@ -52,8 +61,11 @@ def new(kind: str, name: str, folder: str | None = None) -> list[Path]:
         if source.suffix != ".txt":
             continue
         path = target / source.stem.replace("__name__", name).replace("--", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(Template(source.read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(Template(source.read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
+        except OSError as error:
+            raise RequestError(f"{path} cannot be written: {error.strerror}") from error
         written.append(path)
     return written
 
