@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def agreement(out: str, judge: str) -> pd.DataFrame:
     for record, arrays in Store(out).records():
         if record.status == "ok" and "scores" in arrays:
             labels = canonical(record)
-            cell = (record.task, record.task_title, labels["task"], record.protocol, record.preset, record.seed)
+            exact = json.dumps([record.task_params, record.versions.get("data", "")], sort_keys=True)
+            cell = (exact, record.task, record.task_title, labels["task"], record.protocol, record.preset, record.seed)
             entry = (record.method, record.method_title, arrays["scores"], arrays["flagged"])
             scored.setdefault(cell, {})[labels["method"]] = entry
     names = {label: entry[0] for methods in scored.values() for label, entry in methods.items()}
@@ -60,7 +62,7 @@ def agreement(out: str, judge: str) -> pd.DataFrame:
                 continue
             told = len(np.unique(scores)) > 1 and len(np.unique(truth)) > 1
             rows.append(
-                dict(zip(CELL, cell, strict=True))
+                dict(zip(CELL, cell[1:], strict=True))
                 | {
                     "method": label,
                     "title": title,

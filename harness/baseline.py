@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECTION = ["task", "task_label", "task_params", "data", "protocol", "preset"]
-COLUMNS = [*SECTION, "method", "seed", "status", "error", "machine", "metric", "value"]
-"""What is compared, a row a cell and metric; ``method`` is its label."""
+COLUMNS = [*SECTION, "method", "params", "seed", "status", "error", "machine", "metric", "value"]
+"""What is compared, a row a cell and metric.
+
+``method`` is its label as asked for, ``params`` all its parameters as JSON.
+"""
 
 FORMAT = "influence-harness-baseline"
 VERSION = 1
 DIGITS = 6
-"""Decimals of a metric, significant digits of a cost; `compare` takes what is closer as equal."""
+"""Decimals of a metric."""
+COST_DIGITS = 3
+"""Significant digits of a cost."""
 
 
 def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
@@ -37,7 +42,12 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
         machines = sorted(set(section["machine"]))
         methods: dict[str, dict[str, dict[str, Any]]] = {}
         for row in section.sort_values(["method", "metric", "seed"]).to_dict("records"):
-            of_method = methods.setdefault(row["method"], {})
+            of_method = methods.setdefault(row["method"], {"params": json.loads(row["params"])})
+            if of_method["params"] != json.loads(row["params"]):
+                raise RequestError(
+                    f"{row['method']} on {row['task_label']} has results with other parameters too, of before a "
+                    "default changed; write the baseline from a folder of its own"
+                )
             if row["status"] != "ok":
                 of_method.setdefault("status", {})[str(row["seed"])] = row["status"]
             else:
@@ -45,13 +55,13 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
         described["machine"] = machines[0] if len(machines) == 1 else "several"
         sections.append({**described, "methods": methods})
     text = json.dumps({FORMAT: VERSION, "made": dict(made), "sections": sections}, indent=1, ensure_ascii=False)
-    by_seed = re.compile(r'\{\s*("\d+": [^{}]*?)\s*\}')
-    return by_seed.sub(lambda found: "{" + re.sub(r"\s*\n\s*", " ", found[1]) + "}", text) + "\n"
+    innermost = re.compile(r"\{\s*([^{}]*?)\s*\}")
+    return innermost.sub(lambda found: "{" + re.sub(r"\s*\n\s*", " ", found[1]) + "}", text) + "\n"
 
 
 def _short(metric: str, value: float) -> float:
     cost = metric.endswith(("_seconds", "_mib"))
-    return float(f"{value:.3g}") if cost else round(float(value), DIGITS)
+    return float(f"{value:.{COST_DIGITS}g}") if cost else round(float(value), DIGITS)
 
 
 def is_baseline(path: str | Path) -> bool:
@@ -95,8 +105,9 @@ def _rows(section: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for method, metrics in section["methods"].items():
         for metric, values in metrics.items():
-            for seed, value in values.items():
-                row = {**shared, "method": str(method), "seed": int(seed), "error": ""}
+            for seed, value in values.items() if metric != "params" else ():
+                params = json.dumps(metrics["params"], sort_keys=True)
+                row = {**shared, "method": str(method), "params": params, "seed": int(seed), "error": ""}
                 if metric == "status":
                     rows.append({**row, "status": str(value), "metric": None, "value": None})
                 else:

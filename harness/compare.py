@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,7 +22,9 @@ FALSE_ALARMS = 0.05
 NOISE_SECONDS = 0.01
 """Times below are the clock's noise."""
 EQUAL = 2e-6
-"""What baseline files round away."""
+"""What baseline files round away of a metric."""
+ROUNDED = 5e-3
+"""And of a cost, as a share of it."""
 
 Verdict = Literal["worse", "undecided", "no worse", "better", "same", "not compared"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -81,22 +83,31 @@ class Comparison:
         return sum(line.verdict == verdict for line in self.lines)
 
     @property
+    def gaps(self) -> int:
+        """What could not be told: undecided, or not compared."""
+        return self.count("undecided") + self.count("not compared")
+
+    @property
     def exit_code(self) -> int:
-        """0 no worse, 1 worse, 2 nothing comparable."""
+        """0 no worse, 1 worse, 2 nothing comparable, or something of BASE is not in NEW."""
         if self.count("worse"):
             return 1
-        return 0 if any(line.verdict != "not compared" for line in self.lines) else 2
+        compared = any(line.verdict != "not compared" for line in self.lines)
+        return 0 if compared and not self.missing else 2
 
 
-def parse_rule(text: str) -> Rule:
+def parse_rule(text: str, others: Collection[str] = ()) -> Rule:
     """Read ``auroc:-0.02`` or ``score_seconds:+25%``.
+
+    Args:
+        others: further metrics, as a task of one's own has; higher is better.
 
     Raises:
         RequestError: an unknown metric, no number, or a sign that would let it get better.
     """
     metric, colon, delta = text.partition(":")
     lower = dict.fromkeys(COSTS, False)
-    known = HIGHER_IS_BETTER | lower
+    known = dict.fromkeys(others, True) | HIGHER_IS_BETTER | lower
     if metric not in known:
         raise RequestError(f"--fail {text}: unknown metric {metric!r}{did_you_mean(metric, known)}; known: "
                            f"{', '.join(known)}")  # fmt: skip
@@ -123,7 +134,14 @@ def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Com
     keys = [*SECTION, "method"]
     ours: dict[Any, pd.DataFrame] = dict(list(new.groupby(keys, dropna=False)))
     theirs: dict[Any, pd.DataFrame] = dict(list(base.groupby(keys, dropna=False)))
-    drafts = [(key, rule, *_paired(theirs[key], ours[key], rule)) for key in theirs if key in ours for rule in rules]
+    ours |= _renamed(theirs, ours)
+    double = {key for side in (theirs, ours) for key, cells in side.items() if cells["params"].nunique() > 1}
+    drafts = [
+        (key, rule, *_paired(theirs[key], ours[key], rule))
+        for key in theirs
+        if key in ours and key not in double
+        for rule in rules
+    ]
     tested = sum(len(pairs) > 1 and not _same(pairs) for _, _, pairs, _ in drafts)
     lines = []
     for key, rule, pairs, note in drafts:
@@ -133,9 +151,23 @@ def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Com
         elif note:
             lines.append(Line(*names, "not compared", note, rule))
     for key in theirs:
-        if key in ours:
+        if key in double & ours.keys():
+            note = "one side holds results of several sets of parameters under this name; use a folder of its own"
+            lines.append(Line(_task_text(key), str(key[-1]), "all", "not compared", note))
+        elif key in ours:
             lines += _broken(key, theirs[key], ours[key])
     return Comparison(lines, _missing(theirs, ours))
+
+
+def _renamed(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
+    """Cells of NEW under the name that BASE has for the same parameters, where it has none of its own there."""
+    same: dict[Any, pd.DataFrame] = {}
+    left = {(*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]): cells for key, cells in ours.items()}
+    for key, cells in theirs.items():
+        found = left.get((*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]))
+        if key not in ours and found is not None:
+            same[key] = found
+    return same
 
 
 def _task_text(key: Any) -> str:
@@ -156,9 +188,10 @@ def _paired(base: pd.DataFrame, new: pd.DataFrame, rule: Rule) -> tuple[np.ndarr
         machines = sorted(set(base["machine"]) | set(new["machine"]))
         if len(machines) > 1 or machines == ["several"]:
             return np.empty((0, 2)), f"measured on other machines: {' and '.join(machines)}"
-    if len(before) and not len(pairs) and len(after):
-        return pairs, "no seed in common"
-    return pairs, ""
+    if len(before) and not len(pairs):
+        return pairs, "no seed in common" if len(after) else "NEW has no such value"
+    gone = len(before) - len(pairs)
+    return pairs, f"{gone} of BASE's {len(before)} seeds are not in NEW" if gone else ""
 
 
 def _same(pairs: np.ndarray) -> bool:
@@ -173,16 +206,19 @@ def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: st
     k = len(pairs)
     differences = pairs[:, 1] - pairs[:, 0]
     if rule.relative:
-        differences = differences / abs(before) if before else np.where(differences == 0, 0.0, np.inf)
+        if not before and not _same(pairs):
+            return Line(*names, "not compared", "BASE is 0, of which there is no share", rule, before, after, seeds=k)
+        differences = differences / (abs(before) or 1.0)
     mean = float(differences.mean())
     half = float(t.isf(level, k - 1) * differences.std(ddof=1) / math.sqrt(k)) if k > 1 else 0.0
     low, high = (mean - half, mean + half) if k > 1 else (None, None)
     best, worst = (mean + half, mean - half) if rule.higher_is_better else (-(mean - half), -(mean + half))
     verdict: Verdict
-    if _same(pairs):
+    if _same(pairs) or (rule.metric in COSTS and np.allclose(pairs[:, 0], pairs[:, 1], rtol=ROUNDED)):
         verdict = "same"
     elif rule.metric.endswith("_seconds") and max(before, after) < NOISE_SECONDS:
-        verdict, note = "no worse", f"under {1000 * NOISE_SECONDS:g} ms"
+        verdict = "no worse"
+        note = f"under {1000 * NOISE_SECONDS:g} ms"
     elif best < -rule.tolerance:
         verdict = "worse"
     elif worst > 0:
@@ -190,7 +226,8 @@ def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: st
     elif worst >= -rule.tolerance:
         verdict = "no worse"
     else:
-        verdict, note = "undecided", "more seeds would tell"
+        verdict = "undecided"
+        note = "; ".join(part for part in (note, "more seeds would tell") if part)
     if k == 1 and verdict != "same":
         note = note or "one seed: no interval, the difference itself is judged"
     return Line(*names, verdict, note, rule, before, after, mean, low, high, k)

@@ -37,13 +37,13 @@ def load_plugin(source: str) -> list[type]:
         module = _from_file(where) if where.endswith(".py") else importlib.import_module(where)
         return _named(module, name) if name else _all(module)
     except RequestError as error:
-        raise RequestError(f"--plugin {source}: {error}") from error
+        raise RequestError(f"{source}: {error}") from error
     except SyntaxError as error:
         raise RequestError(
-            f"--plugin {source} cannot be imported: {error.msg} (line {error.lineno} of {error.filename})"
+            f"{source} cannot be imported: {error.msg} (line {error.lineno} of {error.filename})"
         ) from error
     except (Exception, SystemExit) as error:
-        raise RequestError(f"--plugin {source} cannot be imported: {type(error).__name__}: {error}") from error
+        raise RequestError(f"{source} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _all(module: ModuleType) -> list[type]:

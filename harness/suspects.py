@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,7 +36,14 @@ class Found:
         )
 
 
-def find(out: str, method: str, task: str | None, protocol: str | None, seed: int | None) -> Found:
+def _kind(record: Record) -> tuple[str, ...]:
+    """What one list may hold: a method, a task, and all that decides their scores but the seed."""
+    labels, params = canonical(record), [record.task_params, record.method_params]
+    data = str(record.versions.get("data", ""))
+    return (labels["task"], labels["method"], record.protocol, record.preset, json.dumps(params, sort_keys=True), data)
+
+
+def find(out: str, method: str, task: str | None, protocol: str | None, preset: str | None, seed: int | None) -> Found:
     """The one result of a folder that is meant.
 
     Args:
@@ -44,7 +52,8 @@ def find(out: str, method: str, task: str | None, protocol: str | None, seed: in
     Raises:
         RequestError: there is none, or several.
     """
-    ok = [entry for entry in Store(out).records() if entry[0].status == "ok" and "scores" in entry[1]]
+    everything = list(Store(out).records())
+    ok = [entry for entry in everything if entry[0].status == "ok" and "scores" in entry[1]]
     if not ok:
         raise RequestError(f"{out} holds no scores yet; `run --out {out}` fills it")
     for option, wanted in (("method", method), ("task", task)):
@@ -52,14 +61,27 @@ def find(out: str, method: str, task: str | None, protocol: str | None, seed: in
             labels = [{getattr(record, f"{option}_label"), canonical(record)[option]} for record, _ in ok]
             names = [getattr(record, option) for record, _ in ok]
             if not any(wanted in either for either in [*labels, names]):
+                tried = [r for r, _ in everything if wanted in (getattr(r, option), getattr(r, f"{option}_label"))]
+                if tried:
+                    raise RequestError(f"{wanted} has no scores in {out}: {tried[0].status}, {tried[0].error}")
                 raise unknown(f"{option} in {out}", wanted, {*names, *(label for each in labels for label in each)})
             exact = [entry for entry, label in zip(ok, labels, strict=True) if wanted in label]
             ok = exact or [entry for entry, name in zip(ok, names, strict=True) if name == wanted]
     ok = [entry for entry in ok if protocol in (None, entry[0].protocol)]
-    kinds = sorted({(r.task_label, r.method_label, r.protocol, r.preset) for r, _ in ok})
+    ok = [entry for entry in ok if preset in (None, entry[0].preset)]
+    if not ok:
+        raise RequestError(f"{out} holds no such result; leave out --protocol, --preset or --task to see what it holds")
+    kinds = sorted({_kind(record) for record, _ in ok})
     if len(kinds) > 1:
-        listed = "; ".join(f"{m} on {t}, protocol {p}, preset {q}" for t, m, p, q in kinds)
-        raise RequestError(f"{out} holds several such results ({listed}); say which by --task, --method or --protocol")
+        listed = "; ".join(f"{m} on {t}, protocol {p}, preset {q}" for t, m, p, q, *_ in kinds)
+        raise RequestError(
+            f"{out} holds several such results ({listed}); say which by --task, --method, --protocol or --preset"
+            + (
+                ", or take a folder of its own: parameters or data differ"
+                if len({kind[:4] for kind in kinds}) == 1
+                else ""
+            )
+        )
     together = bool(ok) and getattr(known_task(ok[0][0]), "same_samples", False) and seed is None
     by_seed = {record.seed: (record, arrays) for record, arrays in ok}
     chosen = sorted(by_seed) if together else [min(by_seed, default=0) if seed is None else seed]
@@ -73,9 +95,10 @@ def suspects(found: Found, top: int) -> pd.DataFrame:
     """The most suspicious samples, most first.
 
     Returns:
-        A row a sample: ``rank`` (from 1), ``index`` (its position in the training data, from 0), ``suspicion`` (the
-        share of samples with lower scores, averaged over seeds), ``score`` (likewise averaged), ``flagged`` (by the
-        budget, in any seed), and, where the data is at hand, ``given`` and, if known, ``true`` labels.
+        A row a sample: ``rank`` (from 1), ``index`` (its position in the training data, from 0), ``suspicion`` (its
+        place in the ranking from 0 to 1, ties in the middle, averaged over seeds), ``score`` (likewise averaged),
+        ``flagged`` (by the budget, in any seed), and, where the data is at hand, ``given`` and, if known, ``true``
+        labels.
     """
     import pandas as pd
     from scipy.stats import rankdata

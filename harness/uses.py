@@ -16,6 +16,9 @@ WORDS = {
 }
 """Words of `Method.uses` by the view's part."""
 
+VOCABULARY = (*dict.fromkeys(WORDS.values()), "class labels")
+"""All words of `Method.uses`."""
+
 FROM_LABELS = {"gradients", "retraining"}
 """What is made from the given labels: who uses it uses them."""
 

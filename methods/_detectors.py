@@ -18,6 +18,7 @@ SKLEARN = {
     "LocalOutlierFactor": "sklearn.neighbors",
     "IsolationForest": "sklearn.ensemble",
     "OneClassSVM": "sklearn.svm",
+    "SGDOneClassSVM": "sklearn.linear_model",
     "EllipticEnvelope": "sklearn.covariance",
     "KernelDensity": "sklearn.neighbors",
     "GaussianMixture": "sklearn.mixture",
@@ -60,9 +61,9 @@ class Detector:
             raise RequestError(f"detector={self.module}:{self.name}: {module} cannot be imported: {error}") from error
         if cls is None:
             public = [key for key in vars(importlib.import_module(module)) if key[:1].isupper()]
-            raise RequestError(
-                f"detector={self.module}:{self.name}: {module} has no {self.name}{did_you_mean(self.name, public)}"
-            ) from None
+            upper = next((key for key in public if key.lower() == self.name.lower()), None)
+            near = f" (did you mean {upper!r}?)" if upper else did_you_mean(self.name, public)
+            raise RequestError(f"detector={module}:{self.name} is not there{near}")
         if not inspect.isclass(cls) or not hasattr(cls, "fit"):
             raise RequestError(f"detector={self.module}:{self.name} is no class with fit")
         unknown = next((key for key in self.params if key not in inspect.signature(cls).parameters), None)

@@ -13,8 +13,11 @@ MOST_NAMED = 10
 def summary(found: Comparison) -> str:
     """One line: the verdict and how many lines of each kind."""
     counted = ", ".join(f"{found.count(each)} {each}" for each in VERDICTS if found.count(each))
-    verdict = {0: "No worse", 1: "Worse", 2: "Nothing comparable"}[found.exit_code]
-    return f"{verdict}: {counted or 'no cell in common'}."
+    verdict = {0: "No worse", 1: "Worse", 2: "Incomplete" if found.lines else "Nothing comparable"}[found.exit_code]
+    if not found.exit_code and found.count("undecided"):
+        verdict = "Not shown to be worse"
+    missing = f", {len(found.missing)} missing" if found.missing and counted else ""
+    return f"{verdict}: {counted or 'no cell in common'}{missing}."
 
 
 def as_text(found: Comparison) -> str:
@@ -40,13 +43,21 @@ def as_markdown(found: Comparison) -> str:
 def as_junit(found: Comparison) -> str:
     """A test suite with a case a line: a failure where it is worse, skipped where nothing could be said."""
     skipped = found.count("not compared") + found.count("undecided")
+    nothing = int(not found.lines)
+    tests = len(found.lines) + len(found.missing) + nothing
     suite = ElementTree.Element(
-        "testsuite", name="harness compare", tests=str(len(found.lines)), failures=str(found.count("worse")),
-        errors="0", skipped=str(skipped),
+        "testsuite", name="harness compare", tests=str(tests), failures=str(found.count("worse")),
+        errors=str(nothing + len(found.missing)), skipped=str(skipped),
     )  # fmt: skip
+    if nothing:
+        case = ElementTree.SubElement(suite, "testcase", classname="harness compare", name="anything comparable")
+        ElementTree.SubElement(case, "error", message="BASE and NEW have no comparable cell")
+    for cell in found.missing:
+        case = ElementTree.SubElement(suite, "testcase", classname="harness compare", name=_clean(cell))
+        ElementTree.SubElement(case, "error", message="in BASE and not in NEW")
     for line in found.lines:
         case = ElementTree.SubElement(suite, "testcase", classname=line.task, name=f"{line.method} {line.metric}")
-        message = "; ".join(part for part in (*_numbers(line), line.note) if part)
+        message = _clean("; ".join(part for part in (*_numbers(line), line.note) if part))
         if line.verdict == "worse":
             ElementTree.SubElement(case, "failure", message=message).text = message
         elif line.verdict in ("not compared", "undecided"):
@@ -57,6 +68,11 @@ def as_junit(found: Comparison) -> str:
     root.append(suite)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _clean(text: str) -> str:
+    """Without the control characters that XML has no place for, as of coloured error messages."""
+    return "".join(sign if sign >= " " else " " for sign in text)
 
 
 def _shown(found: Comparison) -> list[Line]:

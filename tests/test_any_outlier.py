@@ -81,7 +81,7 @@ def test_large_gradients_are_projected() -> None:
         ("ECOD(x=open('f'))", "write Class, module:Class"),
         ("LocalOutlierFactr", r"did you mean 'LocalOutlierFactor'..; give module:Class"),
         ("LocalOutlierFactor(k=3)", "has no parameter 'k'; its parameters: n_neighbors"),
-        ("sklearn.neighbors:LocalOutlier", r"sklearn.neighbors has no LocalOutlier .did you mean"),
+        ("sklearn.neighbors:LocalOutlier", r"LocalOutlier is not there .did you mean 'LocalOutlierFactor'"),
         ("no_such_module:X", "no_such_module cannot be imported"),
         ("..:X", "write Class, module:Class"),
         ("LOF(a=1) or LOF(b=2)", "write Class, module:Class"),

@@ -84,18 +84,18 @@ def test_it_is_well_formed(tmp_path: Path) -> None:
         ("queue", "there is a Python module 'queue' already"),
         ("numpy", "there is a Python module 'numpy' already"),
         ("détecteur", "is not a usable name"),
-        ("samples", "would name a class Samples, which is the harness's own"),
-        ("there", "there is there already; give another name"),
+        ("samples", "would name a class Samples, as the harness has one"),
+        ("is_there", "is-there is there already; give another name"),
     ],
 )
 def test_names_that_cannot_be(
     name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "there").mkdir()
+    (tmp_path / "is-there").mkdir()
     assert main(["new", "method", name]) == 2
     assert sentence in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert [path.name for path in tmp_path.iterdir()] == ["is-there"]
 
 
 def test_templates_are_packaged() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.options import add_plugin
 from harness.errors import RequestError
+from harness.store import FAILURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,6 @@ def main(args: argparse.Namespace) -> int:
     import pandas as pd
 
     from harness.baseline import SECTION, read_baseline, read_provenance, write_text
-    from harness.labels import relabelled
     from harness.measured import from_results
     from harness.output import put
     from harness.plugins import load_plugin
@@ -48,16 +48,29 @@ def main(args: argparse.Namespace) -> int:
         raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")
     stale = len(stale_keys(frame))
     if stale:
-        raise RequestError(f"{stale} cells of {args.out} come from other code than this; run --rerun stale first")
-    rows = from_results(relabelled(frame))
+        raise RequestError(f"{stale} cells of {args.out} come from other code or data than this; run --rerun stale")
+    rows = from_results(frame)
+    failed = rows[rows["status"].isin(FAILURES)].drop_duplicates([*SECTION, "method", "seed"])
+    if len(failed):
+        first = failed.iloc[0]
+        which = f"{first['method']} on {first['task_label']}, seed {first['seed']}: {first['error']}"
+        raise RequestError(
+            f"{len(failed)} cells of {args.out} failed ({which}); a baseline of failures guards nothing: run --rerun "
+            "failed first"
+        )
+    count = len(rows.drop_duplicates([*SECTION, "method", "seed"]))
     cell = [*SECTION, "method", "seed"]
     provenance: Mapping[str, Any] = {}
     if exists:
         old, provenance = read_baseline(args.file), read_provenance(args.file)
         replaced = old.set_index(cell).index.isin(rows.set_index(cell).index)
-        rows = pd.concat([old[~replaced], rows])
+        asked = [*SECTION, "method"]  # of other parameters, from before a default changed
+        outdated = old.set_index(asked).index.isin(rows.set_index(asked).index) & ~old.set_index(
+            [*asked, "params"]
+        ).index.isin(rows.set_index([*asked, "params"]).index)
+        rows = pd.concat([old[~(replaced | outdated)], rows])
     put(write_text(rows, _made(frame, provenance)), args.file)
-    print(f"{args.file}: {len(rows.drop_duplicates(cell))} cells of {args.out}", file=sys.stderr)
+    print(f"{args.file}: {count} cells of {args.out}", file=sys.stderr)
     return 0
 
 
@@ -67,6 +80,7 @@ def _made(frame: pd.DataFrame, before: Mapping[str, Any]) -> dict[str, Any]:
     made = {"utc": max(frame["utc"])}
     for name, column in columns.items():
         known = before.get(name, [])
-        values = sorted({*frame[column], *([known] if isinstance(known, str) else known)})
+        earlier = known if isinstance(known, list) else [known]
+        values = sorted({*frame[column], *map(str, earlier)})
         made[name] = values[0] if len(values) == 1 else values
     return made

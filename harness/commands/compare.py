@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_plugin
+from harness.errors import RequestError
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
@@ -17,10 +19,10 @@ def add(commands: Commands) -> None:
 
     compare = commands.add_parser(
         "compare",
-        help="is NEW worse than BASE? exit code 0: no worse, 1: worse, 2: nothing comparable",
+        help="is NEW worse than BASE? exit code 0: no worse, 1: worse, 2: not comparable",
         description="Compare two results, paired by cell over seeds. Something is worse when the confidence interval "
         "of its paired difference lies wholly beyond the tolerance; times are compared within one machine only. Exit "
-        "code 0: no worse, 1: worse, 2: nothing comparable, or the request was wrong.",
+        "code 0: no worse, 1: worse, 2: nothing comparable, something of BASE is not in NEW, or the request was wrong.",
     )
     compare.add_argument("base", metavar="BASE", help="a results folder, or a file of `baseline write`")
     compare.add_argument("new", metavar="NEW", help="likewise")
@@ -32,6 +34,10 @@ def add(commands: Commands) -> None:
         help="how far a metric may move, auroc:-0.02 or score_seconds:+25%% (repeatable; default: "
         f"{', '.join(DEFAULT_RULES)})",
     )
+    compare.add_argument(
+        "--strict", action="store_true", help="exit code 1, too, for what is undecided, not compared, or stale"
+    )
+    compare.add_argument("--allow-missing", action="store_true", help="NEW need not have all that BASE has")
     compare.add_argument("--methods", metavar="SELECTION", help="compare these alone (default: all in BASE)")
     compare.add_argument("--format", default="text", choices=("text", "md", "junit"), help="default: %(default)s")
     compare.add_argument("--output", metavar="PATH", help="a file instead of standard output")
@@ -47,33 +53,59 @@ def main(args: argparse.Namespace) -> int:
 
     for plugin in args.plugin:
         load_plugin(plugin)
-    rules = {rule.metric: rule for rule in map(parse_rule, args.fail or DEFAULT_RULES)}
     base, new = measured(args.base), measured(args.new)
+    others = {str(metric) for metric in base["metric"].dropna()}
+    rules = {rule.metric: rule for rule in (parse_rule(text, others) for text in args.fail or DEFAULT_RULES)}
     if args.methods:
+        known = {str(label) for label in base["method"]}
         base, new = (side[[_selected(label, args.methods) for label in side["method"]]] for side in (base, new))
+        if base.empty:
+            raise RequestError(
+                f"--methods {args.methods} leaves nothing of {args.base}; it has {', '.join(sorted(known))}"
+            )
     found = compare(base, new, list(rules.values()))
-    _say_stale(args.new)
+    if args.allow_missing:
+        found = replace(found, missing=[])
+    stale = _say_stale(args.new)
     put({"text": as_text, "md": as_markdown, "junit": as_junit}[args.format](found), args.output)
     if args.format != "text" or args.output:
         print(summary(found), file=sys.stderr)
+    if args.strict and not found.exit_code and (found.gaps or stale):
+        return 1
     return found.exit_code
 
 
 def _selected(label: str, selection: str) -> bool:
     from harness.spec import parse_selection, parse_term
 
-    name, chosen = parse_term(label).pattern, False
+    asked, chosen = parse_term(label), False
     for term in parse_selection(selection):
-        if term.matches(name) or term.pattern == label:
+        given = all(_alike(asked.params.get(key), value) for key, value in term.params.items())
+        if term.matches(asked.pattern) and given:
             chosen = not term.exclude
     return chosen
 
 
-def _say_stale(path: str) -> None:
+def _alike(ours: str | None, theirs: str) -> bool:
+    """Whether two texts are the same value: 1, 1.0 and 1e0 are."""
+    try:
+        return ours == theirs or (ours is not None and float(ours) == float(theirs))
+    except ValueError:
+        return False
+
+
+def _say_stale(path: str) -> bool:
+    """Say which cells are stale, or may be; whether there are any."""
     from harness.results import load_results
-    from harness.staleness import stale_keys
+    from harness.staleness import stale_keys, unknown_names
     from harness.store import is_store
 
-    stale = len(stale_keys(load_results(path))) if is_store(path) else 0
+    if not is_store(path):
+        return False
+    frame = load_results(path)
+    stale, unknown = len(stale_keys(frame)), unknown_names(frame)
     if stale:
-        print(f"{stale} cells of {path} come from other code than this; run --rerun stale", file=sys.stderr)
+        print(f"{stale} cells of {path} come from other code or data than this; run --rerun stale", file=sys.stderr)
+    if unknown:
+        print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
+    return bool(stale or unknown)

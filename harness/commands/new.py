@@ -13,14 +13,14 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser("new", help="write a small package for a new method or task, with tests and CI")
     parser.add_argument("kind", choices=("method", "task"))
     parser.add_argument("name", metavar="NAME", help="a lower-case word, such as my_detector")
-    parser.add_argument("--output", metavar="FOLDER", help="where (default: a folder called NAME)")
+    parser.add_argument("--output", metavar="FOLDER", help="where (default: NAME with hyphens)")
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.templates import new
+    from harness.templates import folder_of, new
 
     written = new(args.kind, args.name, args.output)
-    folder = args.output or args.name
+    folder = args.output or folder_of(args.kind, args.name)
     for path in written:
         print(path)
     print(f"\nNext: cd {folder} && pip install -e '.[test]' && pytest && python -m harness check {args.name}")

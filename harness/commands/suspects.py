@@ -18,6 +18,7 @@ def add(commands: Commands) -> None:
     suspects.add_argument("--method", required=True, metavar="NAME", help="whose scores, with parameters if need be")
     suspects.add_argument("--task", metavar="NAME", help="where OUT holds several, with parameters if need be")
     suspects.add_argument("--protocol", choices=("fair", "paper"), help="where OUT holds both")
+    suspects.add_argument("--preset", choices=("smoke", "fast", "paper"), help="where OUT holds several")
     suspects.add_argument("--seed", type=int, metavar="N", help="one seed (default: the first, or all if alike)")
     suspects.add_argument("--top", type=int, default=100, metavar="N", help="how many (default: %(default)s)")
     suspects.add_argument("--format", default="text", choices=("text", "csv"), help="default: %(default)s")
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     for plugin in args.plugin:
         load_plugin(plugin)
     with in_folder(args.data_dir):
-        found = find(args.out, args.method, args.task, args.protocol, args.seed)
+        found = find(args.out, args.method, args.task, args.protocol, args.preset, args.seed)
         frame = suspects(found, args.top)
     print(found.title(len(frame)), file=sys.stderr)
     text = frame.to_csv(index=False) if args.format == "csv" else frame.to_string(index=False) + "\n"

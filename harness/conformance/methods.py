@@ -13,12 +13,12 @@ import harness.products
 from harness.conformance.check import Check, CheckFailure
 from harness.conformance.peeking import peeks
 from harness.conformance.problem import Problem, certain, problem, without_a_class
-from harness.errors import RequestError, Unsupported
+from harness.errors import RequestError, Unsupported, did_you_mean
 from harness.method_base import Method
 from harness.params import build, values_of
 from harness.randomness import global_seed, left_as_found
 from harness.scoring import largest_tie
-from harness.uses import observed
+from harness.uses import VOCABULARY, observed
 
 if TYPE_CHECKING:
     from harness.view import View
@@ -55,7 +55,13 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 
 def _shape(method: Method) -> None:
-    scored(method, problem().view())
+    try:
+        scored(method, problem().view())
+    except Unsupported as reason:
+        raise CheckFailure(
+            f"it scores nothing here, so nothing can be checked: {reason}",
+            "if it is meant for other views, declare the failure in expected_failures",
+        ) from reason
 
 
 def _finite(method: Method) -> None:
@@ -182,6 +188,12 @@ def _inputs(method: Method) -> None:
 def _uses(method: Method) -> None:
     if not method.uses:
         raise Unsupported("it declares no uses; reports print what it is seen to use")
+    strange = next((word for word in method.uses if word not in VOCABULARY), None)
+    if strange is not None:
+        raise CheckFailure(
+            f"uses names {strange!r}, which no report knows{did_you_mean(strange, VOCABULARY)}",
+            f"words are {', '.join(VOCABULARY)}",
+        )
     view = problem().view()
     scored(method, view)
     hidden = [word for word in observed(view.used) if word not in method.uses]

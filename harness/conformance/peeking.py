@@ -13,14 +13,16 @@ import numpy as np
 
 from harness.conformance.check import CheckFailure
 from harness.conformance.problem import CheckTask
+from harness.data_files import data_folder
 from harness.errors import Unsupported
 from harness.events import Finished
 from harness.method_base import Method
 from harness.plan import Cell, CellSpec, Group
 from harness.registry import TASKS
 from harness.runner import run_group
+from harness.versions import source_commit
 
-CODE = {".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib", ".pth", ".typed", ".nbi", ".nbc", ".lock"}
+CODE = {".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib", ".pth", ".typed", ".nbi", ".nbc", ".lock", ".zip"}
 MEND = "score from the view alone; a clean set is view.reference('validation'), and uses must say so"
 
 _opened: list[str] = []
@@ -35,6 +37,12 @@ def peeks(method: Method) -> None:
         CheckFailure: the scores follow the truth, or the method loads a task or reads files while it scores.
         Unsupported: the method cannot score the problem.
     """
+    for name, cls in TASKS.classes().items():
+        if not any(
+            vars(base).get("load") is cls.load and base.__module__ == cls.load.__module__ for base in cls.__mro__
+        ):
+            raise CheckFailure(f"something has put its own function in the place of {name}'s load", MEND)
+    source_commit()  # the runner asks git, once
     with _tasks_watched() as loaded:
         with _files_watched(first_time=True) as opened:
             _run(method, turned=False)
@@ -96,7 +104,7 @@ def _files_watched(first_time: bool = False) -> Iterator[list[str]]:
     """Collects files that are opened for reading and hold no code.
 
     Args:
-        first_time: leave out what lies where packages are installed.
+        first_time: those alone that lie in the working directory or the data folder.
     """
     global _first_time, _watching
     _first_time = first_time
@@ -115,13 +123,17 @@ _first_time = False
 
 
 def _note(event: str, args: tuple[Any, ...]) -> None:
-    if not _watching or event != "open" or not isinstance(args[0], str | bytes | os.PathLike):
+    if not _watching:
+        return
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"):
+        _opened.append(f"another process ({args[0] if event != 'os.system' else 'a shell'})")
+    if event != "open" or not isinstance(args[0], str | bytes | os.PathLike):
         return
     path, (mode, flags) = Path(os.fsdecode(args[0])), args[1:3]
     reads = "r" in str(mode) if mode is not None else flags & os.O_ACCMODE == os.O_RDONLY
     system = str(path).startswith(("/proc/", "/sys/", "/dev/"))
     if not reads or system or path.suffix in CODE or "dist-info" in str(path) or path.is_dir():
         return
-    if _first_time and path.resolve().is_relative_to(sys.prefix):
-        return  # libraries read their own settings once
+    if _first_time and not any(path.resolve().is_relative_to(place.resolve()) for place in (Path.cwd(), data_folder())):
+        return  # libraries and the system read settings of their own once
     _opened.append(str(path))

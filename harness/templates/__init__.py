@@ -22,7 +22,7 @@ def new(kind: str, name: str, folder: str | None = None) -> list[Path]:
     Args:
         kind: ``method`` or ``task``.
         name: what the command line will call it, and the module's name.
-        folder: where; a folder of that name by default.
+        folder: where; by default a folder of that name with hyphens, which cannot hide the module.
 
     Returns:
         The files written.
@@ -41,14 +41,14 @@ def new(kind: str, name: str, folder: str | None = None) -> list[Path]:
         raise RequestError(f"{name!r} is not a usable name; give a lower-case word such as my_{kind}")
     if name in registry.classes():
         raise RequestError(f"the {kind} name {name!r} is taken; give another")
+    target = Path(folder or folder_of(kind, name))
+    if target.exists():
+        raise RequestError(f"{target} is there already; give another name, or another folder by --output")
     if name in sys.stdlib_module_names or _importable(name):
         raise RequestError(f"there is a Python module {name!r} already, which yours would hide; give another name")
     title = "".join(part.capitalize() for part in name.split("_"))
     if title in ("Method", "Samples", "Split", "Task", "View"):
-        raise RequestError(f"{name!r} would name a class {title}, which is the harness's own; give another name")
-    target = Path(folder or name)
-    if target.exists():
-        raise RequestError(f"{target} is there already; give another name, or another folder by --output")
+        raise RequestError(f"{name!r} would name a class {title}, as the harness has one; give another name")
     values = {
         "name": name,
         "Name": title,
@@ -68,6 +68,11 @@ def new(kind: str, name: str, folder: str | None = None) -> list[Path]:
             raise RequestError(f"{path} cannot be written: {error.strerror}") from error
         written.append(path)
     return written
+
+
+def folder_of(kind: str, name: str) -> str:
+    """The folder of a new package."""
+    return name.replace("_", "-") if "_" in name else f"{name}-{kind}"
 
 
 def _importable(name: str) -> bool:
