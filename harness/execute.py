@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
 from harness.plan import Cell, CellSpec, Group, group, make_cell
-from harness.plugins import load_plugin
+from harness.plugins import load_only
 from harness.store import FAILURES, Store
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ def _prepare(options: Options) -> None:
     if options.data_dir is not None:
         os.environ["HARNESS_DATA"] = options.data_dir
     torch.set_num_threads(max(1, _cores() // options.jobs))
-    for plugin in options.plugins:
-        load_plugin(plugin)
+    load_only(options.plugins)
 
 
 def _cores() -> int:

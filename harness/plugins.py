@@ -7,12 +7,15 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from harness.adoption import is_task
 from harness.errors import RequestError, did_you_mean
 from harness.registry import METHODS, TASKS
+
+PREFIX = "harness_plugin_"
 
 _BY_NAME: set[type] = set()
 """Classes that were adopted one by one, by ``FILE.py:NAME``."""
@@ -75,6 +78,17 @@ def _named(module: ModuleType, name: str) -> list[type]:
     return known
 
 
+def load_only(sources: Sequence[str]) -> None:
+    """Load plug-ins in a process that may have served other runs, whose plug-in files are forgotten first."""
+    names = {_module_name(Path(split_source(source)[0])) for source in sources}
+    for registry in (METHODS, TASKS):
+        for cls in list(registry.classes().values()):
+            if cls.__module__.startswith(PREFIX) and cls.__module__ not in names:
+                registry.forget(cls.__module__)
+    for source in sources:
+        load_plugin(source)
+
+
 def split_source(source: str) -> tuple[str, str]:
     """A plug-in's file or module, and the name after the colon, or an empty string."""
     where, colon, name = source.rpartition(":")
@@ -89,12 +103,16 @@ def absolute(source: str) -> str:
     return source
 
 
+def _module_name(path: Path) -> str:
+    """A module name for a plug-in file; two files may have one name, so the place is part of it."""
+    return f"{PREFIX}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+
+
 def _from_file(source: str) -> ModuleType:
     path = Path(source)
     if not path.is_file():
         raise RequestError("there is no such file")
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # two files may have one name
-    name = f"harness_plugin_{path.stem}_{place}"
+    name = _module_name(path)
     content = path.read_bytes()
     known = sys.modules.get(name)
     if known is not None and (known.__file__, vars(known)["__source__"]) == (str(path.resolve()), content):

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 
 
 def _states() -> dict[str, Any]:
+    import torch
+
     return {
         "random": random.getstate(),
         "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - the global one is the subject
@@ -20,6 +21,8 @@ def _states() -> dict[str, Any]:
 
 
 def _restore(states: dict[str, Any]) -> None:
+    import torch
+
     random.setstate(states["random"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])
@@ -41,6 +44,8 @@ def left_as_found() -> Iterator[list[str]]:
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
     """The global generators seeded for a while, and put back."""
+    import torch
+
     with left_as_found():
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
@@ -52,4 +57,4 @@ def _bytes_of(state: Any) -> bytes:
     """A generator's state as bytes."""
     import pickle
 
-    return pickle.dumps(state.numpy() if isinstance(state, torch.Tensor) else state)
+    return pickle.dumps(state.numpy() if hasattr(state, "numpy") else state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from harness.versions import source_commit
 
 CODE = {".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib", ".pth", ".typed", ".nbi", ".nbc", ".lock", ".zip"}
 MEND = "score from the view alone; a clean set is view.reference('validation'), and uses must say so"
+
+METADATA = re.compile(r"(dist|egg)-info")
+"""What packages are installed with, which libraries look up when they are imported."""
 
 _opened: list[str] = []
 _watching = False
@@ -104,7 +108,8 @@ def _files_watched(first_time: bool = False) -> Iterator[list[str]]:
     """Collects files that are opened for reading and hold no code.
 
     Args:
-        first_time: those alone that lie in the working directory or the data folder.
+        first_time: those alone that lie in the working directory or the data folder, and no processes: libraries
+            look up settings and ask for the machine's cores once.
     """
     global _first_time, _watching
     _first_time = first_time
@@ -125,15 +130,15 @@ _first_time = False
 def _note(event: str, args: tuple[Any, ...]) -> None:
     if not _watching:
         return
-    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"):
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system") and not _first_time:
         _opened.append(f"another process ({args[0] if event != 'os.system' else 'a shell'})")
     if event != "open" or not isinstance(args[0], str | bytes | os.PathLike):
         return
     path, (mode, flags) = Path(os.fsdecode(args[0])), args[1:3]
     reads = "r" in str(mode) if mode is not None else flags & os.O_ACCMODE == os.O_RDONLY
     system = str(path).startswith(("/proc/", "/sys/", "/dev/"))
-    if not reads or system or path.suffix in CODE or "dist-info" in str(path) or path.is_dir():
+    if not reads or system or path.suffix in CODE or METADATA.search(str(path)) or path.is_dir():
         return
     if _first_time and not any(path.resolve().is_relative_to(place.resolve()) for place in (Path.cwd(), data_folder())):
-        return  # libraries and the system read settings of their own once
+        return
     _opened.append(str(path))
