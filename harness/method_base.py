@@ -53,6 +53,11 @@ class Method(ABC):
     def check(self) -> None:  # noqa: B027 - optional
         """Raise a `RequestError` if something that a parameter names is missing; called before anything runs."""
 
+    def parts_version(self) -> str:
+        """What tells the code that a parameter names from other code of that name, as a hash of its file; part of a
+        cell's key. Empty where the method's own code says it all."""
+        return ""
+
     def score(self, view: View) -> np.ndarray:
         """Suspicion of each training sample, (n,) float64, higher = more suspicious.
 

@@ -72,8 +72,8 @@ class Cell:
     def versions(self) -> dict[str, Any]:
         """Schema and code versions."""
         code = {"schema": SCHEMA, "task": code_version(type(self.task)), "method": code_version(type(self.method))}
-        data = self.task.data_version()
-        return code | ({"data": data} if data else {})
+        extra = {"data": self.task.data_version(), "method_parts": self.method.parts_version()}
+        return code | {name: version for name, version in extra.items() if version}
 
     @cached_property
     def slot(self) -> str:

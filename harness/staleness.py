@@ -35,17 +35,21 @@ def stale_keys(frame: pd.DataFrame) -> set[str]:
     for cell in frame.drop_duplicates("key").to_dict("records"):
         versions = json.loads(cell["versions"])
         moved = any(current[kind].get(cell[kind], versions[kind]) != versions[kind] for kind in current)
-        if moved or versions["schema"] != SCHEMA or _other_data(cell, versions):
+        if moved or versions["schema"] != SCHEMA or _other_parts(cell, versions):
             stale.add(str(cell["key"]))
     return stale
 
 
-def _other_data(cell: Mapping[Hashable, Any], versions: Mapping[str, Any]) -> bool:
-    """Whether the user's file has changed since; False where that cannot be told."""
-    if "data" not in versions or cell["task"] not in TASKS.classes():
-        return False
+def _other_parts(cell: Mapping[Hashable, Any], versions: Mapping[str, Any]) -> bool:
+    """Whether files that parameters name, data or a detector's, have changed since; False where that cannot be told."""
     try:
-        task: Any = build(TASKS.get(str(cell["task"])), json.loads(str(cell["task_params"])))
-        return bool(task.data_version() != versions["data"])
+        if "data" in versions and cell["task"] in TASKS.classes():
+            task: Any = build(TASKS.get(str(cell["task"])), json.loads(str(cell["task_params"])))
+            if task.data_version() != versions["data"]:
+                return True
+        if "method_parts" in versions and cell["method"] in METHODS.classes():
+            method: Any = build(METHODS.get(str(cell["method"])), json.loads(str(cell["method_params"])))
+            return bool(method.parts_version() != versions["method_parts"])
     except RequestError:
-        return False
+        pass
+    return False

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import inspect
 import re
+import sysconfig
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +78,22 @@ class Detector:
                 f"{', '.join(known)}"
             )
         return cls
+
+    def file_version(self) -> str:
+        """A hash of the module's file if it is the user's own, found without importing it; empty for installed ones."""
+        places: Any = None
+        spec = None
+        for part in self.module.split(".") if self.module else []:
+            spec = PathFinder.find_spec(part if places is None else f"_.{part}", places)
+            if spec is None:
+                return ""
+            places = spec.submodule_search_locations or []
+        file = Path(spec.origin) if spec is not None and spec.origin else None
+        if file is None or not file.is_file() or any(part in ("site-packages", "dist-packages") for part in file.parts):
+            return ""
+        if file.is_relative_to(sysconfig.get_paths()["stdlib"]):
+            return ""
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:10]
 
     def scores(self, points: np.ndarray, seed: int) -> np.ndarray:
         """Outlyingness of each of the points (n, p) it is fitted to, (n,), higher = more outlying.

@@ -52,6 +52,9 @@ class AnyOutlier(Method):
     def check(self) -> None:
         parse(self.detector).load()
 
+    def parts_version(self) -> str:
+        return parse(self.detector).file_version()
+
     def score(self, view: View) -> np.ndarray:
         if view.n < 2:
             raise Unsupported("an outlier needs others: one sample has none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.neighbors import LocalOutlierFactor
 import harness
 from harness.cli import main
 from harness.errors import RequestError
+from harness.plan import make_plan
 from harness.registry import METHODS
 from tests.conftest import last_layer, view_of
 
@@ -120,6 +122,31 @@ def test_detectors_that_draw_from_a_global_generator(view: harness.View, tmp_pat
     first = method.score(view)
     np.testing.assert_array_equal(method.score(view), first)
     assert not np.array_equal(method.score(view.fresh(12)), first)
+
+
+def test_a_changed_detector_makes_results_stale(tmp_path: Any, monkeypatch: Any) -> None:
+    """Its own file is part of the key; installed ones are not, nor is anything imported to find out."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_package").mkdir()
+    method = harness.method("outlier[detector=own_package.deep:Own]")
+    versions = []
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "own_package" / "deep.py").write_text(text)
+        (tmp_path / "own_package" / "__init__.py").write_text("raise RuntimeError('imported')")
+        importlib.invalidate_caches()
+        versions.append(method.parts_version())
+    assert versions[0] != versions[1]
+    assert "" not in versions
+    for installed in (
+        "ECOD",
+        "LocalOutlierFactor",
+        "sklearn.neighbors:LocalOutlierFactor",
+        "json:X",
+        "absent.module:X",
+    ):
+        assert harness.method("outlier", detector=installed).parts_version() == ""
+    (cell,) = make_plan("outlier[detector=own_package.deep:Own]", "moons", [0], "fair", "smoke")
+    assert cell.versions["method_parts"] == versions[1]
 
 
 def test_classes_without_scores_are_refused(view: harness.View) -> None:

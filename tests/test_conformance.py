@@ -134,6 +134,28 @@ def test_everything_built_in_is_documented(registry: object) -> None:
             assert parameter in documented, f"{name}.{parameter} is not in the docstring"
 
 
+def test_truth_is_not_reachable_from_what_the_runner_hands_out() -> None:
+    """No part of a view, nor anything it holds, contains the true labels."""
+    import gc
+
+    split, truth, model, _ = trained("digits", "fair")
+    task = harness.task("digits", preset="smoke")
+    view = task.view(model, split).fresh(0, retrain=retrainer(task, split, 1))
+    assert len(view.gradients) == 1
+    assert len(view.probs) == view.n
+    seen, todo = set(), [view]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or isinstance(thing, type) or type(thing).__name__ in ("module", "frame"):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, dict) and "__builtins__" in thing:
+            continue
+        if hasattr(thing, "shape") and tuple(thing.shape) == truth.shape:
+            assert not np.array_equal(np.asarray(thing), truth)
+        todo.extend(gc.get_referents(thing))
+
+
 def test_leave_one_out_ranks_like_exact_influence() -> None:
     """On a converged logistic regression, influence predicts retraining (Koh & Liang 2017, section 4.1)."""
     from scipy.stats import spearmanr
