@@ -74,7 +74,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All lines of a comparison, and the cells that only one side has."""
+    """All lines of a comparison, and what BASE has and NEW lacks."""
 
     lines: list[Line]
     missing: list[str]
@@ -156,7 +156,7 @@ def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Com
             lines.append(Line(_task_text(key), str(key[-1]), "all", "not compared", note))
         elif key in ours:
             lines += _broken(key, theirs[key], ours[key])
-    return Comparison(lines, _missing(theirs, ours))
+    return Comparison(lines, _missing(theirs, ours) + _lost(theirs, ours, rules))
 
 
 def _renamed(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
@@ -243,6 +243,21 @@ def _broken(key: Any, base: pd.DataFrame, new: pd.DataFrame) -> list[Line]:
     reason = (str(first["error"] or "").splitlines() or [""])[0]
     note = f"{first['status']} in {len(bad)} of {len(well)} seeds that were ok" + (f": {reason}" if reason else "")
     return [Line(_task_text(key), str(key[-1]), "status", "worse", note, seeds=len(bad))]
+
+
+def _lost(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame], rules: Sequence[Rule]) -> list[str]:
+    """Seeds and judged metrics that BASE has of a cell and NEW lacks, in words."""
+    found = []
+    for key in theirs:
+        if key not in ours:
+            continue
+        well = theirs[key][theirs[key]["status"] == "ok"]
+        seeds = sorted(set(well["seed"]) - set(ours[key]["seed"]))
+        metrics = [rule.metric for rule in rules if rule.metric in set(well["metric"]) - set(ours[key]["metric"])]
+        parts = [f"seed {', '.join(map(str, seeds))}"] * bool(seeds) + metrics * (not ours[key]["metric"].isna().all())
+        if parts:
+            found.append(f"{_task_text(key)} × {key[-1]} ({'; '.join(parts)})")
+    return found
 
 
 def _missing(theirs: dict[Any, Any], ours: dict[Any, Any]) -> list[str]:

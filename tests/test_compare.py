@@ -372,8 +372,10 @@ def test_what_is_gone_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) 
     base = rows({"auroc": A, "accuracy": A})
     found = compare(base, rows({"accuracy": A}), RULES)
     assert [(line.metric, line.verdict) for line in found.lines] == [("auroc", "not compared"), ("accuracy", "same")]
+    assert (found.exit_code, found.missing) == (2, ["moons × mine (auroc)"])
     found = compare(base, rows({"auroc": A[:1] - 0.01, "accuracy": A[:1]}), RULES)
     assert "4 of BASE's 5 seeds are not in NEW" in found.lines[0].note
+    assert (found.exit_code, found.missing) == (2, ["moons × mine (seed 1, 2, 3, 4)"])
     run("less", methods="random")
     assert main(["compare", "before", "less"]) == 2
     assert "Incomplete: 3 same, 1 missing." in capsys.readouterr().out
