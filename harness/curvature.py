@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -72,6 +72,16 @@ class OuterProduct:
         return total.div_(self.block.n)
 
 
+def curvature_of(block: Block, kind: Literal["auto", "exact", "outer_product"]) -> Curvature:
+    """The true Hessian (``exact``) or F; ``auto`` is the true Hessian of a last layer, and F for other blocks.
+
+    Raises:
+        Unsupported: ``exact`` for a block whose Hessian is not known.
+    """
+    known = isinstance(block, OuterBlock) and block.probs is not None
+    return LastLayerHessian(block) if kind == "exact" or (kind == "auto" and known) else OuterProduct(block)
+
+
 @dataclass(frozen=True)
 class LastLayerHessian:
     """(1/n) Σ A_i ⊗ h_i h_iᵀ, the true Hessian of the mean cross-entropy in the last layer's parameters.
@@ -88,7 +98,7 @@ class LastLayerHessian:
         if not isinstance(self.block, OuterBlock) or self.block.probs is None:
             raise Unsupported(
                 "the true Hessian is known for a last layer with its output probabilities only; "
-                "use hessian=outer_product for other gradient blocks"
+                "use hessian=auto or outer_product for other gradient blocks"
             )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.blocks import Block, DenseBlock
+from harness.errors import Unsupported, did_you_mean
 from harness.products import chunks
 
 PROJECTED_TOGETHER = 16
@@ -61,6 +63,21 @@ class Gradients(Mapping[str, Block]):
     def part(self, index: Any) -> Gradients:
         """The same blocks of some samples, by a slice or positions."""
         return Gradients({name: block.part(index) for name, block in self._blocks.items()})
+
+    def chosen(self, pattern: str) -> Gradients:
+        """The blocks whose names a glob matches.
+
+        Raises:
+            Unsupported: there is none.
+        """
+        found = {name: block for name, block in self._blocks.items() if fnmatchcase(name, pattern)}
+        if not found:
+            known = list(self._blocks)
+            raise Unsupported(
+                f"layers={pattern!r} names no gradient block here{did_you_mean(pattern, known)}; give all, last, or a "
+                f"glob over {', '.join(known[:12])}{' …' if len(known) > 12 else ''}"
+            )
+        return Gradients(found)
 
     def single(self) -> Block:
         """The whole gradient as one block: the only one, or all of them side by side in memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,20 +24,33 @@ class Outputs:
         probs: class probabilities (n, c), or (n, 1) for one sigmoid output (the probability of class 1).
         features: the last layer's input, (n, d).
         bias: whether the last layer's bias belongs to the gradient.
-        blocks: dense per-sample gradients (n, …) by layer; given them, ``features`` make no gradient block.
+        blocks: dense per-sample gradients (n, …) by layer, or what computes them when they are first asked for; given
+            them, ``features`` make a gradient block only ``with_head``.
+        with_head: the last layer is one of the layers, beside the blocks, and is what ``layers="last"`` means.
     """
 
     labels: Tensor
     probs: Tensor | None = None
     features: Tensor | None = None
     bias: bool = False
-    blocks: Mapping[str, Tensor] | None = None
+    blocks: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]] | None = None
+    with_head: bool = False
+
+    @property
+    def layered(self) -> bool:
+        """Whether the last layer is one of several, so that ``last`` and ``all`` are not the same."""
+        return self.blocks is not None and self.with_head
 
     def gradients(self) -> Gradients:
-        """Per-sample gradients of the cross-entropy loss, (n, p) in blocks."""
-        if self.blocks is not None:
-            dense: dict[str, Block] = {name: DenseBlock(values) for name, values in self.blocks.items()}
-            return Gradients(dense)
+        """Per-sample gradients of the cross-entropy loss in all layers, (n, p) in blocks."""
+        if self.blocks is None:
+            return self.last_layer()
+        given = self.blocks() if callable(self.blocks) else self.blocks
+        dense: dict[str, Block] = {name: DenseBlock(values) for name, values in given.items()}
+        return Gradients({**dense, **self.last_layer()} if self.with_head else dense)
+
+    def last_layer(self) -> Gradients:
+        """Per-sample gradients in the last layer alone."""
         if self.features is None or self.probs is None:
             raise Unsupported("gradients need the last layer's features and class probabilities, or dense blocks")
         features = aligned(self.features)

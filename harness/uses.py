@@ -9,6 +9,7 @@ WORDS = {
     "probs": "probs",
     "features": "features",
     "gradients": "gradients",
+    "last_layer": "gradients",
     "reference:validation": "clean validation",
     "reference:noisy_validation": "noisy validation",
     "retraining": "retraining",

@@ -4,7 +4,8 @@
         view.labels                                     # the given labels, (n,) int; maybe wrong
         view.probs, view.predictions                    # class probabilities (n, c) and their argmax (n,)
         view.features                                   # the last layer's input, (n, d)
-        view.gradients                                  # per-sample gradients, as blocks of operators
+        view.gradients                                  # per-sample gradients, as blocks of operators, one a layer
+        view.gradients_of("last")                       # those of the last layer, or of the layers a glob matches
         view.reference("validation").gradients          # those of a reference set: clean validation samples,
                                                         #   "noisy_validation", or "train" itself
         view.out_of_sample_probs                        # probabilities by cross-validated retraining, (n, c)
@@ -135,10 +136,27 @@ class View:
 
     @property
     def gradients(self) -> Gradients:
-        """Per-sample gradients of the training loss."""
-        gradients = self._get("gradients", lambda: self._outputs().gradients())
-        assert isinstance(gradients, Gradients)
-        return gradients
+        """Per-sample gradients of the training loss, in all layers."""
+        return self.gradients_of("all")
+
+    def gradients_of(self, layers: str) -> Gradients:
+        """Per-sample gradients of the training loss in some layers.
+
+        Args:
+            layers: ``all``; ``last``, what the task calls its last layer (all blocks of a view made from blocks); or a
+                glob over the blocks' names.
+
+        Raises:
+            Unsupported: no block has such a name.
+        """
+        return self._layers("", self._outputs, layers)
+
+    def _layers(self, whose: str, outputs: Callable[[], Outputs], layers: str) -> Gradients:
+        if layers == "last" and outputs().layered:
+            last: Gradients = self._get(f"last_layer{whose}", lambda: outputs().last_layer())
+            return last
+        gradients: Gradients = self._get(f"gradients{whose}", lambda: outputs().gradients())
+        return gradients if layers in ("all", "last") else gradients.chosen(layers)
 
     @property
     def out_of_sample_probs(self) -> np.ndarray:
@@ -151,20 +169,27 @@ class View:
             raise Unsupported("out-of-sample probabilities need a task that can retrain its model")
         return np.asarray(self._get("out_of_sample_probs", self._out_of_sample)).copy()
 
-    def reference(self, name: str) -> Reference:
+    def reference(self, name: str, layers: str = "all") -> Reference:
         """A reference set: ``"train"`` (the training samples themselves) or one that the task offers.
+
+        Args:
+            name: of the set.
+            layers: whose gradients; see `gradients_of`.
 
         Raises:
             Unsupported: the task has no such set.
         """
         if name == "train":
-            return Reference(self.gradients, self.labels)
+            return Reference(self.gradients_of(layers), self.labels)
         if name not in self._references:
             offered = ", ".join(["train", *self._references])
             raise Unsupported(f"there is no reference set {name!r} here; there is: {offered}")
-        outputs = self._get(f"reference:{name}", self._references[name])
-        gradients = self._get(f"gradients:{name}", outputs.gradients)
-        return Reference(gradients, outputs.labels.cpu().numpy().copy())
+
+        def outputs() -> Outputs:
+            made: Outputs = self._get(f"reference:{name}", self._references[name])
+            return made
+
+        return Reference(self._layers(f":{name}", outputs, layers), outputs().labels.cpu().numpy().copy())
 
     def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
         """Mean reference loss of models retrained from the same start on each kept set.

@@ -31,6 +31,7 @@ class AnyOutlier(Method):
             ``decision_scores_`` (PyOD), ``negative_outlier_factor_`` or ``score_samples`` (scikit-learn).
         projection: sparse random projection before it. ``auto`` projects gradients of more than 1,000 numbers to
             256; ``none`` never; an integer always, to that many numbers.
+        layers: whose gradients count: the ``last`` layer's, ``all``, or those that a glob over gradient blocks names.
     """
 
     name: ClassVar[str] = "outlier"
@@ -39,6 +40,7 @@ class AnyOutlier(Method):
 
     detector: str = "LocalOutlierFactor"
     projection: int | Literal["auto", "none"] = "auto"
+    layers: str = "last"
 
     def __post_init__(self) -> None:
         parse(self.detector)
@@ -58,7 +60,8 @@ class AnyOutlier(Method):
     def score(self, view: View) -> np.ndarray:
         if view.n < 2:
             raise Unsupported("an outlier needs others: one sample has none")
-        gradients, p = view.gradients, view.gradients.dimension
+        gradients = view.gradients_of(self.layers)
+        p = gradients.dimension
         wanted = self.projection if isinstance(self.projection, int) else None
         if self.projection == "auto" and p > PROJECTED_BEYOND:
             wanted = PROJECTED_TO

@@ -56,12 +56,14 @@ class Influence(Method):
             optimum its mean gradient is about zero).
         sign: 1 takes positive influence as harmful, which is what it is; −1 takes negative influence, which is how
             Eq. (2) of the paper is printed and how the published baselines were run.
+        layers: whose gradients count: ``all``, the ``last`` layer's, or those that a glob over gradient blocks names.
     """
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train", "sign": -1}}
 
     reference: Literal["validation", "noisy_validation", "train"] = "validation"
     sign: Literal[1, -1] = 1
+    layers: str = "all"
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -75,9 +77,9 @@ class Influence(Method):
     def score(self, view: View) -> np.ndarray:
         import torch
 
-        reference = view.reference(self.reference)
+        reference = view.reference(self.reference, self.layers)
         total = torch.zeros(view.n, dtype=torch.float64)
-        for name, block in view.gradients.items():
+        for name, block in view.gradients_of(self.layers).items():
             ref = reference.gradients[name]
             weights = torch.full((ref.n, 1), 1 / ref.n, dtype=torch.float64, device=view.device)
             health: dict[str, Any] = view.health.setdefault(name, {})
@@ -90,9 +92,9 @@ class Influence(Method):
 
         from harness.products import CHUNK_BYTES, chunks
 
-        reference = view.reference(self.reference)
+        reference = view.reference(self.reference, self.layers)
         total = torch.zeros(reference.n, view.n, dtype=torch.float64)
-        for name, block in view.gradients.items():
+        for name, block in view.gradients_of(self.layers).items():
             health: dict[str, Any] = view.health.setdefault(name, {})
             solve = self.inverse(block, health)
             for part in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
@@ -116,9 +118,9 @@ class GradientTracing(Influence):
     def attribute(self, view: View) -> np.ndarray:
         import torch
 
-        reference = view.reference(self.reference)
+        reference = view.reference(self.reference, self.layers)
         total = torch.zeros(reference.n, view.n, dtype=torch.float64)
-        for name, block in view.gradients.items():
+        for name, block in view.gradients_of(self.layers).items():
             total -= reference.gradients[name].inner(block, precise=False).cpu()
         return self.sign * total.numpy()
 
@@ -235,8 +237,9 @@ class ExactHessian(Damped):
     """The inverse solved for: (C + λI) u = v by Cholesky (beyond 5,130 parameters by conjugate gradients).
 
     Args:
-        hessian: ``exact`` is the true Hessian of the last layer; ``outer_product`` is F, which the published
-            "Exact Hessian" row used and which any gradient block has.
+        hessian: ``exact`` is the true Hessian, known of a last layer; ``outer_product`` is F, which the published
+            "Exact Hessian" row used and which any gradient block has; ``auto`` is the first where it is known and the
+            second for other blocks.
     """
 
     name: ClassVar[str] = "exact_hessian"
@@ -246,11 +249,10 @@ class ExactHessian(Damped):
         "paper": {"reference": "train", "sign": -1, "hessian": "outer_product"}
     }
 
-    hessian: Literal["exact", "outer_product"] = "exact"
+    hessian: Literal["auto", "exact", "outer_product"] = "auto"
 
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-        from harness.curvature import LastLayerHessian, OuterProduct
+        from harness.curvature import curvature_of
         from harness.solvers import damping_of, solver
 
-        curvature = LastLayerHessian(block) if self.hessian == "exact" else OuterProduct(block)
-        return solver(curvature, damping_of(block, self.damping), health)
+        return solver(curvature_of(block, self.hessian), damping_of(block, self.damping), health)

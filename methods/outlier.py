@@ -21,17 +21,24 @@ PROJECTED_BEYOND = 10_000
 
 @dataclass(frozen=True)
 class GradientNorm(Method):
-    """A norm of the per-sample gradient, thresholded by the budget."""
+    """A norm of the per-sample gradient, thresholded by the budget.
+
+    Args:
+        layers: whose gradients count: the ``last`` layer's, as published, ``all``, or those that a glob over gradient
+            blocks names.
+    """
 
     order: ClassVar[int]
     source: ClassVar[str] = "Chhabra et al., ICML 2025, section 3.3"
+
+    layers: str = "last"
 
     @property
     def uses(self) -> tuple[str, ...]:
         return ("labels", "gradients")
 
     def score(self, view: View) -> np.ndarray:
-        return view.gradients.norm(self.order, precise=False)
+        return view.gradients_of(self.layers).norm(self.order, precise=False)
 
 
 @register_method
@@ -64,6 +71,7 @@ class IsolationForestGradients(Method):
         projection: sparse random projection before the forest (Li et al., KDD 2006). ``auto`` projects gradients of
             more than 10,000 numbers to scikit-learn's Johnson–Lindenstrauss dimension; ``none`` never; an integer
             always, to that many numbers.
+        layers: as for the norms.
     """
 
     name: ClassVar[str] = "outlier_iforest"
@@ -73,6 +81,7 @@ class IsolationForestGradients(Method):
 
     n_estimators: int = 100
     projection: int | Literal["auto", "none"] = "auto"
+    layers: str = "last"
 
     def __post_init__(self) -> None:
         if self.n_estimators < 1:
@@ -88,7 +97,8 @@ class IsolationForestGradients(Method):
         from harness.products import chunks
         from methods._isolation_forest import fit
 
-        points = _Points(view.gradients, self._projection(view))
+        gradients = view.gradients_of(self.layers)
+        points = _Points(gradients, self._projection(gradients, view))
         view.health["dimension"] = points.dimension
         forest = fit(points.rows, view.n, points.dimension, self.n_estimators, view.seed)
         if view.device != "cpu":
@@ -96,16 +106,16 @@ class IsolationForestGradients(Method):
         parts = chunks(view.n, 64 * self.n_estimators + points.built_bytes, cached=not points.built_bytes)
         return np.concatenate([forest.score(points.block(part)) for part in parts])
 
-    def _projection(self, view: View) -> Any:
+    def _projection(self, gradients: Gradients, view: View) -> Any:
         """The (k, p) scipy matrix that projects gradients, or None."""
         from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
-        p = view.gradients.dimension
+        p = gradients.dimension
         if self.projection == "none" or (self.projection == "auto" and p <= PROJECTED_BEYOND):
             return None
         view.health["projected_from"] = p
         k = self.projection if isinstance(self.projection, int) else johnson_lindenstrauss_min_dim(view.n, eps=0.1)
-        return projection(view.gradients, int(k), view.seed)
+        return projection(gradients, int(k), view.seed)
 
 
 @dataclass(frozen=True)

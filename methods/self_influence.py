@@ -38,9 +38,11 @@ class SelfInfluence(Method):
 
     Args:
         damping: λ, or ``auto`` for mean(g²)/10 over a block's elements and samples.
+        layers: whose gradients count: ``all``, the ``last`` layer's, or those that a glob over gradient blocks names.
     """
 
     damping: float | Literal["auto"] = "auto"
+    layers: str = "all"
 
     def __post_init__(self) -> None:
         check_damping(self.damping)
@@ -56,7 +58,7 @@ class SelfInfluence(Method):
     def score(self, view: View) -> np.ndarray:
         parts = [
             self.block_score(block, view.health.setdefault(name, {})).cpu().numpy()
-            for name, block in view.gradients.items()
+            for name, block in view.gradients_of(self.layers).items()
         ]
         return np.asarray(np.sum(parts, axis=0))
 
@@ -67,7 +69,7 @@ class ExactSelfInfluence(SelfInfluence):
     """Self-influence by one Cholesky factorisation (up to 5,130 parameters a block) or conjugate gradients.
 
     Args:
-        hessian: the last layer's true Hessian (``exact``), or the ``outer_product`` matrix F.
+        hessian: as for exact_hessian: ``exact``, ``outer_product``, or ``auto``.
     """
 
     name: ClassVar[str] = "self_influence"
@@ -75,16 +77,16 @@ class ExactSelfInfluence(SelfInfluence):
     source: ClassVar[str] = "Koh & Liang, ICML 2017; Bejan et al., EMNLP 2023"
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"hessian": "outer_product"}}
 
-    hessian: Literal["exact", "outer_product"] = "exact"
+    hessian: Literal["auto", "exact", "outer_product"] = "auto"
 
     def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
         import torch
 
-        from harness.curvature import LastLayerHessian, OuterProduct
+        from harness.curvature import curvature_of
         from harness.products import chunks
         from harness.solvers import conjugate_gradient, damping_of, factorised
 
-        curvature = LastLayerHessian(block) if self.hessian == "exact" else OuterProduct(block)
+        curvature = curvature_of(block, self.hessian)
         damping = damping_of(block, self.damping)
         parts = list(chunks(block.n, 8 * 6 * block.dimension))
         factor = factorised(curvature, damping, health)

@@ -183,5 +183,5 @@ def test_last_layer_hessian_is_autograds(c: int, d: int) -> None:
 
 
 def test_true_hessian_needs_a_last_layer() -> None:
-    with pytest.raises(Unsupported, match="hessian=outer_product"):
+    with pytest.raises(Unsupported, match="hessian=auto or outer_product"):
         LastLayerHessian(DenseBlock(torch.ones(3, 2)))
