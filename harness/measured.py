@@ -47,6 +47,7 @@ def from_results(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     cells = frame.drop_duplicates("slot")
+    frame = frame[frame["step"].isna()]
     costs = [cells.assign(metric=name, value=cells[name]) for name in COSTS]
     rows = pd.concat([frame, *costs]).dropna(subset=["value"])
     rows = pd.concat([rows[rows["status"] == "ok"], cells[cells["status"] != "ok"].assign(metric=None, value=None)])

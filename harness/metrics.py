@@ -16,6 +16,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "accuracy": True,
     "accuracy_gain": True,
     "accuracy_best_epoch": True,
+    "accuracy_by_epoch": True,
 }
 """Every metric's direction; a metric that is not listed is taken as higher = better."""
 

@@ -1,4 +1,4 @@
-"""The tidy table: stored records as a pandas DataFrame, a row a cell and metric."""
+"""The tidy table: stored records as a pandas DataFrame, a row a cell and metric, or step of one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ COLUMNS = (
     "status",
     "error",
     "metric",
+    "step",
     "value",
     "higher_is_better",
     "train_seconds",
@@ -58,7 +59,8 @@ def load_results(path: str | Path) -> pd.DataFrame:
     """All readable results of a folder as a tidy table.
 
     Detection metrics are computed here from the raw scores. A cell without metrics (failed, skipped) has one row
-    whose metric is missing. Damaged files are left out with a warning.
+    whose metric is missing. Metrics taken at every step of a training, such as ``accuracy_by_epoch``, have a row a
+    step, counted from 1 in ``step``, which is missing for all others. Damaged files are left out with a warning.
 
     Args:
         path: a folder that ``run --out`` wrote.
@@ -76,7 +78,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
     rows = [row for record, arrays in store.records() for row in _rows(record, arrays)]
     for problem in store.problems:
         warnings.warn(problem, stacklevel=2)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": "Int64"})
 
 
 def cell_metrics(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, float]:
@@ -97,10 +99,13 @@ def _rows(record: Record, arrays: dict[str, np.ndarray]) -> list[dict[str, objec
         "versions": json.dumps(record.versions, sort_keys=True),
         "schema": record.versions.get("schema"),
     }
-    metrics = cell_metrics(record, arrays) if record.status == "ok" else {}
-    if not metrics:
-        return [{**base, "metric": None, "value": None, "higher_is_better": None}]
+    values: list[tuple[str, int | None, float]] = []
+    if record.status == "ok":
+        values += [(name, None, value) for name, value in cell_metrics(record, arrays).items()]
+        values += [(name, step, value) for name, curve in record.curves.items() for step, value in enumerate(curve, 1)]
+    if not values:
+        return [{**base, "metric": None, "step": None, "value": None, "higher_is_better": None}]
     return [
-        {**base, "metric": name, "value": value, "higher_is_better": HIGHER_IS_BETTER.get(name, True)}
-        for name, value in metrics.items()
+        {**base, "metric": name, "step": step, "value": value, "higher_is_better": HIGHER_IS_BETTER.get(name, True)}
+        for name, step, value in values
     ]

@@ -7,6 +7,7 @@ from itertools import chain
 
 import numpy as np
 
+from harness.errors import Unsupported
 from harness.task_base import Split, Task
 from harness.view import Retrain, View
 
@@ -17,6 +18,11 @@ def retrainer(task: Task, split: Split, seed: int) -> Retrain:
     """A view's ``retrain``: mean reference losses of models trained from the base model's start on kept sets."""
 
     def losses(keeps: np.ndarray, reference: str) -> np.ndarray:
+        if len(keeps) > task.most_retrainings:
+            raise Unsupported(
+                f"{task.name} allows {task.most_retrainings} retrainings for one method's scores; {len(keeps)} were "
+                "asked for"
+            )
         models = chain.from_iterable(task.train_many(split, list(keeps), seed))
         return np.array([task.view(model, split).outputs(reference).losses().mean() for model in models])
 

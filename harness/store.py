@@ -38,8 +38,8 @@ STATUSES = ("ok", "skipped", *FAILURES)
 class Record:
     """What is kept of a cell.
 
-    Times are in seconds, memory in MiB, metrics fractions. ``metrics`` holds what was measured on models; detection
-    metrics are computed from the raw scores when results are read.
+    Times are in seconds, memory in MiB, metrics fractions. ``metrics`` holds what was measured on models, ``curves``
+    what was measured at each step of the retraining; detection metrics come from the raw scores when results are read.
     """
 
     key: str
@@ -59,6 +59,7 @@ class Record:
     status: str
     error: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)
     train_seconds: float | None = None
     extract_seconds: float | None = None
@@ -162,6 +163,7 @@ class Store:
             shapes = {
                 "versions": dict,
                 "metrics": dict,
+                "curves": dict,
                 "health": dict,
                 "task_params": dict,
                 "uses": list,

@@ -77,6 +77,7 @@ class Task(ABC):
         named_only: True for one that `all` and globs leave out, as it needs a parameter.
         same_samples: True where every seed has the same training samples, so that scores of several seeds can be
             put together.
+        most_retrainings: how many models a method's scores may cost; methods that want more are told so.
         seeds_together: whether a run loads all seeds of the task at once and trains their models by `train_all`.
 
     Args:
@@ -94,6 +95,7 @@ class Task(ABC):
     after_training: ClassVar[frozenset[str]] = frozenset({"budget"})
     named_only: ClassVar[bool] = False
     same_samples: ClassVar[bool] = False
+    most_retrainings: ClassVar[int] = 20_000
     seeds_together: ClassVar[bool] = False
     version: ClassVar[int] = 1
     expected_failures: ClassVar[Mapping[str, str]] = {}
@@ -153,6 +155,13 @@ class Task(ABC):
     def evaluate(self, model: Any, split: Split) -> dict[str, float]:
         """Test metrics as fractions; ``accuracy`` is the reported one. Empty if there is nothing to test on; then
         nothing is retrained either."""
+
+    def curves(self, model: Any, split: Split) -> Mapping[str, Sequence[float]]:
+        """Metrics over the steps of a model's training, from the first, as ``{"accuracy_by_epoch": [0.7, 0.8]}``.
+
+        They are stored beside the metrics of `evaluate`, under names that these do not have; the tidy table gives them
+        a row a step. None by default."""
+        return {}
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         """Training samples as uint8 images (k, h, w, 3), for figures.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,128 +13,13 @@ from harness.spec import parse_term
 from harness.statistics import Summary, summarise
 from reports.markdown import markdown_table, seconds
 from reports.published import BUDGETS, printed, setting_of
+from reports.table_layouts import TABLES, PaperTable
 
-CIFAR = (
-    ("cifar10n", "aggregate", "CIFAR-10N aggregate"),
-    ("cifar10n", "random", "CIFAR-10N random"),
-    ("cifar10n", "worst", "CIFAR-10N worst"),
-    ("cifar100n", "noisy100", "CIFAR-100N"),
-)
-METHODS = (
-    "none",
-    "normalized_margin",
-    "self_confidence",
-    "confidence_weighted_entropy",
-    "gradient_tracing",
-    "lissa",
-    "datainf",
-    "self_lissa",
-    "self_datainf",
-    "outlier_l1",
-    "outlier_l2",
-    "outlier_iforest",
-)
-TREES = tuple(range(25, 201, 25))
 FREE = frozenset({"noise", "budget"})
 """Task parameters that may differ within one table: its columns and its sweep."""
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One of the paper's tables.
-
-    Args:
-        columns: (task, setting, heading).
-        methods: rows, by the method's label.
-        metrics: what each column shows, ``accuracy``, ``detection_accuracy`` or ``score_seconds``.
-        published: the published setup in words.
-        command: what fills it.
-        model: only results of this model; None takes all but ResNet-18 where the task has a model.
-    """
-
-    number: str
-    title: str
-    columns: tuple[tuple[str, str, str], ...]
-    methods: tuple[str, ...]
-    metrics: tuple[str, ...]
-    published: str
-    command: str
-    model: str | None = None
-
-    @property
-    def timed(self) -> bool:
-        """Whether it shows seconds, which are never compared across machines."""
-        return "score_seconds" in self.metrics
-
-
-ALL_CIFAR = "run --tasks 'cifar10n[noise=aggregate|random|worst],cifar100n'"
-TABLES = {
-    table.number: table
-    for table in (
-        PaperTable(
-            "1",
-            "Detection and accuracy on the moons",
-            (("moons", "", "Moons"),),
-            ("none", *METHODS[1:4], "exact_hessian", *METHODS[4:]),
-            ("detection_accuracy", "accuracy"),
-            "one run, seed 42",
-            "run --tasks moons",
-        ),
-        *(
-            PaperTable(
-                number,
-                "Accuracy after trimming 5 % of CIFAR-10N and CIFAR-100N, %",
-                CIFAR,
-                METHODS,
-                ("accuracy",),
-                "ResNet-34, 100 epochs, 5 runs",
-                ALL_CIFAR,
-            )
-            for number in ("2", "4")
-        ),
-        PaperTable(
-            "5",
-            "Seconds of scoring",
-            CIFAR,
-            ("datainf", "lissa", "self_datainf", "self_lissa", "outlier_l1", "outlier_l2", "outlier_iforest"),
-            ("score_seconds",),
-            "ResNet-34, a V100",
-            ALL_CIFAR,
-        ),
-        PaperTable(
-            "7",
-            "Accuracy by the number of trees, %",
-            (("cifar10n", "worst", "CIFAR-10N worst"),),
-            tuple(f"outlier_iforest[n_estimators={trees}]" for trees in TREES),
-            ("accuracy",),
-            "ResNet-34, 100 epochs",
-            "run --methods 'none,outlier_iforest[n_estimators=" + "|".join(map(str, TREES)) + "]' "
-            "--tasks 'cifar10n[noise=worst]'",
-        ),
-        PaperTable(
-            "8",
-            "The ImageNet subset",
-            (("imagenet_subset", "flip40", "ImageNet subset"),),
-            ("none", "gradient_tracing", "datainf", "outlier_iforest", "outlier_l1", "outlier_l2"),
-            ("accuracy", "score_seconds"),
-            "ResNet-18, 10 epochs",
-            "run --tasks imagenet_subset",
-            "resnet18",
-        ),
-        PaperTable(
-            "9",
-            "Accuracy after trimming 5 % with a ResNet-18, %",
-            CIFAR,
-            ("none", "outlier_iforest"),
-            ("accuracy",),
-            "ResNet-18, 100 epochs, 5 runs",
-            "run --methods none,outlier_iforest --tasks "
-            "'cifar10n[noise=aggregate|random|worst,model=resnet18],cifar100n[model=resnet18]'",
-            "resnet18",
-        ),
-    )
-}
 HEADINGS = {"accuracy": "accuracy %", "detection_accuracy": "detection %", "score_seconds": "s"}
+RECIPE = ["model", "epochs", "batch_size", "lr", "schedule", "precision", "width", "steps", "size", "weights", "rank"]
+"""Task parameters that are told below a heading."""
 DETECTION = {"precision": ("Precision of the flagged %", 100), "auroc": ("AUROC", 1)}
 
 
@@ -155,14 +39,14 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
     table = TABLES[number]
     cells = _cells(frame, table)
     if cells.empty:
-        raise RequestError(f"nothing stored belongs to Table {number}; `python -m harness {table.command}` fills it")
-    parts = [f"# Table {number}: {table.title}"]
+        raise RequestError(f"nothing stored belongs to {table.called}; `python -m harness {table.command}` fills it")
+    parts = [f"# {table.called}: {table.title}"]
     for setup, group in cells.groupby("setup", sort=True):
         if table.number != "7" or group["row"].nunique() > 1 or cells["setup"].nunique() == 1:
             parts += _filled(table, str(setup), group)  # a sweep of one value, other runs' default, tells nothing
     if set(cells["key"]) & set(stale):
         parts.append("*Some of these results were made by other code than the one at hand; `status` tells which.*")
-    parts.append(f"*Printed: Table {number} of Chhabra et al., ICML 2025 ({table.published}).*")
+    parts.append(f"*Printed: {table.called} of Chhabra et al., ICML 2025 ({table.published}).*")
     return "\n\n".join(parts) + "\n"
 
 
@@ -210,7 +94,8 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
     header = ["Method"]
     for _, _, heading in columns:
         for metric in table.metrics:
-            header += [f"{heading}, {HEADINGS[metric]}" if len(table.metrics) > 1 else heading, "printed"]
+            header.append(f"{heading}, {HEADINGS[metric]}" if len(table.metrics) > 1 else heading)
+            header += ["printed"] * (not table.is_figure)
     body = []
     for method in table.methods:
         mine = cells[cells["row"] == method]
@@ -221,7 +106,8 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
             here, seeds = _column(mine, task, setting), _column(cells, task, setting)["seed"].nunique()
             for metric in table.metrics:
                 number = printed(table.number, task, setting, method, metric)
-                line += [_measured(here, metric, seeds), str(number) if number else "—"]
+                line.append(_measured(here, metric, seeds))
+                line += [str(number) if number else "—"] * (not table.is_figure)
         body.append(line)
     parts = [f"## Protocol {setup}", *_facts(cells), markdown_table(header, body)]
     if "accuracy" in table.metrics and table.number != "1":
@@ -283,8 +169,7 @@ def _facts(cells: pd.DataFrame) -> list[str]:
     told = []
     for title, mine in cells.groupby("task_title"):
         params: Mapping[str, Any] = json.loads(mine.iloc[0]["task_params"])
-        names = ("model", "epochs", "batch_size", "lr", "schedule", "precision", "width", "steps", "size", "weights")
-        recipe = [f"{name} {params[name]}" for name in names if params.get(name) is not None]
+        recipe = [f"{name} {params[name]}" for name in RECIPE if params.get(name) is not None]
         sizes = " or ".join(str(n) for n in sorted({int(n) for n in mine["n_train"].dropna()}))
         seeds = ", ".join(map(str, sorted(set(mine["seed"]))))
         devices = ", ".join(sorted(set(mine["device_name"])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -138,6 +138,9 @@ class ImageTask(Task):
     def evaluate(self, model: TrainedNetwork, split: Split) -> dict[str, float]:
         last, best = model.history[-1], max(model.history)
         return {"accuracy": best if self.report == "best_epoch" else last, "accuracy_best_epoch": best}
+
+    def curves(self, model: TrainedNetwork, split: Split) -> Mapping[str, Sequence[float]]:
+        return {"accuracy_by_epoch": model.history}
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         import torch

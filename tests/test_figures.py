@@ -13,6 +13,7 @@ from PIL import Image
 import harness
 from harness.cli import main
 from harness.errors import RequestError
+from reports.curves import curve_figure
 from reports.figures import Flagged, budget_figure, flagged_grid, most_like_published
 from tests.test_paper_tables import cell, frame
 
@@ -79,7 +80,7 @@ def test_tables_and_figures_of_a_run(
     trees = capsys.readouterr().out
     assert "`[n_estimators=25]`" in trees
     assert "`[n_estimators=100]`" in trees
-    for number in ("2", "5"):
+    for number in ("2", "3", "5"):
         path = out.parent / f"figure{number}.png"
         assert main(["report", str(out), "--figure", number, "--output", str(path)]) == 0
         assert np.asarray(Image.open(path)).std() > 5
@@ -87,7 +88,7 @@ def test_tables_and_figures_of_a_run(
     assert b"<svg" in (out.parent / "f.svg").read_bytes()
     capsys.readouterr()
     for arguments, sentence in (
-        (["--figure", "3"], "there is no Figure 3 here; there is: 2, 5"),
+        (["--figure", "4"], "there is no Figure 4 here; there is: 2, 3, 5"),
         (["--figure", "5", "--output", str(out.parent / "f.doc")], "has no suffix of a picture"),
         (["--table", "2", "--format", "csv"], "--format csv is the whole tidy table"),
         (["--table", "8"], "nothing stored belongs to Table 8"),
@@ -133,3 +134,40 @@ def test_figure_2_refuses_other_data(
     harness.run("outlier_iforest", "digits", 1, preset="smoke", out=out.parent / "digits")
     with pytest.raises(RequestError, match="no flags of outlier_iforest on images"):
         report.run(str(out.parent / "digits"), figure="2")
+
+
+def curve(task: str, method: str, seed: int, values: list[float], protocol: str = "fair") -> list[dict]:
+    """Rows of one cell's accuracy by epoch."""
+    first = {
+        **cell(method, seed, values[-1])[0],
+        "task": task,
+        "task_title": task.upper(),
+        "task_params": '{"model": "some/small"}',
+        "protocol": protocol,
+        "metric": "accuracy_by_epoch",
+        "key": f"{task}{method}{seed}{protocol}",
+    }
+    return [{**first, "step": step, "value": value} for step, value in enumerate(values, 1)]
+
+
+def test_figure_3_has_a_panel_a_task_and_a_line_a_method() -> None:
+    methods = {"none": 0.0, "outlier_iforest": 0.1, "datainf[damping=1]": -0.1}
+    rows = [
+        curve(task, method, seed, [0.5 + gain, 0.6 + gain + 0.02 * seed, 0.7 + gain])
+        for task in ("other", "glue_mrpc", "glue_qnli")
+        for method, gain in methods.items()
+        for seed in (0, 1)
+    ]
+    data = frame(*rows, curve("glue_qnli", "none", 0, [0.1, 0.2, 0.3], "paper"), cell("none", 0, 0.8))
+    figure = curve_figure(data)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["GLUE_QNLI", "GLUE_QNLI", "GLUE_MRPC", "OTHER"]
+    assert figure.axes[0].get_title().split("\n")[1] == "small, protocol fair, 2 seeds, 50000 training samples"
+    drawn = {tuple(np.round(each.get_ydata(), 6)): each for each in figure.axes[0].lines if len(each.get_xdata()) == 3}
+    assert set(drawn) == {(50, 61, 70), (60, 71, 80), (40, 51, 60)}
+    assert drawn[50, 61, 70].get_color() == "black"
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["The none", "The datainf [damping=1]", "The outlier_iforest"]
+    assert picture(figure).std() > 5
+    gone = set(data["key"][data["metric"] == "accuracy_by_epoch"])
+    with pytest.raises(RequestError, match="nothing stored belongs to Figure 3"):
+        curve_figure(data, gone)
