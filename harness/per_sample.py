@@ -8,7 +8,7 @@ that a layer whose weight is also used elsewhere, say, is noticed, and left to t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
@@ -65,15 +65,24 @@ def per_sample_gradients(
 
 
 def iterate(
-    model: nn.Module, inputs: Any, targets: Tensor, layers: str | Sequence[str] = "*", loss: Loss = cross_entropies
+    model: nn.Module,
+    inputs: Any,
+    targets: Tensor,
+    layers: str | Sequence[str] = "*",
+    loss: Loss = cross_entropies,
+    parts: Iterable[slice] | None = None,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """`per_sample_gradients` by chunks, (rows, {parameter: (r, *shape)}), for those who do not keep the whole."""
+    """`per_sample_gradients` by chunks, (rows, {parameter: (r, *shape)}), for those who do not keep the whole.
+
+    Args:
+        parts: which rows to take together, one after another; by default as many as keep the gradients in memory.
+    """
     chosen = _chosen(model, layers)
 
     def fresh(rows: slice) -> dict[str, Tensor]:
         return {name: values.new_empty(rows.stop - rows.start, *values.shape) for name, values in chosen.items()}
 
-    yield from _fill(model, chosen, inputs, targets, loss, fresh)
+    yield from _fill(model, chosen, inputs, targets, loss, fresh, parts)
 
 
 def _fill(
@@ -83,6 +92,7 @@ def _fill(
     targets: Tensor,
     loss: Loss,
     room: Callable[[slice], dict[str, Tensor]],
+    parts: Iterable[slice] | None = None,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Fill the memory that ``room`` gives for some rows with their gradients."""
     width = sum(values.numel() for values in chosen.values())
@@ -93,8 +103,8 @@ def _fill(
     few = torch.linspace(0, len(targets) - 1, min(CHECKED, len(targets))).long()
     with _evaluating(model):
         engine.check(part_of(inputs, few), targets[few])
-    for start in range(0, len(targets), step):
-        rows = slice(start, min(start + step, len(targets)))
+    usual = (slice(start, min(start + step, len(targets))) for start in range(0, len(targets), step))
+    for rows in usual if parts is None else parts:
         into = room(rows)
         with _evaluating(model):  # not around the yield: what the caller does in between is its own affair
             engine.write(part_of(inputs, rows), targets[rows], into)

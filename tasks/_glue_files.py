@@ -1,0 +1,194 @@
+"""GLUE's tasks as texts and labels: from the original TSV files, or from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data_files import VARIABLE, data_folder
+from harness.errors import RequestError
+
+HUB = "nyu-mll/glue"
+MOST_BROKEN = 0.01
+"""Share of broken rows up to which they are left out; the published QQP has a few."""
+SPLITS = {"train": "train", "dev": "validation"}
+"""The hub's names of the files' splits."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a task's rows are, and which columns are meant.
+
+    Args:
+        folder: of its TSV files, ``train.tsv`` and ``dev.tsv``.
+        config: its name on the hub.
+        texts: the columns of the one or two texts, each by all names that the layouts give it.
+        label: the label's column, likewise.
+        names: the classes' names, in the hub's order; numbers serve too.
+    """
+
+    folder: str
+    config: str
+    texts: tuple[tuple[str, ...], ...]
+    label: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+QNLI = Source("QNLI", "qnli", (("question",), ("sentence",)), ("label",), ("entailment", "not_entailment"))
+SST2 = Source("SST-2", "sst2", (("sentence",),), ("label",), ("negative", "positive"))
+QQP = Source("QQP", "qqp", (("question1",), ("question2",)), ("is_duplicate", "label"), ("not_duplicate", "duplicate"))
+MRPC = Source(
+    "MRPC",
+    "mrpc",
+    (("sentence1", "#1 String"), ("sentence2", "#2 String")),
+    ("label", "Quality"),
+    ("not_equivalent", "equivalent"),
+)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rows of one split: texts, one or two a row, and class numbers (n,) int64."""
+
+    texts: Sequence[tuple[str, ...]]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> Texts:
+        """Some rows, in that order."""
+        return Texts([self.texts[row] for row in rows], self.labels[rows])
+
+
+def folder_of(source: Source) -> Path | None:
+    """The folder of a task's TSV files below the data folder; None if it is not there."""
+    for place in (data_folder(), data_folder() / "glue", data_folder() / "glue_data"):
+        if (place / source.folder / "train.tsv").is_file():
+            return place / source.folder
+    return None
+
+
+def read(source: Source, split: str, folder: Path | None) -> Texts:
+    """The labelled rows of ``train`` or ``dev``; rows without a label (-1) are left out, a few broken ones too, with a
+    warning.
+
+    Args:
+        folder: of TSV files; None for the hub.
+
+    Raises:
+        RequestError: many broken rows, a column or label that the task does not have, no labelled row, or no data, with
+            both ways to get it.
+    """
+    if folder is None:
+        return _collected(source, _from_hub(source, split), f"{HUB} {source.config} {SPLITS[split]}")
+    path = folder / f"{split}.tsv"
+    return _collected(source, _from_tsv(path), str(path))
+
+
+def digest(folder: Path | None) -> str:
+    """What tells these TSV files from others; empty for the hub's."""
+    if folder is None:
+        return ""
+    found = hashlib.sha256()
+    for split in SPLITS:
+        try:
+            with (folder / f"{split}.tsv").open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise RequestError(f"{folder / split}.tsv cannot be read: {error.strerror}") from error
+    return found.hexdigest()[:16]
+
+
+def missing(source: Source) -> str:
+    """Both ways to get a task's data, as a sentence's end."""
+    return (
+        f"put the original files as {source.folder}/train.tsv and {source.folder}/dev.tsv in a folder and name that by "
+        f"--data-dir or {VARIABLE}, or let `datasets` fetch {HUB} ({source.config}) once with a network"
+    )
+
+
+def _from_tsv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(place, row by column) of a tab-separated file with a header and no quoting."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    header = [name.strip() for name in lines[0].rstrip("\r").split("\t")]
+    broken: list[str] = []
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip("\r"):
+            continue
+        cells = line.rstrip("\r").split("\t")
+        if len(cells) == len(header):
+            yield f"{path}, line {number}", dict(zip(header, cells, strict=True))
+        else:
+            broken.append(f"line {number} has {len(cells)} fields where the header has {len(header)}")
+    if not broken:
+        return
+    told = f"{path}: {broken[0]}" + (f", and {len(broken) - 1} more rows are broken" if len(broken) > 1 else "")
+    if len(broken) > MOST_BROKEN * len(lines):
+        raise RequestError(f"{told}; these are no rows of the original files")
+    warnings.warn(f"{told}; left out", stacklevel=2)
+
+
+def _from_hub(source: Source, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise RequestError(
+            f"GLUE's {source.folder} is not there; {missing(source)} (pip install 'influence-harness[nlp]')"
+        ) from error
+    named = SPLITS[split]
+    try:
+        rows = datasets.load_dataset(HUB, source.config, split=named)
+    except Exception as error:  # the hub's client raises many kinds
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise RequestError(f"GLUE's {source.folder} cannot be had: {missing(source)} ({reason})") from error
+    for number, row in enumerate(rows):
+        yield f"{HUB} {source.config} {named}, row {number}", row
+
+
+def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], where: str) -> Texts:
+    texts: list[tuple[str, ...]] = []
+    labels: list[int] = []
+    columns: list[str] = []
+    for place, row in rows:
+        if not columns:
+            columns = [_column(source, names, row, where) for names in (*source.texts, source.label)]
+        label = _number(source, row[columns[-1]], place)
+        if label is not None:
+            texts.append(tuple(str(row[column] or "") for column in columns[:-1]))
+            labels.append(label)
+    if not texts:
+        raise RequestError(f"{where} has no row with a label")
+    return Texts(texts, np.array(labels, dtype=np.int64))
+
+
+def _column(source: Source, names: Sequence[str], row: Mapping[str, Any], where: str) -> str:
+    found = next((name for name in names if name in row), None)
+    if found is None:
+        raise RequestError(
+            f"{where} has no column {' or '.join(names)}, as {source.folder} has; it has {', '.join(row)}"
+        )
+    return found
+
+
+def _number(source: Source, label: Any, place: str) -> int | None:
+    """A label's class number, from a number or a name; None for -1 or nothing, as in files without labels."""
+    text = str(label).strip()
+    if text in ("-1", "", "None"):
+        return None
+    if text in source.names:
+        return source.names.index(text)
+    if text.isdigit() and int(text) < len(source.names):
+        return int(text)
+    raise RequestError(f"{place}: the label {text!r} is none of {source.folder}'s: {', '.join(source.names)}, 0, 1")

@@ -1,0 +1,235 @@
+"""Tokenised texts, training adapters on them, and what methods see of the result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from harness.errors import RequestError
+from harness.per_sample import iterate
+from tasks._encoders import Encoder
+
+READ_TOKENS, GRADIENT_TOKENS = 16_384, 4_096
+"""Tokens of a batch, padding included, in reading out and in taking gradients, which keeps what every layer gave."""
+SORTED_TOGETHER = 16
+"""Batches whose samples are sorted by length among themselves, so that little is padding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Token ids (n, t) and the like on a device, padded at the end, with the encoder that they are for.
+
+    Args:
+        parts: ``input_ids``, ``attention_mask`` and whatever else the model takes, (n, t) int64.
+        lengths: tokens of each sample without padding, (n,) int64, on the CPU.
+    """
+
+    encoder: Encoder
+    parts: dict[str, Tensor]
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: str) -> Tokens:
+        self.encoder.to(device)
+        return replace(self, parts={name: values.to(device) for name, values in self.parts.items()})
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """Some samples, cut to the longest of them."""
+        longest = int(self.lengths[rows].max())
+        return {name: values[rows.to(values.device), :longest] for name, values in self.parts.items()}
+
+
+def tokenised(encoder: Encoder, texts: Sequence[tuple[str, ...]], most: int) -> Tokens:
+    """Texts, or pairs of texts, as tokens; what is longer than ``most`` tokens is cut.
+
+    Raises:
+        RequestError: the encoder takes fewer tokens.
+    """
+    if most > encoder.most_tokens:
+        raise RequestError(f"max_tokens={most} is more than the model takes, {encoder.most_tokens}")
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    found = encoder.tokenizer(*columns, truncation=True, max_length=most, padding=True, return_tensors="pt")
+    parts = {name: values.long() for name, values in found.items()}
+    return Tokens(encoder, parts, parts["attention_mask"].sum(1))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with a linear schedule.
+
+    Args:
+        epochs: passes over the kept samples.
+        batch_size: samples a step.
+        lr: the largest learning rate.
+        warmup: share of the steps in which it rises; it falls to zero afterwards.
+        weight_decay: decoupled.
+        precision: of forward and backward pass; ``auto`` is bfloat16 on a CUDA device that has it, else float32.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    warmup: float
+    weight_decay: float
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step (from 0) of so many in all."""
+        rising = self.warmup * steps
+        if step < rising:
+            return self.lr * (step + 1) / max(1.0, rising)
+        return self.lr * (steps - step) / max(1.0, steps - rising)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        wanted = self.precision == "bfloat16"
+        if self.precision == "auto" and device.type == "cuda":
+            wanted = torch.version.cuda is None or torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
+
+
+def batches(lengths: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Positions of one epoch's batches, each (size,) or fewer: shuffled, and alike in length within a batch."""
+    order = torch.randperm(len(lengths), generator=generator)
+    found = []
+    for pool in torch.split(order, size * SORTED_TOGETHER):
+        found += list(torch.split(pool[lengths[pool].argsort(stable=True)], size))
+    for index in torch.randperm(len(found), generator=generator).tolist():
+        yield found[index]
+
+
+def fit(
+    tokens: Tokens,
+    labels: Tensor,
+    recipe: Recipe,
+    seed: int,
+    after_epoch: Callable[[], None],
+    kept: Tensor | None = None,
+) -> None:
+    """Train the encoder's adapters and head in place, from where they are.
+
+    Args:
+        labels: (n,) int64, on the encoder's device.
+        seed: of the batches and of dropout; global random state is left as it was.
+        after_epoch: called after every epoch.
+        kept: positions of the samples to train on; None for all.
+    """
+    model, device = tokens.encoder.model, labels.device
+    kept = torch.arange(len(tokens)) if kept is None else kept
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(tokens.encoder.trainable(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    steps, step = recipe.epochs * math.ceil(len(kept) / recipe.batch_size), 0
+    with _seeded(seed, device):
+        for _ in range(recipe.epochs):
+            model.train()
+            for chosen in batches(tokens.lengths[kept], recipe.batch_size, generator):
+                rows = kept[chosen]
+                for group in optimiser.param_groups:
+                    group["lr"] = recipe.rate(step, steps)
+                step += 1
+                optimiser.zero_grad()
+                with recipe.autocast(device):
+                    logits = model(**tokens.batch(rows)).logits
+                torch.autograd.backward(cross_entropy(logits.float(), labels[rows.to(device)]))
+                optimiser.step()
+            model.eval()
+            after_epoch()
+
+
+@torch.no_grad()
+def read_out(tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """The head's input (n, d) and class probabilities (n, c), in float32 and eval mode, in the samples' order."""
+    encoder = tokens.encoder
+    head = encoder.model.get_submodule(encoder.head)
+    given: list[Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].float()))
+    encoder.model.eval()
+    order = tokens.lengths.argsort(stable=True)
+    try:
+        probs = torch.cat(
+            [
+                encoder.model(**tokens.batch(order[part])).logits.softmax(1)
+                for part in _by_size(tokens.lengths[order], READ_TOKENS)
+            ]
+        )
+    finally:
+        handle.remove()
+    back = order.argsort().to(probs.device)
+    return torch.cat(given)[back], probs[back]
+
+
+@torch.no_grad()
+def accuracy(tokens: Tokens, labels: Tensor, recipe: Recipe) -> float:
+    """Share of samples whose label the encoder gives, in eval mode and the recipe's precision."""
+    tokens.encoder.model.eval()
+    order = tokens.lengths.argsort(stable=True)
+    right = torch.zeros((), dtype=torch.int64, device=labels.device)
+    for part in _by_size(tokens.lengths[order], READ_TOKENS):
+        rows = order[part]
+        with recipe.autocast(labels.device):
+            logits = tokens.encoder.model(**tokens.batch(rows)).logits
+        right += (logits.argmax(1) == labels[rows.to(labels.device)]).sum()
+    return int(right) / max(1, len(tokens))
+
+
+def adapter_gradients(tokens: Tokens, labels: Tensor) -> dict[str, Tensor]:
+    """Gradients of each sample's cross-entropy in the adapters, {name: (n, *shape)}, float32, in the samples' order."""
+    order = tokens.lengths.argsort(stable=True)
+    parts = {name: values[order.to(values.device)] for name, values in tokens.parts.items()}
+    model = _Cut(tokens.encoder.model)
+    found: dict[str, Tensor] = {}
+    names = [f"model.{name}" for name in tokens.encoder.adapters]
+    together = _by_size(tokens.lengths[order], GRADIENT_TOKENS)
+    for rows, gradients in iterate(model, parts, labels[order.to(labels.device)], names, parts=together):
+        for name, values in gradients.items():
+            kept = found.setdefault(name.removeprefix("model."), values.new_empty(len(tokens), *values.shape[1:]))
+            kept[order[rows].to(values.device)] = values
+    return {_short(name): found[name] for name in tokens.encoder.adapters}
+
+
+class _Cut(nn.Module):
+    """A classifier's logits, with padding that no sample of the batch needs cut off first."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **parts: Tensor) -> Tensor:
+        longest = int(parts["attention_mask"].sum(1).max())
+        logits: Tensor = self.model(**{name: values[:, :longest] for name, values in parts.items()}).logits
+        return logits
+
+
+def _short(name: str) -> str:
+    """A LoRA parameter's name without what every one of them has."""
+    return name.removeprefix("base_model.model.").replace(".default.weight", "")
+
+
+def _by_size(lengths: Tensor, tokens: int) -> Iterator[slice]:
+    """Batches of so many tokens at most, padding included, and one sample at least; the lengths rise."""
+    sizes, start = lengths.tolist(), 0
+    while start < len(sizes):
+        stop = start + 1
+        while stop < len(sizes) and sizes[stop] * (stop + 1 - start) <= tokens:
+            stop += 1
+        yield slice(start, stop)
+        start = stop
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout draws from the global generators: seed them for a while and put them back."""
+    devices: list[Any] = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,260 @@
+"""GLUE with flipped labels: choosing training data for LoRA fine-tuning."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.data_files import VARIABLE
+from harness.errors import RequestError
+from harness.task_base import Samples, Split, Task, register_task
+from tasks import _glue_files as files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.outputs import Outputs
+    from harness.view import View
+    from tasks._encoders import Adapters, Encoder
+    from tasks._text_training import Recipe
+
+TINY = "tiny"
+FURTHER = 4000
+"""Rows that the tiny encoder is first trained on, at most."""
+SENTENCE_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class TrainedAdapters:
+    """What differs between fine-tuned models, adapters and head, and the accuracy after every epoch."""
+
+    state: dict[str, Tensor]
+    history: list[float]
+
+
+@dataclass(frozen=True)
+class GlueTask(Task):
+    """Base of the GLUE tasks; the defaults are the published recipe.
+
+    Args:
+        model: a Hugging Face hub name or a local folder of a RoBERTa- or BERT-like encoder, or ``tiny``: two layers
+            and a tokenizer, both made on the spot, first trained on up to 4,000 rows that are left over.
+        n_train: training rows drawn; all there are, if fewer.
+        n_dev: rows of the official development set that accuracy is measured on, likewise.
+        n_validation: clean rows drawn from the training file beside the training rows, for reference.
+        flip: share of the training labels that become the other class.
+        epochs, batch_size, lr, warmup, weight_decay: AdamW, the rate rising for a share of the steps and falling to 0.
+        rank, alpha, dropout: of the adapters.
+        target: the modules that are adapted, by the last part of their name; ``none`` finds the attention's values.
+        max_tokens: what is longer is cut.
+        precision: float32, or bfloat16 autocast, in training and testing; ``auto`` is bfloat16 on a CUDA device that
+            has it. What methods see is always computed in float32.
+        report: accuracy of the ``last_epoch``, or the best over all epochs.
+    """
+
+    data: ClassVar[files.Source]
+    source: ClassVar[str] = "Wang et al., ICLR 2019; Chhabra et al., ICML 2025, section 5, Figure 3"
+    needs: ClassVar[str] = (
+        f"the task's TSV files in a folder named by --data-dir or {VARIABLE}, or `datasets` and a network"
+    )
+    after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}
+    most_retrainings: ClassVar[int] = 50
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"n_validation": 0}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"model": "tiny", "n_train": 400, "n_dev": 200, "n_validation": 100, "epochs": 4, "lr": 3e-3},
+        "fast": {"model": SENTENCE_ENCODER, "n_train": 2000, "epochs": 5},
+    }
+
+    budget: float = 0.3
+    model: str = "roberta-large"
+    n_train: int = 4500
+    n_dev: int = 500
+    n_validation: int = 250
+    flip: float = 0.2
+    epochs: int = 10
+    batch_size: int = 32
+    lr: float = 3e-4
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    rank: int = 4
+    alpha: float = 4.0
+    dropout: float = 0.05
+    target: str | None = None
+    max_tokens: int = 128
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    report: Literal["last_epoch", "best_epoch"] = "last_epoch"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("n_train", 10), ("n_dev", 1), ("n_validation", 0), ("epochs", 1), ("batch_size", 1),
+                            ("rank", 1), ("max_tokens", 4)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        for name in ("flip", "warmup", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be a share in [0, 1)")
+
+    def check(self) -> None:
+        from tasks._encoders import encoder, require_libraries
+
+        require_libraries()
+        rows, _ = self._rows()
+        if len(rows) < self.n_validation + 10:
+            raise RequestError(
+                f"{self.name} has {len(rows)} training rows here; n_validation={self.n_validation} leaves too few"
+            )
+        if self.model != TINY:
+            encoder(self.model, 2, self._adapters())
+
+    def data_version(self) -> str:
+        from tasks._encoders import folder_digest
+
+        return files.digest(files.folder_of(self.data)) + folder_digest(self.model)
+
+    def load(self, seed: int) -> tuple[Split, np.ndarray]:
+        import torch
+
+        from tasks._text_training import tokenised
+
+        rows, dev = self._rows()
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(rows))
+        held, rest = rows.take(order[: self.n_validation]), order[self.n_validation :]
+        train, further = rows.take(np.sort(rest[: self.n_train])), rest[self.n_train :][:FURTHER]
+        tested = dev.take(np.sort(rng.permutation(len(dev))[: self.n_dev]))
+        truth = train.labels
+        wrong = rng.permutation(len(truth))[: round(self.flip * len(truth))]
+        given = truth.copy()
+        given[wrong] = 1 - given[wrong]
+        made = self._encoder(train.texts, rows.take(further), seed)
+
+        def samples(part: files.Texts, labels: np.ndarray) -> Samples:
+            return Samples(tokenised(made, part.texts, self.max_tokens), torch.from_numpy(labels))
+
+        references = {}
+        if self.n_validation:
+            noisy = np.where(rng.random(len(held)) < self.flip, 1 - held.labels, held.labels)
+            references = {"validation": samples(held, held.labels), "noisy_validation": samples(held, noisy)}
+        return Split(samples(train, given), samples(tested, tested.labels), references, 2), truth
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedAdapters:
+        import torch
+
+        from tasks._text_training import accuracy, fit
+
+        tokens, recipe = split.train.inputs, self._recipe()
+        tokens.encoder.reset(seed)
+        history: list[float] = []
+
+        def tested() -> None:
+            history.append(accuracy(split.test.inputs, split.test.labels, recipe))
+
+        kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep))
+        fit(tokens, split.train.labels, recipe, seed, tested, kept)
+        return TrainedAdapters(tokens.encoder.state(), history)
+
+    def view(self, model: TrainedAdapters, split: Split) -> View:
+        from harness.outputs import Outputs
+        from harness.view import View
+        from tasks._text_training import adapter_gradients, read_out
+
+        def gradients(samples: Samples) -> dict[str, Tensor]:
+            samples.inputs.encoder.load(model.state)
+            return adapter_gradients(samples.inputs, samples.labels)
+
+        def outputs(samples: Samples) -> Outputs:
+            samples.inputs.encoder.load(model.state)
+            features, probs = read_out(samples.inputs)
+            blocks = functools.partial(gradients, samples)
+            return Outputs(samples.labels, probs, features, blocks=blocks, with_head=True)
+
+        return View(
+            split.train.labels.cpu().numpy(),
+            lambda: outputs(split.train),
+            {name: functools.partial(outputs, samples) for name, samples in split.references.items()},
+            device=split.device,
+        )
+
+    def evaluate(self, model: TrainedAdapters, split: Split) -> dict[str, float]:
+        last, best = model.history[-1], max(model.history)
+        return {"accuracy": best if self.report == "best_epoch" else last, "accuracy_best_epoch": best}
+
+    def curves(self, model: TrainedAdapters, split: Split) -> Mapping[str, Sequence[float]]:
+        return {"accuracy_by_epoch": model.history}
+
+    def class_names(self) -> list[str]:
+        return list(self.data.names)
+
+    def _rows(self) -> tuple[files.Texts, files.Texts]:
+        """All labelled rows of the training and the development file."""
+        folder = files.folder_of(self.data)
+        return _read(self.data, "train", folder), _read(self.data, "dev", folder)
+
+    def _adapters(self) -> Adapters:
+        from tasks._encoders import Adapters
+
+        return Adapters(self.rank, self.alpha, self.dropout, self.target)
+
+    def _encoder(self, texts: Sequence[tuple[str, ...]], further: files.Texts, seed: int) -> Encoder:
+        from tasks._encoders import encoder
+        from tasks._tiny_encoder import tiny_encoder
+
+        if self.model == TINY:
+            return tiny_encoder(texts, further, self._adapters(), seed)
+        return encoder(self.model, 2, self._adapters())
+
+    def _recipe(self) -> Recipe:
+        from tasks._text_training import Recipe
+
+        return Recipe(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, self.precision)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(source: files.Source, split: str, folder: Path | None) -> files.Texts:
+    """Rows of a split, read once a process and folder."""
+    return files.read(source, split, folder)
+
+
+@register_task
+@dataclass(frozen=True)
+class Qnli(GlueTask):
+    """Does the sentence answer the question? 20 % of the training labels flipped."""
+
+    name: ClassVar[str] = "glue_qnli"
+    title: ClassVar[str] = "QNLI"
+    data: ClassVar[files.Source] = files.QNLI
+
+
+@register_task
+@dataclass(frozen=True)
+class Sst2(GlueTask):
+    """Is the sentence's sentiment positive? 20 % of the training labels flipped."""
+
+    name: ClassVar[str] = "glue_sst2"
+    title: ClassVar[str] = "SST-2"
+    data: ClassVar[files.Source] = files.SST2
+
+
+@register_task
+@dataclass(frozen=True)
+class Qqp(GlueTask):
+    """Do two questions ask the same? 20 % of the training labels flipped."""
+
+    name: ClassVar[str] = "glue_qqp"
+    title: ClassVar[str] = "QQP"
+    data: ClassVar[files.Source] = files.QQP
+
+
+@register_task
+@dataclass(frozen=True)
+class Mrpc(GlueTask):
+    """Do two sentences say the same? 20 % of the training labels flipped."""
+
+    name: ClassVar[str] = "glue_mrpc"
+    title: ClassVar[str] = "MRPC"
+    data: ClassVar[files.Source] = files.MRPC
