@@ -28,23 +28,6 @@ class Curvature(Protocol):
 
 
 @dataclass(frozen=True)
-class Explicit:
-    """A symmetric matrix that is at hand."""
-
-    dense: Tensor
-
-    @property
-    def dimension(self) -> int:
-        return len(self.dense)
-
-    def matvec(self, vectors: Tensor) -> Tensor:
-        return self.dense @ vectors
-
-    def matrix(self) -> Tensor:
-        return self.dense.clone()
-
-
-@dataclass(frozen=True)
 class OuterProduct:
     """F = (1/n) Σ g_i g_iᵀ, the (empirical Fisher) outer-product matrix of a block.
 

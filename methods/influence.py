@@ -29,8 +29,8 @@ REFERENCE_CHUNK = 64
 CANCELLED = 1e-3
 """Share of |v| below which DataInf's difference is taken again in float64."""
 
-EXPLICIT_DIMENSION = 2048
-"""LiSSA forms F up to so many parameters (if there are as many samples), and multiplies by gradients beyond."""
+SPECTRAL_DIMENSION = 2048
+"""LiSSA takes its steps in the eigenvectors of F up to so many samples or parameters, and by gradients beyond."""
 
 
 def check_damping(damping: float | str) -> None:
@@ -209,26 +209,36 @@ class LiSSA(Damped):
         return self.tolerance is not None and 1e-7 * self.iterations > self.tolerance
 
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-        from harness.curvature import Curvature, Explicit, OuterProduct
+        from harness.curvature import Curvature, OuterProduct
         from harness.solvers import damping_of, largest_eigenvalue, neumann
+        from harness.spectral import Spectrum
 
-        curvature: Curvature = OuterProduct(block, precise=self._needs_float64)
-        if block.dimension <= min(block.n, 4 * self.iterations, EXPLICIT_DIMENSION):
-            curvature = Explicit(curvature.matrix())  # n p² operations once, and p² instead of 4 n p an iteration
-        damping = damping_of(block, self.damping)
-        scale = self.scale
-        if isinstance(scale, str):
+        damping, curvature = damping_of(block, self.damping), OuterProduct(block, precise=self._needs_float64)
+        spectrum = None
+        if min(block.n, block.dimension) <= min(4 * self.iterations, SPECTRAL_DIMENSION):
+            spectrum = Spectrum.of(block)  # about n p min(n, p) operations once, and p instead of 4 n p an iteration
+        if not isinstance(self.scale, str):
+            scale = self.scale
+        elif spectrum is not None:
+            scale = 1 / (1.1 * float(spectrum.values.max()) + damping)
+        else:
             scale = 1 / (1.1 * largest_eigenvalue(curvature, block.squared_norms().device) + damping)
-        return partial(
-            neumann,
-            curvature,
-            damping,
-            health=health,
-            scale=scale,
-            damping_sign=self.damping_sign,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-        )
+
+        def recursion(operator: Curvature, vectors: Tensor) -> Tensor:
+            found = neumann(
+                operator,
+                damping,
+                vectors,
+                health,
+                scale=scale,
+                damping_sign=self.damping_sign,
+                iterations=self.iterations,
+                tolerance=self.tolerance,
+            )
+            health["dimension"] = block.dimension
+            return found
+
+        return partial(recursion, curvature) if spectrum is None else partial(spectrum.apply, recursion)
 
 
 @register_method

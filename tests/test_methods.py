@@ -116,11 +116,11 @@ def test_datainf(shape: tuple[int, int, int], damping: float | str, bias: bool) 
     )
 
 
-@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("spectral", [True, False])
 @pytest.mark.parametrize("damping", [1e-2, "auto"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_lissa_converges_to_the_damped_inverse(
-    shape: tuple[int, int, int], damping: float | str, explicit: bool
+    shape: tuple[int, int, int], damping: float | str, spectral: bool
 ) -> None:
     import methods.influence
 
@@ -129,7 +129,7 @@ def test_lissa_converges_to_the_damped_inverse(
     inverse = np.linalg.inv(g.T @ g / len(g) + lam(g, damping) * np.eye(g.shape[1]))
     view = view_of(arrays)
     settings = {"damping": damping, "tolerance": 1e-9, "iterations": 200_000}
-    with mock.patch.object(methods.influence, "EXPLICIT_DIMENSION", 10_000 if explicit else 0):
+    with mock.patch.object(methods.influence, "SPECTRAL_DIMENSION", 10_000 if spectral else 0):
         scores = harness.method("lissa", **settings).score(view)
     expected = -g @ inverse @ ref.mean(0)
     np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
@@ -185,6 +185,32 @@ def test_self_influence_declines_what_it_cannot_end(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("methods.self_influence.MOST_WORK", 20 * 20 * 12 - 1)
     with pytest.raises(harness.Unsupported, match="20 of 12 unknowns each are too many"):
         harness.method("self_influence").score(view_of(last_layer(20, 3, 4)))
+
+
+@pytest.mark.parametrize("spectral", [True, False])
+@pytest.mark.parametrize(("sign", "scale"), [(1, 0.3), (-1, 0.3), (-1, 1.0)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_lissa_is_its_loop_stopped_early(
+    shape: tuple[int, int, int], sign: int, scale: float, spectral: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import methods.influence
+
+    monkeypatch.setattr(methods.influence, "SPECTRAL_DIMENSION", 10_000 if spectral else 0)
+    arrays = last_layer(*shape)
+    g, ref = brute(arrays, False), brute(arrays, False, "reference_")
+    damping, v = lam(g, "auto"), ref.T
+    r = scale * v
+    for _ in range(17):
+        r = scale * v + r - scale * (g.T @ (g @ r) / len(g) + sign * damping * r)
+    residual = scale * v - scale * (g.T @ (g @ r) / len(g) + sign * damping * r)
+    view = view_of(arrays)
+    settings = {"scale": scale, "damping_sign": sign, "iterations": 17, "tolerance": None}
+    found = harness.method("lissa", **settings).attribute(view)
+    np.testing.assert_allclose(found, -(g @ r).T, rtol=1e-9, atol=1e-9 * np.abs(g @ r).max())
+    health = view.health["head"]
+    assert (health["iterations"], health["dimension"]) == (17, g.shape[1])
+    worst = (np.linalg.norm(residual, axis=0) / np.linalg.norm(scale * v, axis=0)).max()
+    assert health["relative_residual"] == pytest.approx(worst)
 
 
 def test_lissa_says_when_it_did_not_converge() -> None:
@@ -297,7 +323,7 @@ def test_dense_and_outer_blocks_agree() -> None:
         method = harness.method(name)
         np.testing.assert_allclose(method.score(dense), method.score(view_of(arrays)), rtol=1e-6, err_msg=name)
     with pytest.raises(Unsupported, match="outer_product"):
-        harness.method("exact_hessian").score(dense)
+        harness.method("exact_hessian[hessian=exact]").score(dense)
 
 
 def test_what_a_view_lacks_is_said() -> None:

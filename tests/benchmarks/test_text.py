@@ -1,0 +1,83 @@
+"""Per-sample gradients of LoRA adapters and head of a text encoder, against one backward pass a sample.
+
+The floor is the ordinary backward pass of the same samples, in the same batches sorted by length, which gives their
+gradients' sum alone. Lengths are those of GLUE's sentences, 5 to 60 tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+pytest.importorskip("transformers", reason="the extra nlp is not installed")
+pytest.importorskip("peft", reason="the extra nlp is not installed")
+
+import transformers
+
+from tasks import _text_training as training
+from tasks._encoders import Adapters, Encoder
+from tasks._text_training import Tokens, adapter_gradients
+from tests.benchmarks.conftest import Versus
+
+SHAPES = {
+    "2 layers of 64": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128},
+    "6 layers of 384": {
+        "hidden_size": 384,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    },
+}
+
+
+class Words:
+    """As much of a tokenizer as an encoder asks for."""
+
+    model_max_length = 128
+
+
+def sample(shape: dict[str, int], n: int) -> tuple[Tokens, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config: Any = transformers.BertConfig(vocab_size=1000, max_position_embeddings=128, **shape)
+        made = Encoder(Words(), transformers.BertForSequenceClassification(config), Adapters(4, 4.0, 0.05))
+    made.reset(0)
+    with torch.no_grad():
+        for values in made.trainable():
+            values.add_(0.02 * torch.randn(values.shape, generator=generator))
+    made.model.eval()
+    lengths = torch.randint(5, 61, (n,), generator=generator)
+    mask = (torch.arange(60) < lengths.unsqueeze(1)).long()
+    ids = torch.randint(4, 1000, (n, 60), generator=generator) * mask
+    return Tokens(made, {"input_ids": ids, "attention_mask": mask}, lengths), torch.arange(n) % 2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_against_one_backward_a_sample(versus: Versus, shape: str) -> None:
+    n = 512 if versus.full else 8
+    tokens, labels = sample(SHAPES[shape], n)
+    made = tokens.encoder
+
+    def backward(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        loss = cross_entropy(made.model(**tokens.batch(rows)).logits, labels[rows], reduction="sum")
+        return torch.autograd.grad(loss, [made._trained[name] for name in made.adapters])
+
+    def floor() -> None:
+        order = tokens.lengths.argsort(stable=True)
+        for part in training._by_size(tokens.lengths[order], training.GRADIENT_TOKENS):
+            backward(order[part])
+
+    found = versus(
+        f"LoRA gradients a sample, {shape}, n={n:,}",
+        lambda: adapter_gradients(tokens, labels),
+        lambda: [backward(torch.tensor([i])) for i in range(n)],
+        floor,
+        rounds=3,
+    )
+    for i in range(8):
+        for values, expected in zip(found.values(), backward(torch.tensor([i])), strict=True):
+            torch.testing.assert_close(values[i], expected, rtol=1e-4, atol=1e-5 * float(values.abs().max()))
