@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,38 @@ def checked_outputs(prefix: str, features: Any, probs: Any, labels: Any, bias: b
     if float(p.min()) < 0 or float(p.max()) > 1 + 1e-4 or not torch.allclose(total, torch.ones_like(total), atol=1e-3):
         raise RequestError(f"{prefix}probs must be probabilities: in [0, 1], each row with sum 1")
     return Outputs(y.long(), p, None if features is None else h, bias)
+
+
+def checked_reference(train: Outputs, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
+    """A reference set's `Outputs`, which fits the training samples'."""
+    if features is None or probs is None or labels is None:
+        raise RequestError("give reference_features, reference_probs and reference_labels together")
+    found = checked_outputs("reference_", features, probs, labels, bias)
+    if train.features is None or found.features is None:
+        raise RequestError("a reference set needs features, of the training samples too")
+    if found.features.shape[1] != train.features.shape[1]:
+        raise RequestError(
+            f"reference_features has {found.features.shape[1]} columns, "
+            f"features has {train.features.shape[1]}; they must agree"
+        )
+    return found
+
+
+def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -> Outputs:
+    """A set's `Outputs` from a user's dense gradients by layer; without labels they are all 0."""
+    dense = {name: tensor_of(f"{prefix}blocks[{name!r}]", values) for name, values in blocks.items()}
+    flat = [name for name, values in dense.items() if values.ndim < 2]
+    if flat:
+        raise RequestError(f"{prefix}blocks[{flat[0]!r}] must have a row a sample and a column a parameter, (n, …)")
+    if not dense or len({len(values) for values in dense.values()}) != 1:
+        raise RequestError(f"{prefix}blocks needs at least one array, and all of one length")
+    n = len(next(iter(dense.values())))
+    given = torch.zeros(n, dtype=torch.int64) if labels is None else tensor_of(f"{prefix}labels", labels).long()
+    if len(given) != n:
+        raise RequestError(f"{prefix}labels has {len(given)} entries, the blocks have {n} rows")
+    return Outputs(given, blocks=dense)
+
+
+def sizes_of(outputs: Outputs) -> dict[str, int]:
+    """Parameters of each gradient block."""
+    return {name: block.dimension for name, block in outputs.gradients().items()}

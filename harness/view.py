@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.arrays import checked_outputs, tensor_of
+from harness.arrays import checked_blocks, checked_outputs, checked_reference, sizes_of
 from harness.errors import RequestError, Unsupported
 from harness.gradients import Gradients
 from harness.outputs import Outputs
@@ -271,16 +271,7 @@ class View:
         references: dict[str, Callable[[], Outputs]] = {}
         given = (reference_features, reference_probs, reference_labels)
         if any(part is not None for part in given):
-            if any(part is None for part in given):
-                raise RequestError("give reference_features, reference_probs and reference_labels together")
-            validation = checked_outputs("reference_", *given, bias)
-            if train.features is None or validation.features is None:
-                raise RequestError("a reference set needs features, of the training samples too")
-            if validation.features.shape[1] != train.features.shape[1]:
-                raise RequestError(
-                    f"reference_features has {validation.features.shape[1]} columns, "
-                    f"features has {train.features.shape[1]}; they must agree"
-                )
+            validation = checked_reference(train, *given, bias)
             references["validation"] = lambda: validation
         device = str(train.features.device) if train.features is not None else "cpu"
         return cls(train.labels.cpu().numpy(), lambda: train, references, seed=seed, device=device)
@@ -299,24 +290,12 @@ class View:
         Raises:
             RequestError: no block, blocks of different lengths, or reference blocks of other names or sizes.
         """
-        dense = {name: tensor_of(f"blocks[{name!r}]", values) for name, values in blocks.items()}
-        flat = [name for name, values in dense.items() if values.ndim < 2]
-        if flat:
-            raise RequestError(f"blocks[{flat[0]!r}] must have a row a sample and a column a parameter, (n, …)")
-        if not dense or len({len(values) for values in dense.values()}) != 1:
-            raise RequestError("blocks needs at least one array, and all of one length")
-        n = len(next(iter(dense.values())))
-        given = torch.zeros(n, dtype=torch.int64) if labels is None else tensor_of("labels", labels).long()
-        if len(given) != n:
-            raise RequestError(f"labels has {len(given)} entries, the blocks have {n} rows")
-        train = Outputs(given, blocks=dense)
+        train = checked_blocks("", blocks, labels)
         references: dict[str, Callable[[], Outputs]] = {}
         if reference_blocks is not None:
-            ref = {name: tensor_of(f"reference_blocks[{name!r}]", values) for name, values in reference_blocks.items()}
-            if {k: v[0].numel() for k, v in ref.items()} != {k: v[0].numel() for k, v in dense.items()}:
+            validation = checked_blocks("reference_", reference_blocks)
+            if sizes_of(validation) != sizes_of(train):
                 raise RequestError("reference_blocks must have the same names and sizes as blocks")
-            count = len(next(iter(ref.values())))
-            validation = Outputs(torch.zeros(count, dtype=torch.int64), blocks=ref)
             references["validation"] = lambda: validation
-        device = str(next(iter(dense.values())).device)
-        return cls(given.cpu().numpy(), lambda: train, references, seed=seed, device=device)
+        device = str(next(iter(train.gradients().values())).rows([0]).device)
+        return cls(train.labels.cpu().numpy(), lambda: train, references, seed=seed, device=device)
