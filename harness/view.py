@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,11 +185,7 @@ class View:
         if name not in self._references:
             offered = ", ".join(["train", *self._references])
             raise Unsupported(f"there is no reference set {name!r} here; there is: {offered}")
-
-        def outputs() -> Outputs:
-            made: Outputs = self._get(f"reference:{name}", self._references[name])
-            return made
-
+        outputs = partial(self._reference_outputs, name)
         return Reference(self._layers(f":{name}", outputs, layers), outputs().labels.cpu().numpy().copy())
 
     def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
@@ -234,13 +231,14 @@ class View:
     def outputs(self, name: str = "train") -> Outputs:
         """The raw outputs of a set, for the harness; methods read the parts above."""
         self._asked |= {"labels", "probs", "features"}
-        if name == "train":
-            return self._outputs()
-        outputs: Outputs = self._get(f"reference:{name}", self._references[name])
-        return outputs
+        return self._outputs() if name == "train" else self._reference_outputs(name)
 
     def _outputs(self) -> Outputs:
         outputs: Outputs = self._get("outputs", self._train)
+        return outputs
+
+    def _reference_outputs(self, name: str) -> Outputs:
+        outputs: Outputs = self._get(f"reference:{name}", self._references[name])
         return outputs
 
     @classmethod
