@@ -16,8 +16,10 @@ from harness.errors import RequestError
 from harness.per_sample import iterate
 from tasks._encoders import Encoder
 
-READ_TOKENS, GRADIENT_TOKENS = 16_384, 4_096
-"""Tokens of a batch, padding included, in reading out and in taking gradients, which keeps what every layer gave."""
+READ_TOKENS = {"cpu": 2048, "cuda": 16_384}
+GRADIENT_TOKENS = {"cpu": 1024, "cuda": 8192}
+"""Tokens of a batch, padding included, in reading out and in taking gradients, which keeps what every layer gave: on
+CPUs so few that this stays in the cache."""
 SORTED_TOGETHER = 16
 """Batches whose samples are sorted by length among themselves, so that little is padding."""
 
@@ -37,6 +39,10 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def device(self) -> torch.device:
+        return self.parts["input_ids"].device
 
     def to(self, device: str) -> Tokens:
         self.encoder.to(device)
@@ -157,7 +163,7 @@ def read_out(tokens: Tokens) -> tuple[Tensor, Tensor]:
         probs = torch.cat(
             [
                 encoder.model(**tokens.batch(order[part])).logits.softmax(1)
-                for part in _by_size(tokens.lengths[order], READ_TOKENS)
+                for part in by_size(tokens.lengths[order], READ_TOKENS[tokens.device.type])
             ]
         )
     finally:
@@ -172,7 +178,7 @@ def accuracy(tokens: Tokens, labels: Tensor, recipe: Recipe) -> float:
     tokens.encoder.model.eval()
     order = tokens.lengths.argsort(stable=True)
     right = torch.zeros((), dtype=torch.int64, device=labels.device)
-    for part in _by_size(tokens.lengths[order], READ_TOKENS):
+    for part in by_size(tokens.lengths[order], READ_TOKENS[tokens.device.type]):
         rows = order[part]
         with recipe.autocast(labels.device):
             logits = tokens.encoder.model(**tokens.batch(rows)).logits
@@ -187,7 +193,7 @@ def adapter_gradients(tokens: Tokens, labels: Tensor) -> dict[str, Tensor]:
     model = _Cut(tokens.encoder.model)
     found: dict[str, Tensor] = {}
     names = [f"model.{name}" for name in tokens.encoder.adapters]
-    together = _by_size(tokens.lengths[order], GRADIENT_TOKENS)
+    together = by_size(tokens.lengths[order], GRADIENT_TOKENS[tokens.device.type])
     for rows, gradients in iterate(model, parts, labels[order.to(labels.device)], names, parts=together):
         for name, values in gradients.items():
             kept = found.setdefault(name.removeprefix("model."), values.new_empty(len(tokens), *values.shape[1:]))
@@ -213,7 +219,7 @@ def _short(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".default.weight", "")
 
 
-def _by_size(lengths: Tensor, tokens: int) -> Iterator[slice]:
+def by_size(lengths: Tensor, tokens: int) -> Iterator[slice]:
     """Batches of so many tokens at most, padding included, and one sample at least; the lengths rise."""
     sizes, start = lengths.tolist(), 0
     while start < len(sizes):

@@ -54,8 +54,8 @@ def test_gradients_are_those_of_single_backward_passes(
     budget: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_text_training, "GRADIENT_TOKENS", budget)
-    monkeypatch.setattr(_text_training, "READ_TOKENS", budget)
+    monkeypatch.setattr(_text_training, "GRADIENT_TOKENS", {"cpu": budget})
+    monkeypatch.setattr(_text_training, "READ_TOKENS", {"cpu": budget})
     made = some_encoder(encoder_folders[family])
     tokens = tokenised(made, TEXTS, 64)
     found = adapter_gradients(tokens, LABELS)

@@ -17,9 +17,8 @@ pytest.importorskip("peft", reason="the extra nlp is not installed")
 
 import transformers
 
-from tasks import _text_training as training
 from tasks._encoders import Adapters, Encoder
-from tasks._text_training import Tokens, adapter_gradients
+from tasks._text_training import GRADIENT_TOKENS, Tokens, adapter_gradients, by_size
 from tests.benchmarks.conftest import Versus
 
 SHAPES = {
@@ -68,7 +67,7 @@ def test_against_one_backward_a_sample(versus: Versus, shape: str) -> None:
 
     def floor() -> None:
         order = tokens.lengths.argsort(stable=True)
-        for part in training._by_size(tokens.lengths[order], training.GRADIENT_TOKENS):
+        for part in by_size(tokens.lengths[order], GRADIENT_TOKENS["cpu"]):
             backward(order[part])
 
     found = versus(
