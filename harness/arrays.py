@@ -81,6 +81,13 @@ def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -
     return Outputs(given, blocks=dense)
 
 
-def sizes_of(outputs: Outputs) -> dict[str, int]:
-    """Parameters of each gradient block."""
+def checked_like(train: Outputs, blocks: Mapping[str, Any]) -> Outputs:
+    """A reference set's `Outputs` from a user's dense gradients, of the training samples' blocks."""
+    found = checked_blocks("reference_", blocks)
+    if _sizes(found) != _sizes(train):
+        raise RequestError("reference_blocks must have the same names and sizes as blocks")
+    return found
+
+
+def _sizes(outputs: Outputs) -> dict[str, int]:
     return {name: block.dimension for name, block in outputs.gradients().items()}

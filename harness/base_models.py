@@ -84,6 +84,11 @@ def evaluated(task: Task, model: Any, split: Split) -> dict[str, float]:
     return metrics
 
 
+def curves_of(task: Task, model: Any, split: Split) -> dict[str, list[float]]:
+    """A model's metrics by step of its training."""
+    return {name: [float(value) for value in values] for name, values in task.curves(model, split).items()}
+
+
 def _loaded(task: Task, seed: int) -> tuple[Split, np.ndarray | None]:
     loaded: Any = task.load(derive("data", task.name, seed))
     if not isinstance(loaded, tuple) or len(loaded) != 2 or not isinstance(loaded[0], Split):

@@ -17,6 +17,13 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "accuracy_gain": True,
     "accuracy_best_epoch": True,
     "accuracy_by_epoch": True,
+    "class_detection_auc": True,
+    "class_detection_recall": True,
+    "class_detection_auc_std": False,
+    "class_detection_recall_std": False,
+    "loss": False,
+    "loss_before": False,
+    "loss_by_epoch": False,
 }
 """Every metric's direction; a metric that is not listed is taken as higher = better."""
 

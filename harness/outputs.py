@@ -37,6 +37,12 @@ class Outputs:
     with_head: bool = False
 
     @property
+    def device(self) -> str:
+        """Where gradients are, ``"cpu"`` or ``"cuda:0"``."""
+        known = self.features if self.blocks is None or callable(self.blocks) else next(iter(self.blocks.values()))
+        return "cpu" if known is None else str(known.device)
+
+    @property
     def layered(self) -> bool:
         """Whether the last layer is one of several, so that ``last`` and ``all`` are not the same."""
         return self.blocks is not None and self.with_head
@@ -76,3 +82,15 @@ class Outputs:
         probs = self.class_probs()
         picked = probs[np.arange(len(probs)), self.labels.cpu().numpy()]
         return np.asarray(-np.log(np.maximum(picked, np.finfo(np.float32).tiny)))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference set as a method sees it."""
+
+    gradients: Gradients
+    labels: np.ndarray
+
+    @property
+    def n(self) -> int:
+        return self.gradients.n

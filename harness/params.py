@@ -60,6 +60,18 @@ def layered(cls: type, protocol: str, preset: str | None, given: Mapping[str, An
     return {**by_protocol, **by_preset, **given}
 
 
+def fitting(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that a class has parameters for and takes."""
+    found = {}
+    for key, value in values.items():
+        try:
+            build(cls, {key: value})
+        except RequestError:
+            continue
+        found[key] = value
+    return found
+
+
 def type_text(hint: Any) -> str:
     """A type as a user would write its values: ``float|auto``, ``aggregate|random|worst``, ``int``."""
     origin = get_origin(hint)

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import RequestError, unknown
 from harness.method_base import Method
-from harness.params import build, layered, values_of
+from harness.params import build, fitting, layered, values_of
 from harness.registry import METHODS, TASKS
 from harness.spec import format_term
 from harness.task_base import Task
@@ -127,7 +127,8 @@ def make_cell(spec: CellSpec) -> Cell:
     """
     task_class, method_class = TASKS.get(spec.task), METHODS.get(spec.method)
     task = build(task_class, layered(task_class, spec.protocol, spec.preset, dict(spec.task_given)))
-    method = build(method_class, layered(method_class, spec.protocol, None, dict(spec.method_given)))
+    given = {**fitting(method_class, task_class.method_params), **dict(spec.method_given)}
+    method = build(method_class, layered(method_class, spec.protocol, None, given))
     return Cell(spec, task, method)
 
 

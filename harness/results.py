@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.class_detection import class_detection
 from harness.metrics import HIGHER_IS_BETTER, detection
 from harness.store import Record, Store
 
@@ -84,6 +85,8 @@ def load_results(path: str | Path) -> pd.DataFrame:
 def cell_metrics(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """A record's metrics: what was measured on models, and detection metrics where the truth is known."""
     found: dict[str, float] = {}
+    if "attribution" in arrays:
+        found |= class_detection(arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
     if "noisy" in arrays:
         found |= detection(arrays["scores"], arrays["flagged"], arrays["noisy"])
     return found | record.metrics

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.base_models import base_models, evaluated, model_seed
+from harness.base_models import base_models, curves_of, evaluated, model_seed
 from harness.clock import timed
 from harness.events import Begin, Event, Finished, failed
 from harness.plan import Group
 from harness.scoring import Scored, score_all
-from harness.task_base import Split, Task
+from harness.task_base import Task
 
 
 def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
@@ -86,14 +86,9 @@ def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Fin
         before, after = base.metrics[task], measured[task]
         entry.record.retrain_seconds = seconds
         entry.record.metrics = {f"{name}_base": value for name, value in before.items()} | after
-        entry.record.curves = _curves(entry.cell.task, model, base.split)
+        entry.record.curves = curves_of(entry.cell.task, model, base.split)
         entry.record.metrics |= {f"{name}_gain": after[name] - before[name] for name in after.keys() & before.keys()}
         yield Finished(entry.cell, entry.record, entry.arrays)
-
-
-def _curves(task: Task, model: Any, split: Split) -> dict[str, list[float]]:
-    """A model's metrics by step of its training."""
-    return {name: [float(value) for value in values] for name, values in task.curves(model, split).items()}
 
 
 def _warm_up(device: str) -> None:

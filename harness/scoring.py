@@ -1,4 +1,4 @@
-"""Scoring one seed's cells on its view, each timed by itself."""
+"""Scoring one seed's cells on its view, or asking them for attributions, each timed by itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.base_models import Base, model_seed
+from harness.base_models import Base, curves_of, model_seed
 from harness.clock import PeakMemory, timed
 from harness.errors import Unsupported
 from harness.events import Begin, Event, Finished, failed, new_record
@@ -20,6 +20,7 @@ from harness.plan import Cell
 from harness.seeds import derive
 from harness.services import cross_validated, retrainer
 from harness.store import Record
+from harness.task_base import Split
 from harness.uses import observed
 from harness.view import View
 
@@ -66,7 +67,7 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
         memory = PeakMemory(device)
         scores: np.ndarray | None = None
         try:
-            scores = _score(cells[0], own, measured)
+            scores = _score(cells[0], own, measured, len(base.split.test))
         except (Exception, SystemExit) as error:
             failed(measured, error)
         measured.peak_memory_mib = memory.mib()
@@ -76,6 +77,8 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
             record = replace(new_record(cell, device), **{name: getattr(measured, name) for name in SHARED})
             if scores is None:
                 yield Finished(cell, record, {})
+            elif task.attributes:
+                yield Finished(cell, _attributed(cell, base, record), _with_classes(scores, base.split))
             else:
                 scored.append(_trimmed(cell, base, record, scores))
     return scored
@@ -101,7 +104,25 @@ def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray) -> Scor
     return Scored(cell, base, record, arrays, ~mask)
 
 
-def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
+def _attributed(cell: Cell, base: Base, record: Record) -> Record:
+    """A record with what the model can do; nothing is retrained."""
+    record.metrics = dict(base.metrics[repr(cell.task)])
+    record.curves = curves_of(cell.task, base.model, base.split)
+    return record
+
+
+def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray]:
+    """What class detection is computed from, when results are read."""
+    if split.train.classes is None or split.test.classes is None:
+        raise ValueError("an attribution task needs the classes of its training and test samples")
+    found = {"train_classes": split.train.classes, "test_classes": split.test.classes}
+    return {"attribution": attribution.astype(np.float32)} | found
+
+
+def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
+    """A method's scores (n,), or its attributions (n_test, n) on an attribution task, float64."""
+    attributes = cell.task.attributes
+    shape = (n_test, view.n) if attributes else (view.n,)
     for module in cell.method.requires:
         try:
             importlib.import_module(module)  # before the clock starts
@@ -112,21 +133,22 @@ def _score(cell: Cell, view: View, record: Record) -> np.ndarray:
     record.uses = list(cell.method.uses)
     before = view.computed_seconds
     with timed(view.device) as watch:
-        found = cell.method.score(view)
+        found = cell.method.attribute(view) if attributes else cell.method.score(view)
     if found is None:
-        raise ValueError(f"{cell.method.name} returned None; scores of shape ({view.n},) were expected")
+        raise ValueError(f"{cell.method.name} returned None; scores of shape {shape} were expected")
     scores = np.asarray(found, dtype=np.float64)
     record.uses = record.uses or list(observed(view.used))
     record.extract_seconds = view.extract_seconds
     record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
     record.health = _plain(view.health)
-    if scores.shape != (view.n,):
-        raise ValueError(f"{cell.method.name} returned scores of shape {scores.shape}; ({view.n},) was expected")
+    if scores.shape != shape:
+        raise ValueError(f"{cell.method.name} returned scores of shape {scores.shape}; {shape} was expected")
     bad = int((~np.isfinite(scores)).sum())
-    if bad == view.n:
+    if bad == scores.size:
         raise ValueError(f"none of the {bad} scores is finite")
     record.health["non_finite"] = bad
-    record.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
+    if not attributes:
+        record.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
     return scores
 
 

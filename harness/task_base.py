@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -23,17 +23,22 @@ T = TypeVar("T", bound="type[Task]")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inputs, (n, …), or None where only a model's outputs are known, and given labels, (n,) int64."""
+    """Inputs, (n, …), or None where only a model's outputs are known, and given labels, (n,) int64.
+
+    Args:
+        classes: of an attribution task, what kind each sample is of, (n,) int64; no model learns it.
+    """
 
     inputs: Any
     labels: Tensor
+    classes: np.ndarray | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: str) -> Samples:
         inputs = None if self.inputs is None else self.inputs.to(device)
-        return Samples(inputs, self.labels.to(device))
+        return Samples(inputs, self.labels.to(device), classes=self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,11 @@ class Task(ABC):
         named_only: True for one that `all` and globs leave out, as it needs a parameter.
         same_samples: True where every seed has the same training samples, so that scores of several seeds can be
             put together.
+        attributes: True for an attribution task: methods are asked for `attribute` instead of `score`, with the test
+            samples as the reference set ``test``, and nothing is trimmed. It is measured how far the training samples
+            that a method finds influential for a test sample are of its class.
+        method_params: values that parameters of this name take in every method that has them, instead of a
+            protocol's.
         most_retrainings: how many models a method's scores may cost; methods that want more are told so.
         seeds_together: whether a run loads all seeds of the task at once and trains their models by `train_all`.
 
@@ -95,6 +105,8 @@ class Task(ABC):
     after_training: ClassVar[frozenset[str]] = frozenset({"budget"})
     named_only: ClassVar[bool] = False
     same_samples: ClassVar[bool] = False
+    attributes: ClassVar[bool] = False
+    method_params: ClassVar[Mapping[str, Any]] = {}
     most_retrainings: ClassVar[int] = 20_000
     seeds_together: ClassVar[bool] = False
     version: ClassVar[int] = 1

@@ -8,6 +8,7 @@ WORDS = {
     "labels": "labels",
     "probs": "probs",
     "features": "features",
+    "classes": "class labels",
     "gradients": "gradients",
     "last_layer": "gradients",
     "reference:validation": "clean validation",
@@ -17,7 +18,7 @@ WORDS = {
 }
 """Words of `Method.uses` by the view's part."""
 
-VOCABULARY = (*dict.fromkeys(WORDS.values()), "class labels")
+VOCABULARY = tuple(dict.fromkeys(WORDS.values()))
 """All words of `Method.uses`."""
 
 FROM_LABELS = {"gradients", "retraining"}

@@ -9,6 +9,7 @@
         view.reference("validation").gradients          # those of a reference set: clean validation samples,
                                                         #   "noisy_validation", or "train" itself
         view.out_of_sample_probs                        # probabilities by cross-validated retraining, (n, c)
+        view.classes                                    # kinds of samples, (n,), on attribution tasks
         view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
         view.rng                                        # the method's own randomness, seeded
         view.health["iterations"] = 12                  # numbers worth keeping beside the scores
@@ -20,7 +21,6 @@ work. Which labels are truly wrong is in no part.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,25 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.arrays import checked_blocks, checked_outputs, checked_reference, sizes_of
-from harness.errors import RequestError, Unsupported
+from harness.arrays import checked_blocks, checked_like, checked_outputs, checked_reference
+from harness.errors import Unsupported
 from harness.gradients import Gradients
-from harness.outputs import Outputs
+from harness.outputs import Outputs, Reference
 from harness.parts import Parts
 
 Retrain = Callable[[np.ndarray, str], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A reference set as a method sees it."""
-
-    gradients: Gradients
-    labels: np.ndarray
-
-    @property
-    def n(self) -> int:
-        return self.gradients.n
 
 
 class View:
@@ -60,6 +48,7 @@ class View:
         out_of_sample: computes cross-validated probabilities, (n, c).
         seed: seeds the method's own randomness.
         device: ``"cpu"`` or ``"cuda:0"``, for timing.
+        classes: what kind each training sample is of, (n,), on attribution tasks.
     """
 
     def __init__(
@@ -72,12 +61,14 @@ class View:
         out_of_sample: Callable[[], np.ndarray] | None = None,
         seed: int = 0,
         device: str = "cpu",
+        classes: np.ndarray | None = None,
     ) -> None:
         self._labels = np.asarray(labels)
         self._train = train
         self._references = dict(references or {})
         self._retrain = retrain
         self._out_of_sample = out_of_sample
+        self._classes = classes
         self._parts = Parts(device)
         self._asked: set[str] = set()
         self.device = device
@@ -94,6 +85,7 @@ class View:
             out_of_sample=out_of_sample or self._out_of_sample,
             seed=seed,
             device=self.device,
+            classes=self._classes,
         )
         view._parts = self._parts
         return view
@@ -112,6 +104,18 @@ class View:
         """Given labels, (n,) int64; some may be wrong."""
         self._asked.add("labels")
         return self._labels.copy()
+
+    @property
+    def classes(self) -> np.ndarray:
+        """On attribution tasks, what kind each training sample is of, (n,) int64; no gradient depends on it.
+
+        Raises:
+            Unsupported: the samples are of no kinds.
+        """
+        if self._classes is None:
+            raise Unsupported("the samples here are of no classes apart from their labels")
+        self._asked.add("classes")
+        return self._classes.copy()
 
     @property
     def probs(self) -> np.ndarray:
@@ -266,13 +270,9 @@ class View:
             RequestError: arrays that do not fit each other, are not finite, or are no probabilities.
         """
         train = checked_outputs("", features, probs, labels, bias)
-        references: dict[str, Callable[[], Outputs]] = {}
         given = (reference_features, reference_probs, reference_labels)
-        if any(part is not None for part in given):
-            validation = checked_reference(train, *given, bias)
-            references["validation"] = lambda: validation
-        device = str(train.features.device) if train.features is not None else "cpu"
-        return cls(train.labels.cpu().numpy(), lambda: train, references, seed=seed, device=device)
+        absent = all(part is None for part in given)
+        return cls._of(train, None if absent else checked_reference(train, *given, bias), seed)
 
     @classmethod
     def from_blocks(
@@ -289,11 +289,9 @@ class View:
             RequestError: no block, blocks of different lengths, or reference blocks of other names or sizes.
         """
         train = checked_blocks("", blocks, labels)
-        references: dict[str, Callable[[], Outputs]] = {}
-        if reference_blocks is not None:
-            validation = checked_blocks("reference_", reference_blocks)
-            if sizes_of(validation) != sizes_of(train):
-                raise RequestError("reference_blocks must have the same names and sizes as blocks")
-            references["validation"] = lambda: validation
-        device = str(next(iter(train.gradients().values())).rows([0]).device)
-        return cls(train.labels.cpu().numpy(), lambda: train, references, seed=seed, device=device)
+        return cls._of(train, None if reference_blocks is None else checked_like(train, reference_blocks), seed)
+
+    @classmethod
+    def _of(cls, train: Outputs, validation: Outputs | None, seed: int) -> View:
+        references = {} if validation is None else {"validation": lambda: validation}
+        return cls(train.labels.cpu().numpy(), lambda: train, references, seed=seed, device=train.device)
