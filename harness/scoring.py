@@ -137,6 +137,8 @@ def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
     if found is None:
         raise ValueError(f"{cell.method.name} returned None; scores of shape {shape} were expected")
     scores = np.asarray(found, dtype=np.float64)
+    if attributes:  # classes are what these samples have, and no gradient comes from a given label
+        record.uses = [word for word in observed(view.used) if word != "labels"]
     record.uses = record.uses or list(observed(view.used))
     record.extract_seconds = view.extract_seconds
     record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))

@@ -38,3 +38,6 @@ class Random(Method):
 
     def score(self, view: View) -> np.ndarray:
         return view.rng.random(view.n)
+
+    def attribute(self, view: View) -> np.ndarray:
+        return view.rng.random((view.reference("test").n, view.n))

@@ -47,23 +47,33 @@ def check_recursion(iterations: int, scale: float | str) -> None:
         raise ValueError(f"scale={scale} must be a positive number, or auto")
 
 
+def means(block: Block) -> Tensor:
+    """Weights with which a block's gradients add up to their mean, (n,)."""
+    import torch
+
+    return torch.full((block.n,), 1 / block.n, dtype=torch.float64, device=block.rows(slice(0)).device)
+
+
 @dataclass(frozen=True)
 class Influence(Method):
     """Influence of each training sample on a reference set's loss.
 
     Args:
-        reference: whose loss counts: clean ``validation`` samples, ``noisy_validation``, or ``train`` (at a trained
-            optimum its mean gradient is about zero).
+        reference: whose loss counts: clean ``validation`` samples, ``noisy_validation``, ``train`` (at a trained
+            optimum its mean gradient is about zero), or an attribution task's ``test`` samples.
         sign: 1 takes positive influence as harmful, which is what it is; −1 takes negative influence, which is how
             Eq. (2) of the paper is printed and how the published baselines were run.
         layers: whose gradients count: ``all``, the ``last`` layer's, or those that a glob over gradient blocks names.
+        class_mean: in attributions, give every training sample the mean influence of its class, which outlier analysis
+            does by its nature.
     """
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train", "sign": -1}}
 
-    reference: Literal["validation", "noisy_validation", "train"] = "validation"
+    reference: Literal["validation", "noisy_validation", "train", "test"] = "validation"
     sign: Literal[1, -1] = 1
     layers: str = "all"
+    class_mean: bool = False
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -81,13 +91,21 @@ class Influence(Method):
         total = torch.zeros(view.n, dtype=torch.float64)
         for name, block in view.gradients_of(self.layers).items():
             ref = reference.gradients[name]
-            weights = torch.full((ref.n, 1), 1 / ref.n, dtype=torch.float64, device=view.device)
             health: dict[str, Any] = view.health.setdefault(name, {})
-            solved = self.inverse(block, health)(ref.rmatvec(weights))
+            solved = self.inverse(block, health)(ref.rmatvec(means(ref).unsqueeze(1)))
             total -= block.matvec(solved, precise=False)[:, 0].cpu()
         return self.sign * total.numpy()
 
     def attribute(self, view: View) -> np.ndarray:
+        found = self.sign * self.pairwise(view)
+        if self.class_mean:
+            classes = view.classes
+            for each in np.unique(classes):
+                found[:, classes == each] = found[:, classes == each].mean(axis=1, keepdims=True)
+        return found
+
+    def pairwise(self, view: View) -> np.ndarray:
+        """The influence of every training sample on every reference sample, (n_reference, n)."""
         import torch
 
         from harness.products import CHUNK_BYTES, chunks
@@ -100,29 +118,7 @@ class Influence(Method):
             for part in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
                 vectors = reference.gradients[name].rows(part).double().T
                 total[part] -= block.matvec(solve(vectors), precise=False).T.cpu()
-        return self.sign * total.numpy()
-
-
-@register_method
-@dataclass(frozen=True)
-class GradientTracing(Influence):
-    """The inverse left out: I_i = −ḡᵀ g_i (TracIn with the final checkpoint alone)."""
-
-    name: ClassVar[str] = "gradient_tracing"
-    title: ClassVar[str] = "Gradient Tracing"
-    source: ClassVar[str] = "Pruthi et al., NeurIPS 2020"
-
-    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-        return lambda vectors: vectors
-
-    def attribute(self, view: View) -> np.ndarray:
-        import torch
-
-        reference = view.reference(self.reference, self.layers)
-        total = torch.zeros(reference.n, view.n, dtype=torch.float64)
-        for name, block in view.gradients_of(self.layers).items():
-            total -= reference.gradients[name].inner(block, precise=False).cpu()
-        return self.sign * total.numpy()
+        return np.asarray(total.numpy())
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class LeaveOneOut(Method):
     source: ClassVar[str] = "Cook & Weisberg 1982"
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train"}}
 
-    reference: Literal["validation", "noisy_validation", "train"] = "validation"
+    reference: Literal["validation", "noisy_validation", "train", "test"] = "validation"
 
     @property
     def uses(self) -> tuple[str, ...]:

@@ -93,6 +93,22 @@ class IsolationForestGradients(Method):
     def uses(self) -> tuple[str, ...]:
         return ("labels", "gradients")
 
+    def attribute(self, view: View) -> np.ndarray:
+        """A forest a class of training samples (section 7): how outlying a test sample's gradient is among them."""
+        from methods._isolation_forest import fit
+
+        classes, test = view.classes, view.reference("test", self.layers).gradients
+        gradients = view.gradients_of(self.layers)
+        matrix = self._projection(gradients, view)
+        seen, asked = _Points(gradients, matrix), _Points(test, matrix)
+        found = np.empty((test.n, view.n))
+        for each in np.unique(classes):
+            members = np.flatnonzero(classes == each)
+            rows = seen.rows(members)
+            forest = fit(rows.__getitem__, len(members), seen.dimension, self.n_estimators, view.seed)
+            found[:, members] = forest.score(asked.block(slice(None)))[:, None]
+        return found
+
     def score(self, view: View) -> np.ndarray:
         from harness.products import chunks
         from methods._isolation_forest import fit

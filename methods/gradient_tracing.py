@@ -1,0 +1,62 @@
+"""Gradient tracing: influence without the inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.method_base import register_method
+from methods.influence import Influence, means
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.blocks import Block
+    from harness.view import View
+
+
+@register_method
+@dataclass(frozen=True)
+class GradientTracing(Influence):
+    """The inverse left out: I_i = −ḡᵀ g_i (TracIn with the final checkpoint alone).
+
+    Args:
+        similarity: the ``dot`` product, or the ``cosine`` of the whole gradients, which their lengths do not move.
+    """
+
+    name: ClassVar[str] = "gradient_tracing"
+    title: ClassVar[str] = "Gradient Tracing"
+    source: ClassVar[str] = "Pruthi et al., NeurIPS 2020; cosine: Pezeshkpour et al., NAACL 2021"
+
+    similarity: Literal["dot", "cosine"] = "dot"
+
+    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        return lambda vectors: vectors
+
+    def score(self, view: View) -> np.ndarray:
+        found = super().score(view)
+        if self.similarity == "dot":
+            return found
+        reference = view.reference(self.reference, self.layers).gradients
+        mean = [block.rmatvec(means(block)).square().sum() for block in reference.values()]
+        return _over(found, float(sum(mean)) ** 0.5 * view.gradients_of(self.layers).norm(2))
+
+    def pairwise(self, view: View) -> np.ndarray:
+        import torch
+
+        reference = view.reference(self.reference, self.layers)
+        total = torch.zeros(reference.n, view.n, dtype=torch.float64)
+        for name, block in view.gradients_of(self.layers).items():
+            total -= reference.gradients[name].inner(block, precise=False).cpu()
+        if self.similarity == "dot":
+            return np.asarray(total.numpy())
+        lengths = (reference.gradients.norm(2), view.gradients_of(self.layers).norm(2))
+        return _over(total.numpy(), np.multiply.outer(*lengths))
+
+
+def _over(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Products over lengths; 0 where a length is 0."""
+    return np.asarray(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0))
