@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.randomness import global_seed
-from tasks._encoders import Adapters, Encoder, quiet, require_libraries
+from tasks._adapters import Adapters, quiet, require_libraries
+from tasks._encoders import Encoder
 from tasks._glue_files import Texts
 
 MAX_TOKENS = 128

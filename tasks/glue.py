@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from harness.outputs import Outputs
     from harness.view import View
-    from tasks._encoders import Adapters, Encoder
+    from tasks._adapters import Adapters
+    from tasks._encoders import Encoder
     from tasks._text_training import Recipe
 
 TINY = "tiny"
@@ -100,7 +101,8 @@ class GlueTask(Task):
                 raise ValueError(f"{name}={getattr(self, name)} must be a share in [0, 1)")
 
     def check(self) -> None:
-        from tasks._encoders import encoder, require_libraries
+        from tasks._adapters import require_libraries
+        from tasks._encoders import encoder
 
         require_libraries()
         rows, _ = self._rows()
@@ -112,7 +114,7 @@ class GlueTask(Task):
             encoder(self.model, 2, self._adapters())
 
     def data_version(self) -> str:
-        from tasks._encoders import folder_digest
+        from tasks._adapters import folder_digest
 
         return files.digest(files.folder_of(self.data)) + folder_digest(self.model)
 
@@ -196,7 +198,7 @@ class GlueTask(Task):
         return _read(self.data, "train", folder), _read(self.data, "dev", folder)
 
     def _adapters(self) -> Adapters:
-        from tasks._encoders import Adapters
+        from tasks._adapters import Adapters
 
         return Adapters(self.rank, self.alpha, self.dropout, self.target)
 

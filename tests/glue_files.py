@@ -13,7 +13,8 @@ import torch
 pytest.importorskip("transformers", reason="the extra nlp is not installed")
 pytest.importorskip("peft", reason="the extra nlp is not installed")
 
-from tasks._encoders import Adapters, Encoder, encoder
+from tasks._adapters import Adapters
+from tasks._encoders import Encoder, encoder
 from tasks._tiny_encoder import _words
 
 GOOD, BAD = ["fine", "lovely", "moving", "bright", "warm"], ["dull", "awful", "clumsy", "bleak", "cold"]

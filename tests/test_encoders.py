@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy
 from harness.errors import RequestError
 from harness.outputs import Outputs
 from tasks import _text_training
-from tasks._encoders import Adapters, encoder, folder_digest
+from tasks._adapters import Adapters, folder_digest
+from tasks._encoders import encoder
 from tasks._text_training import adapter_gradients, read_out, tokenised
 from tests.glue_files import (  # noqa: F401 - fixtures too
     ADAPTERS,
@@ -163,7 +164,9 @@ def test_a_family_that_is_not_known(tmp_path: Path) -> None:
     config = transformers.GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2, n_positions=64, pad_token_id=0)
     with torch.random.fork_rng():
         transformers.GPT2ForSequenceClassification(config).save_pretrained(folder)
-    with pytest.raises(RequestError, match="no attention value matrix under a known name; its linear layers are score"):
+    with pytest.raises(
+        RequestError, match="no attention value matrix under a known name; its linear layers are c_attn"
+    ):
         encoder(str(folder), 2, ADAPTERS)
 
 

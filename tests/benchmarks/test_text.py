@@ -17,7 +17,8 @@ pytest.importorskip("peft", reason="the extra nlp is not installed")
 
 import transformers
 
-from tasks._encoders import Adapters, Encoder
+from tasks._adapters import Adapters
+from tasks._encoders import Encoder
 from tasks._text_training import GRADIENT_TOKENS, Tokens, adapter_gradients, by_size
 from tests.benchmarks.conftest import Versus
 
