@@ -67,6 +67,9 @@ class Block(Protocol):
     def part(self, index: Any) -> Block:
         """The same block of some samples, by a slice or positions."""
 
+    def to(self, device: str) -> Block:
+        """The same block on a device."""
+
 
 @dataclass(frozen=True)
 class _Operand:
@@ -177,6 +180,10 @@ class OuterBlock:
         probs = None if self.probs is None else self.probs[index]
         return OuterBlock(self.residuals[index], self.features[index], probs)
 
+    def to(self, device: str) -> OuterBlock:
+        probs = None if self.probs is None else self.probs.to(device)
+        return OuterBlock(self.residuals.to(device), self.features.to(device), probs)
+
 
 @dataclass(frozen=True, eq=False)
 class DenseBlock:
@@ -246,6 +253,9 @@ class DenseBlock:
 
     def part(self, index: Any) -> DenseBlock:
         return DenseBlock(self.values[index])
+
+    def to(self, device: str) -> DenseBlock:
+        return DenseBlock(self.values.to(device))
 
 
 def _working(stored: torch.dtype, precise: bool) -> torch.dtype:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from harness.errors import RequestError, did_you_mean
 
-COMMANDS = ("list", "run", "status", "report", "suspects", "compare", "baseline", "check", "new", "data")
+COMMANDS = ("list", "run", "status", "report", "suspects", "influential", "compare", "baseline", "check", "new", "data")
 
 EXAMPLES = """examples:
   python -m harness run                                                  all methods on moons, a quarter of a minute

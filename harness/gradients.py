@@ -22,18 +22,24 @@ PROJECTED_TOGETHER = 16
 class Gradients(Mapping[str, Block]):
     """A sample's gradient in named blocks (one a layer); influence is computed block by block and summed.
 
+    Args:
+        blocks: by name.
+        device: where blocks are moved when they are asked for; None leaves them where they are.
+
     Raises:
         ValueError: no block, or blocks of different numbers of samples.
     """
 
-    def __init__(self, blocks: Mapping[str, Block]) -> None:
+    def __init__(self, blocks: Mapping[str, Block], device: str | None = None) -> None:
         counts = {name: block.n for name, block in blocks.items()}
         if not counts or len(set(counts.values())) != 1:
             raise ValueError(f"gradient blocks need one common number of samples; given {counts or 'no block'}")
         self._blocks = dict(blocks)
+        self._device = device
 
     def __getitem__(self, name: str) -> Block:
-        return self._blocks[name]
+        block = self._blocks[name]
+        return block if self._device is None else block.to(self._device)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._blocks)
@@ -53,16 +59,16 @@ class Gradients(Mapping[str, Block]):
 
     def norm(self, order: int, precise: bool = True) -> np.ndarray:
         """L1 or L2 norm of each sample's whole gradient, (n,)."""
-        total = torch.stack([block.norm(order, precise) ** order for block in self._blocks.values()]).sum(0)
+        total = torch.stack([block.norm(order, precise) ** order for block in self.values()]).sum(0)
         return np.asarray((total ** (1 / order)).cpu().numpy())
 
     def rows(self, index: Any) -> Tensor:
         """Whole gradients of some samples as dense rows, (r, p), blocks side by side."""
-        return torch.cat([block.rows(index) for block in self._blocks.values()], dim=1)
+        return torch.cat([block.rows(index) for block in self.values()], dim=1)
 
     def part(self, index: Any) -> Gradients:
         """The same blocks of some samples, by a slice or positions."""
-        return Gradients({name: block.part(index) for name, block in self._blocks.items()})
+        return Gradients({name: block.part(index) for name, block in self._blocks.items()}, self._device)
 
     def chosen(self, pattern: str) -> Gradients:
         """The blocks whose names a glob matches.
@@ -77,11 +83,11 @@ class Gradients(Mapping[str, Block]):
                 f"layers={pattern!r} names no gradient block here{did_you_mean(pattern, known)}; give all, last, or a "
                 f"glob over {', '.join(known[:12])}{' …' if len(known) > 12 else ''}"
             )
-        return Gradients(found)
+        return Gradients(found, self._device)
 
     def single(self) -> Block:
         """The whole gradient as one block: the only one, or all of them side by side in memory."""
-        blocks = list(self._blocks.values())
+        blocks = list(self.values())
         return blocks[0] if len(blocks) == 1 else DenseBlock(self.rows(slice(None)))
 
     def project(self, matrix: Any) -> Tensor:
@@ -89,7 +95,7 @@ class Gradients(Mapping[str, Block]):
 
         On a CPU each number is the sum that scikit-learn's ``transform`` takes, in the same order.
         """
-        device = next(iter(self._blocks.values())).rows(slice(0, 0)).device
+        device = next(iter(self.values())).rows(slice(0, 0)).device
         if device.type != "cpu":
             starts, columns, values = (
                 torch.from_numpy(part).to(device) for part in (matrix.indptr, matrix.indices, matrix.data)

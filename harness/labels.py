@@ -6,7 +6,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
-from harness.params import build, layered, values_of
+from harness.params import build, fitting, layered, values_of
 from harness.registry import METHODS, TASKS, Registry
 from harness.spec import format_term
 
@@ -24,8 +24,10 @@ def relabelled(frame: pd.DataFrame) -> pd.DataFrame:
     """
     frame = frame.copy()
     frame["method_label"] = [
-        label if name not in METHODS.classes() else _label(METHODS, name, params, protocol, None)
-        for label, name, params, protocol in _columns(frame, "method_label", "method", "method_params", "protocol")
+        label if name not in METHODS.classes() else _label(METHODS, name, params, protocol, None, task)
+        for label, name, params, protocol, task in _columns(
+            frame, "method_label", "method", "method_params", "protocol", "task"
+        )
     ]
     frame["task_label"] = [
         label if name not in TASKS.classes() else _label(TASKS, name, params, protocol, preset)
@@ -41,7 +43,7 @@ def canonical(record: Record) -> dict[str, str]:
     params = {kind: json.dumps(getattr(record, f"{kind}_params"), sort_keys=True) for kind in ("method", "task")}
     labels = {"method": record.method_label, "task": record.task_label}
     if record.method in METHODS.classes():
-        labels["method"] = _label(METHODS, record.method, params["method"], record.protocol, None)
+        labels["method"] = _label(METHODS, record.method, params["method"], record.protocol, None, record.task)
     if record.task in TASKS.classes():
         labels["task"] = _label(TASKS, record.task, params["task"], record.protocol, record.preset)
     return labels
@@ -52,9 +54,12 @@ def _columns(frame: pd.DataFrame, *names: str) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _label(registry: Registry[Any], name: str, params: str, protocol: str, preset: str | None) -> str:
+def _label(
+    registry: Registry[Any], name: str, params: str, protocol: str, preset: str | None, task: str | None = None
+) -> str:
     cls = registry.get(name)
-    defaults = values_of(build(cls, layered(cls, protocol, preset, {})))
+    own = fitting(cls, TASKS.get(task).method_params) if task in TASKS.classes() else {}
+    defaults = values_of(build(cls, layered(cls, protocol, preset, own)))
     changed = {key: value for key, value in json.loads(params).items() if key not in defaults or defaults[key] != value}
     order = [*defaults, *sorted(changed.keys() - defaults.keys())]
     return format_term(name, {key: changed[key] for key in order if key in changed})

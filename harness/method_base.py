@@ -76,7 +76,7 @@ class Method(ABC):
         Raises:
             Unsupported: the method gives one score a sample and no attribution, or the view lacks what it needs.
         """
-        raise Unsupported(f"{self.name} gives one score a training sample and attributes nothing to reference samples")
+        raise Unsupported("it gives one score a training sample and attributes nothing to reference samples")
 
 
 def register_method(thing: M) -> M:

@@ -27,6 +27,7 @@ class Outputs:
         blocks: dense per-sample gradients (n, …) by layer, or what computes them when they are first asked for; given
             them, ``features`` make a gradient block only ``with_head``.
         with_head: the last layer is one of the layers, beside the blocks, and is what ``layers="last"`` means.
+        last: computes the blocks that ``layers="last"`` means, where there is no such head.
     """
 
     labels: Tensor
@@ -35,28 +36,32 @@ class Outputs:
     bias: bool = False
     blocks: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]] | None = None
     with_head: bool = False
+    last: Callable[[], Mapping[str, Tensor]] | None = None
 
     @property
     def device(self) -> str:
         """Where gradients are, ``"cpu"`` or ``"cuda:0"``."""
-        known = self.features if self.blocks is None or callable(self.blocks) else next(iter(self.blocks.values()))
-        return "cpu" if known is None else str(known.device)
+        if self.blocks is None:
+            return "cpu" if self.features is None else str(self.features.device)
+        known = self.labels if callable(self.blocks) else next(iter(self.blocks.values()))
+        return str(known.device)
 
     @property
     def layered(self) -> bool:
         """Whether the last layer is one of several, so that ``last`` and ``all`` are not the same."""
-        return self.blocks is not None and self.with_head
+        return self.last is not None or (self.blocks is not None and self.with_head)
 
     def gradients(self) -> Gradients:
         """Per-sample gradients of the cross-entropy loss in all layers, (n, p) in blocks."""
         if self.blocks is None:
             return self.last_layer()
-        given = self.blocks() if callable(self.blocks) else self.blocks
-        dense: dict[str, Block] = {name: DenseBlock(values) for name, values in given.items()}
-        return Gradients({**dense, **self.last_layer()} if self.with_head else dense)
+        dense = _dense(self.blocks() if callable(self.blocks) else self.blocks)
+        return Gradients({**dense, **self.last_layer()} if self.with_head else dense, self.device)
 
     def last_layer(self) -> Gradients:
         """Per-sample gradients in the last layer alone."""
+        if self.last is not None:
+            return Gradients(_dense(self.last()), self.device)
         if self.features is None or self.probs is None:
             raise Unsupported("gradients need the last layer's features and class probabilities, or dense blocks")
         features = aligned(self.features)
@@ -82,6 +87,10 @@ class Outputs:
         probs = self.class_probs()
         picked = probs[np.arange(len(probs)), self.labels.cpu().numpy()]
         return np.asarray(-np.log(np.maximum(picked, np.finfo(np.float32).tiny)))
+
+
+def _dense(blocks: Mapping[str, Tensor]) -> dict[str, Block]:
+    return {name: DenseBlock(values) for name, values in blocks.items()}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Engine:
     def __init__(self, model: nn.Module, chosen: dict[str, Tensor], loss: Loss) -> None:
         self.model, self.chosen, self.loss = model, chosen, loss
         self.clone = False
+        self.tolerance = _tolerance(model)
         self.ruled: dict[nn.Module, tuple[Rule, dict[str, str]]] = {}
         names = {id(values): name for name, values in chosen.items()}
         for module in model.modules():
@@ -61,7 +62,7 @@ class Engine:
                 name: float((found[name][i] - expected).abs().max())
                 for name, expected in zip(parameters, alone, strict=True)
             }
-            self._drop(names={name for name in names if not apart[name] <= 1e-3 * largest[name] + rounding})
+            self._drop(names={name for name in names if not apart[name] <= self.tolerance * largest[name] + rounding})
 
     def _ruled_names(self) -> set[str]:
         return {name for _, own in self.ruled.values() for name in own.values()}
@@ -138,6 +139,13 @@ class Engine:
                 "choose linear or convolutional layers by layers="
             ) from error
         return found
+
+
+def _tolerance(model: nn.Module) -> float:
+    """By how much of its largest number a gradient may differ between a batch and a sample alone: what the coarsest of
+    the model's weights leave open, whole numbers being as coarse as bfloat16."""
+    kinds = {values.dtype if values.is_floating_point() else torch.bfloat16 for values in model.parameters()}
+    return max([1e-3, *(16 * torch.finfo(kind).eps for kind in kinds)])
 
 
 def run(model: nn.Module, parameters: dict[str, Tensor], inputs: Any) -> Any:

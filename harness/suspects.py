@@ -43,19 +43,29 @@ def _kind(record: Record) -> tuple[str, ...]:
     return (labels["task"], labels["method"], record.protocol, record.preset, json.dumps(params, sort_keys=True), data)
 
 
-def find(out: str, method: str, task: str | None, protocol: str | None, preset: str | None, seed: int | None) -> Found:
+def find(
+    out: str,
+    method: str,
+    task: str | None,
+    protocol: str | None,
+    preset: str | None,
+    seed: int | None,
+    array: str = "scores",
+) -> Found:
     """The one result of a folder that is meant.
 
     Args:
         method, task: a label, or a name alone where one label has it.
+        array: what it must hold, ``scores`` or ``attribution``.
 
     Raises:
         RequestError: there is none, or several.
     """
     everything = list(Store(out).records())
-    ok = [entry for entry in everything if entry[0].status == "ok" and "scores" in entry[1]]
+    ok = [entry for entry in everything if entry[0].status == "ok" and array in entry[1]]
     if not ok:
-        raise RequestError(f"{out} holds no scores yet; `run --out {out}` fills it")
+        what = "scores yet" if array == "scores" else "attributions, which tasks such as prompts_math have"
+        raise RequestError(f"{out} holds no {what}; `run --out {out}` fills it")
     for option, wanted in (("method", method), ("task", task)):
         if wanted is not None:
             labels = [{getattr(record, f"{option}_label"), canonical(record)[option]} for record, _ in ok]

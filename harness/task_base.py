@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -182,6 +182,14 @@ class Task(ABC):
             Unsupported: the task's samples are no images.
         """
         raise Unsupported(f"the samples of {self.name} are no images")
+
+    def texts(self, split: Split, which: Literal["train", "test"]) -> list[str]:
+        """The samples as texts, for reports.
+
+        Raises:
+            Unsupported: the task's samples are no texts.
+        """
+        raise Unsupported(f"the samples of {self.name} are no texts")
 
     def class_names(self) -> list[str] | None:
         """The classes' names, c of them, where they have any."""

@@ -11,8 +11,19 @@ import pandas as pd
 
 from harness.statistics import Difference, Summary, paired_difference, summarise
 
-RANKED = {"detection_accuracy": 3, "auroc": 3, "precision": 3, "accuracy": 3}
+RANKED = {
+    "detection_accuracy": 3,
+    "auroc": 3,
+    "precision": 3,
+    "accuracy": 3,
+    "class_detection_auc": 3,
+    "class_detection_recall": 3,
+}
 """Ranked metrics and the decimals (of fractions) that reports show: what looks equal is ranked equal."""
+
+
+ABILITIES = ("loss_before", "loss", "accuracy_before", "accuracy")
+"""What a fine-tuned language model can do."""
 
 
 @dataclass
@@ -29,6 +40,11 @@ class Row:
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stale: bool = False
+
+    @property
+    def attributes(self) -> bool:
+        """Whether it is of an attribution task."""
+        return "class_detection_auc" in self.summaries
 
     @property
     def complete(self) -> bool:
@@ -74,6 +90,10 @@ def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
     facts["n_flagged"] = sorted(flagged)
     base = ok[ok["metric"] == "accuracy_base"].drop_duplicates("seed")["value"]
     facts["accuracy_base"] = summarise(base.to_numpy()) if len(base) else None
+    facts["abilities"] = {
+        name: summarise(values.drop_duplicates("seed")["value"].to_numpy(dtype=float))
+        for name, values in ok[ok["metric"].isin(ABILITIES)].groupby("metric")
+    }
     train = ok.drop_duplicates("seed")["train_seconds"].dropna()
     facts["train_seconds"] = float(train.median()) if len(train) else None
     best = {metric: _best(rows, metric) for metric in RANKED}
@@ -95,8 +115,8 @@ def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
 
 
 def _rank(row: Row) -> tuple[float, str]:
-    """Methods without a detection metric first, then by AUROC, best last as in the paper's tables."""
-    summary = row.summaries.get("auroc")
+    """Methods without a detection metric first, then by AUROC or AUC, best last as in the paper's tables."""
+    summary = row.summaries.get("auroc") or row.summaries.get("class_detection_auc")
     return (summary.mean if summary else -1.0, row.label)
 
 
@@ -137,7 +157,7 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
     """What a reader should know before trusting the scores."""
     healths = [json.loads(text) for text in cells["health"]]
     notes = []
-    shares = [health["largest_tie"] / n for health, n in zip(healths, cells["n_train"], strict=True)]
+    shares = [health.get("largest_tie", 0) / n for health, n in zip(healths, cells["n_train"], strict=True)]
     tied = [share for share in shares if share > 0.5]
     if tied and cells["n_flagged"].max() > 0:
         notes.append(

@@ -23,6 +23,10 @@ COLUMNS = {
 }
 
 
+ATTRIBUTION = {"class_detection_auc": "Class detection AUC", "class_detection_recall": "Class detection recall"}
+"""Of attribution tasks."""
+
+
 def report(
     frame: pd.DataFrame,
     *,
@@ -79,16 +83,18 @@ def provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
 
 def _section(section: Section) -> str:
     rows = section.rows
-    shown = [metric for metric in COLUMNS if any(metric in row.summaries for row in rows)]
+    columns = ATTRIBUTION if any(row.attributes for row in rows) else COLUMNS
+    shown = [metric for metric in columns if any(metric in row.summaries for row in rows)]
     printed = {
         metric: {row.label: published(section.task, section.params, row.label, metric) for row in rows}
-        for metric in ("detection_accuracy", "accuracy")
+        for metric in ("detection_accuracy", "accuracy", *ATTRIBUTION)
+        if metric in columns
     }
     printed = {metric: values for metric, values in printed.items() if any(values.values())}
-    header = ["Method", *(COLUMNS[metric] for metric in shown)]
+    header = ["Method", *(columns[metric] for metric in shown)]
     if "accuracy" in shown:
         header.append("Gain, points [95 % CI]")
-    header += ["Scoring s", "Uses", *(f"Printed: {COLUMNS[metric].lower()}" for metric in printed)]
+    header += ["Scoring s", "Uses", *(f"Printed: {columns[metric].lower()}" for metric in printed)]
     body = []
     for row in rows:
         line = [_name(row), *(_value(row, metric, section) for metric in shown)]
@@ -120,6 +126,11 @@ def _section(section: Section) -> str:
 
 def _caption(section: Section) -> str:
     """How to read the table, with the range that the budget leaves for detection accuracy."""
+    if any(row.attributes for row in section.rows):
+        return (
+            "Sorted by AUC, best last; bold: the two best means. ± is the deviation over test samples. Methods that "
+            "use class labels know which training samples belong together."
+        )
     if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
         return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
     text = "Sorted by AUROC, best last; bold: the two best means."
@@ -148,6 +159,13 @@ def _facts(section: Section) -> str:
         told.append(f"{span(facts['n_flagged'])} flagged and removed")
     if facts["accuracy_base"]:
         told.append(f"untrimmed test accuracy {_percent(facts['accuracy_base'])} %")
+    if "loss" in facts["abilities"]:
+        able = facts["abilities"]
+        told.append(
+            f"fine-tuning takes the loss of test answers from {able['loss_before'].mean:.2f} to "
+            f"{able['loss'].mean:.2f} and the share of right ones from {_percent(able['accuracy_before'])} to "
+            f"{_percent(able['accuracy'])} %"
+        )
     if facts["train_seconds"] is not None:
         told.append(f"base model trained in {seconds(facts['train_seconds'])} s")
     if len(facts["device_name"]) > 1:
@@ -227,7 +245,7 @@ def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[st
     return parts
 
 
-WORDS = {"Uses", "Task", "Method", "Metric", "Note"}
+WORDS = {"Sees class labels", "Uses", "Task", "Method", "Metric", "Note"}
 """Columns of words."""
 
 
@@ -256,6 +274,8 @@ def _value(row: Row, metric: str, section: Section) -> str:
         statuses = [trouble.split(" in ")[0] for trouble in row.troubles]
         return statuses[0] if statuses else "—"
     text = _fraction(summary) if metric == "auroc" else _percent(summary)
+    if metric in ATTRIBUTION:
+        text = f"{summary.mean:.3f} ± {row.summaries[f'{metric}_std'].mean:.3f}"
     if row.label in section.best[metric]:
         text = f"**{text}**"
     return text if summary.count == row.expected else f"{text} ({summary.count}/{row.expected} seeds)"

@@ -11,13 +11,19 @@ import pandas as pd
 from harness.errors import RequestError
 from harness.spec import parse_term
 from harness.statistics import Summary, summarise
-from reports.markdown import markdown_table, seconds
+from reports.markdown import ATTRIBUTION, markdown_table, seconds
 from reports.published import BUDGETS, printed, setting_of
 from reports.table_layouts import TABLES, PaperTable
 
 FREE = frozenset({"noise", "budget"})
 """Task parameters that may differ within one table: its columns and its sweep."""
-HEADINGS = {"accuracy": "accuracy %", "detection_accuracy": "detection %", "score_seconds": "s"}
+HEADINGS = {
+    "class_detection_auc": "AUC",
+    "class_detection_recall": "recall",
+    "accuracy": "accuracy %",
+    "detection_accuracy": "detection %",
+    "score_seconds": "s",
+}
 RECIPE = ["model", "epochs", "batch_size", "lr", "schedule", "precision", "width", "steps", "size", "weights", "rank"]
 """Task parameters that are told below a heading."""
 DETECTION = {"precision": ("Precision of the flagged %", 100), "auroc": ("AUROC", 1)}
@@ -91,7 +97,8 @@ def _row(table: PaperTable, method: str, label: str, params: str) -> str:
 
 def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
     columns = [column for column in table.columns if not _column(cells, *column[:2]).empty]
-    header = ["Method"]
+    told = "class_detection_auc" in table.metrics
+    header = ["Method", *["Sees class labels"] * told]
     for _, _, heading in columns:
         for metric in table.metrics:
             header.append(f"{heading}, {HEADINGS[metric]}" if len(table.metrics) > 1 else heading)
@@ -101,7 +108,7 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
         mine = cells[cells["row"] == method]
         if mine.empty:
             continue
-        line = [_title(mine, method)]
+        line = [_title(mine, method), *["yes" if mine["uses"].str.contains("class labels").any() else "no"] * told]
         for task, setting, _ in columns:
             here, seeds = _column(mine, task, setting), _column(cells, task, setting)["seed"].nunique()
             for metric in table.metrics:
@@ -149,6 +156,10 @@ def _summary(cells: pd.DataFrame, metric: str) -> Summary | None:
 
 
 def _measured(cells: pd.DataFrame, metric: str, seeds: int) -> str:
+    if metric in ATTRIBUTION:
+        mean, within = _summary(cells, metric), _summary(cells, f"{metric}_std")
+        text = _shown(mean, 1, 3, seeds).partition(" ±")
+        return f"{text[0]} ± {within.mean:.3f}" if mean and within else text[0]
     if metric == "score_seconds":
         taken = cells.drop_duplicates("slot")["score_seconds"].dropna()
         return seconds(None if taken.empty else float(taken.median()))

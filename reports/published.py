@@ -14,16 +14,28 @@ METRICS = {
     "detection_accuracy": "detection_accuracy_pct",
     "accuracy": "accuracy_pct",
     "score_seconds": "seconds",
+    "class_detection_auc": "class_detection_auc",
+    "class_detection_recall": "class_detection_recall",
 }
 GLUE = {"glue_qnli": "QNLI", "glue_sst2": "SST-2", "glue_qqp": "QQP", "glue_mrpc": "MRPC"}
 """Figure 3's panels, in its order."""
-BUDGETS = {"moons": 0.1, "cifar10n": 0.05, "cifar100n": 0.05, "imagenet_subset": 0.05, **dict.fromkeys(GLUE, 0.3)}
+PROMPTS = {
+    "prompts_sentences": "sentence_transformations",
+    "prompts_math": "math_without_reasoning",
+    "prompts_math_reasoning": "math_with_reasoning",
+}
+"""Table 3's names of the prompt sets."""
+BUDGETS = {
+    **{"moons": 0.1, "cifar10n": 0.05, "cifar100n": 0.05, "imagenet_subset": 0.05},
+    **dict.fromkeys(GLUE, 0.3),
+    **dict.fromkeys(PROMPTS, 0.0),
+}
 """Share of samples that the paper removed, by task."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One printed number, in per cent or seconds, with the digits that were printed."""
+    """One printed number, in per cent or seconds (class detection: a fraction), with the digits that were printed."""
 
     table: str
     text: str
@@ -56,7 +68,9 @@ def printed(table: str, task: str, setting: str, method_label: str, metric: str)
         method_label: the method as the user named it, so that a method with changed parameters matches nothing.
         metric: ``detection_accuracy``, ``accuracy`` or ``score_seconds``.
     """
-    return _numbers().get(("4" if table == "2" else table, task, setting, method_label, METRICS.get(metric, "")))
+    return _numbers().get(
+        ("4" if table == "2" else table, PROMPTS.get(task, task), setting, method_label, METRICS.get(metric, ""))
+    )
 
 
 def setting_of(task: str, params: Mapping[str, Any]) -> str:
@@ -84,5 +98,5 @@ def published(task: str, task_params: str, method_label: str, metric: str) -> Pu
 
 def table_of(task: str, params: Mapping[str, Any]) -> str:
     """The table that compares methods on such a task."""
-    tables = {"moons": "1", "imagenet_subset": "8"}
+    tables = {"moons": "1", "imagenet_subset": "8", **dict.fromkeys(PROMPTS, "3")}
     return tables.get(task, "9" if params.get("model") == "resnet18" else "4")

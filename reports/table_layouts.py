@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reports.published import GLUE
+from reports.published import GLUE, PROMPTS
 
 CIFAR = (
     ("cifar10n", "aggregate", "CIFAR-10N aggregate"),
@@ -26,6 +26,7 @@ METHODS = (
     "outlier_l2",
     "outlier_iforest",
 )
+TITLES = dict(zip(PROMPTS, ("Sentences", "Math", "Math, reasoning"), strict=True))
 TREES = tuple(range(25, 201, 25))
 
 
@@ -91,6 +92,20 @@ TABLES = {
                 ALL_CIFAR,
             )
             for number in ("2", "4")
+        ),
+        PaperTable(
+            "3",
+            "Class detection by influential prompts",
+            tuple((task, "", title) for task, title in TITLES.items()),
+            (
+                "random",
+                *("gradient_tracing", "gradient_tracing[similarity=cosine]", "gradient_tracing[class_mean=True]"),
+                *("datainf", "datainf[class_mean=True]", "lissa", "lissa[class_mean=True]"),
+                *("exact_hessian", "exact_hessian[class_mean=True]", "outlier_iforest"),
+            ),
+            ("class_detection_auc", "class_detection_recall"),
+            "Llama-2-13B-chat; ± over test prompts",
+            "run --tasks 'prompts_*' --methods 'all,gradient_tracing[similarity=cosine],datainf[class_mean=yes]'",
         ),
         PaperTable(
             "5",

@@ -1,4 +1,4 @@
-"""Tokenised texts, training adapters on them, and what methods see of the result."""
+"""Tokenised texts, training adapters on them, and the adapters' gradients."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from harness.errors import RequestError
-from harness.per_sample import iterate
-from tasks._encoders import Encoder
+from harness.per_sample import cross_entropies, iterate
+from harness.per_sample_engine import Loss
+from harness.storage import allocated
+from tasks._adapters import Adapted
 
 READ_TOKENS = {"cpu": 2048, "cuda": 16_384}
 GRADIENT_TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -26,14 +27,15 @@ SORTED_TOGETHER = 16
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Token ids (n, t) and the like on a device, padded at the end, with the encoder that they are for.
+    """Token ids (n, t) and the like on a device, padded at the end, with the model that they are for.
 
     Args:
+        adapted: the model.
         parts: ``input_ids``, ``attention_mask`` and whatever else the model takes, (n, t) int64.
         lengths: tokens of each sample without padding, (n,) int64, on the CPU.
     """
 
-    encoder: Encoder
+    adapted: Adapted
     parts: dict[str, Tensor]
     lengths: Tensor
 
@@ -45,7 +47,7 @@ class Tokens:
         return self.parts["input_ids"].device
 
     def to(self, device: str) -> Tokens:
-        self.encoder.to(device)
+        self.adapted.to(device)
         return replace(self, parts={name: values.to(device) for name, values in self.parts.items()})
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
@@ -54,18 +56,18 @@ class Tokens:
         return {name: values[rows.to(values.device), :longest] for name, values in self.parts.items()}
 
 
-def tokenised(encoder: Encoder, texts: Sequence[tuple[str, ...]], most: int) -> Tokens:
+def tokenised(adapted: Adapted, texts: Sequence[tuple[str, ...]], most: int) -> Tokens:
     """Texts, or pairs of texts, as tokens; what is longer than ``most`` tokens is cut.
 
     Raises:
-        RequestError: the encoder takes fewer tokens.
+        RequestError: the model takes fewer tokens.
     """
-    if most > encoder.most_tokens:
-        raise RequestError(f"max_tokens={most} is more than the model takes, {encoder.most_tokens}")
+    if most > adapted.most_tokens:
+        raise RequestError(f"max_tokens={most} is more than the model takes, {adapted.most_tokens}")
     columns = [list(column) for column in zip(*texts, strict=True)]
-    found = encoder.tokenizer(*columns, truncation=True, max_length=most, padding=True, return_tensors="pt")
+    found = adapted.tokenizer(*columns, truncation=True, max_length=most, padding=True, return_tensors="pt")
     parts = {name: values.long() for name, values in found.items()}
-    return Tokens(encoder, parts, parts["attention_mask"].sum(1))
+    return Tokens(adapted, parts, parts["attention_mask"].sum(1))
 
 
 @dataclass(frozen=True)
@@ -114,24 +116,26 @@ def batches(lengths: Tensor, size: int, generator: torch.Generator) -> Iterator[
 
 def fit(
     tokens: Tokens,
-    labels: Tensor,
+    targets: Tensor,
     recipe: Recipe,
     seed: int,
     after_epoch: Callable[[], None],
     kept: Tensor | None = None,
+    loss: Loss = cross_entropies,
 ) -> None:
-    """Train the encoder's adapters and head in place, from where they are.
+    """Train what a model has to train in place, from where it is.
 
     Args:
-        labels: (n,) int64, on the encoder's device.
+        targets: (n, …) as ``loss`` takes them, on the model's device.
         seed: of the batches and of dropout; global random state is left as it was.
         after_epoch: called after every epoch.
         kept: positions of the samples to train on; None for all.
+        loss: (logits, targets) to the losses (n,).
     """
-    model, device = tokens.encoder.model, labels.device
+    model, device = tokens.adapted.model, targets.device
     kept = torch.arange(len(tokens)) if kept is None else kept
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(tokens.encoder.trainable(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.AdamW(tokens.adapted.trainable(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     steps, step = recipe.epochs * math.ceil(len(kept) / recipe.batch_size), 0
     with _seeded(seed, device):
         for _ in range(recipe.epochs):
@@ -144,65 +148,38 @@ def fit(
                 optimiser.zero_grad()
                 with recipe.autocast(device):
                     logits = model(**tokens.batch(rows)).logits
-                torch.autograd.backward(cross_entropy(logits.float(), labels[rows.to(device)]))
+                torch.autograd.backward(loss(logits.float(), targets[rows.to(device)]).mean())
                 optimiser.step()
             model.eval()
             after_epoch()
 
 
-@torch.no_grad()
-def read_out(tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """The head's input (n, d) and class probabilities (n, c), in float32 and eval mode, in the samples' order."""
-    encoder = tokens.encoder
-    head = encoder.model.get_submodule(encoder.head)
-    given: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].float()))
-    encoder.model.eval()
-    order = tokens.lengths.argsort(stable=True)
-    try:
-        probs = torch.cat(
-            [
-                encoder.model(**tokens.batch(order[part])).logits.softmax(1)
-                for part in by_size(tokens.lengths[order], READ_TOKENS[tokens.device.type])
-            ]
-        )
-    finally:
-        handle.remove()
-    back = order.argsort().to(probs.device)
-    return torch.cat(given)[back], probs[back]
+def adapter_gradients(
+    tokens: Tokens, targets: Tensor, names: Sequence[str] | None = None, loss: Loss = cross_entropies
+) -> dict[str, Tensor]:
+    """Gradients of each sample's loss in the adapters, {short name: (n, *shape)}, float32, in the samples' order.
 
-
-@torch.no_grad()
-def accuracy(tokens: Tokens, labels: Tensor, recipe: Recipe) -> float:
-    """Share of samples whose label the encoder gives, in eval mode and the recipe's precision."""
-    tokens.encoder.model.eval()
-    order = tokens.lengths.argsort(stable=True)
-    right = torch.zeros((), dtype=torch.int64, device=labels.device)
-    for part in by_size(tokens.lengths[order], READ_TOKENS[tokens.device.type]):
-        rows = order[part]
-        with recipe.autocast(labels.device):
-            logits = tokens.encoder.model(**tokens.batch(rows)).logits
-        right += (logits.argmax(1) == labels[rows.to(labels.device)]).sum()
-    return int(right) / max(1, len(tokens))
-
-
-def adapter_gradients(tokens: Tokens, labels: Tensor) -> dict[str, Tensor]:
-    """Gradients of each sample's cross-entropy in the adapters, {name: (n, *shape)}, float32, in the samples' order."""
+    Args:
+        targets: (n, …) as ``loss`` takes them.
+        names: of some adapters' parameters; None for all.
+        loss: (logits, targets) to the losses (n,).
+    """
+    names = tokens.adapted.adapters if names is None else names
     order = tokens.lengths.argsort(stable=True)
     parts = {name: values[order.to(values.device)] for name, values in tokens.parts.items()}
-    model = _Cut(tokens.encoder.model)
-    found: dict[str, Tensor] = {}
-    names = [f"model.{name}" for name in tokens.encoder.adapters]
+    model, own = _Cut(tokens.adapted.model), dict(tokens.adapted.model.named_parameters())
+    found = allocated({name: tuple(own[name].shape) for name in names}, len(tokens), tokens.device)
     together = by_size(tokens.lengths[order], GRADIENT_TOKENS[tokens.device.type])
-    for rows, gradients in iterate(model, parts, labels[order.to(labels.device)], names, parts=together):
+    layers = [f"model.{name}" for name in names]
+    for rows, gradients in iterate(model, parts, targets[order.to(targets.device)], layers, loss, together):
         for name, values in gradients.items():
-            kept = found.setdefault(name.removeprefix("model."), values.new_empty(len(tokens), *values.shape[1:]))
-            kept[order[rows].to(values.device)] = values
-    return {_short(name): found[name] for name in tokens.encoder.adapters}
+            into = found[name.removeprefix("model.")]
+            into[order[rows].to(into.device)] = values.to(into.device)
+    return {_short(name): found[name] for name in names}
 
 
 class _Cut(nn.Module):
-    """A classifier's logits, with padding that no sample of the batch needs cut off first."""
+    """A model's logits, with padding that no sample of the batch needs cut off first."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -147,10 +147,11 @@ class GlueTask(Task):
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedAdapters:
         import torch
 
-        from tasks._text_training import accuracy, fit
+        from tasks._classifying import accuracy
+        from tasks._text_training import fit
 
         tokens, recipe = split.train.inputs, self._recipe()
-        tokens.encoder.reset(seed)
+        tokens.adapted.reset(seed)
         history: list[float] = []
 
         def tested() -> None:
@@ -158,19 +159,20 @@ class GlueTask(Task):
 
         kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep))
         fit(tokens, split.train.labels, recipe, seed, tested, kept)
-        return TrainedAdapters(tokens.encoder.state(), history)
+        return TrainedAdapters(tokens.adapted.state(), history)
 
     def view(self, model: TrainedAdapters, split: Split) -> View:
         from harness.outputs import Outputs
         from harness.view import View
-        from tasks._text_training import adapter_gradients, read_out
+        from tasks._classifying import read_out
+        from tasks._text_training import adapter_gradients
 
         def gradients(samples: Samples) -> dict[str, Tensor]:
-            samples.inputs.encoder.load(model.state)
+            samples.inputs.adapted.load(model.state)
             return adapter_gradients(samples.inputs, samples.labels)
 
         def outputs(samples: Samples) -> Outputs:
-            samples.inputs.encoder.load(model.state)
+            samples.inputs.adapted.load(model.state)
             features, probs = read_out(samples.inputs)
             blocks = functools.partial(gradients, samples)
             return Outputs(samples.labels, probs, features, blocks=blocks, with_head=True)
@@ -188,6 +190,11 @@ class GlueTask(Task):
 
     def curves(self, model: TrainedAdapters, split: Split) -> Mapping[str, Sequence[float]]:
         return {"accuracy_by_epoch": model.history}
+
+    def texts(self, split: Split, which: Literal["train", "test"]) -> list[str]:
+        tokens = getattr(split, which).inputs
+        found: list[str] = tokens.adapted.tokenizer.batch_decode(tokens.parts["input_ids"], skip_special_tokens=True)
+        return found
 
     def class_names(self) -> list[str]:
         return list(self.data.names)

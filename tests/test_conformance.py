@@ -26,7 +26,7 @@ from tasks._mlp import Recipe
 from tasks._noise import flip_per_class
 from tasks._tabular import TabularTask, make_split
 
-OFFLINE = sorted(name for name, cls in TASKS.classes().items() if not cls.needs)
+OFFLINE = sorted(name for name, cls in TASKS.classes().items() if not cls.needs and not cls.attributes)
 ALL = sorted(METHODS.classes())
 
 

@@ -14,10 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from harness.errors import RequestError
 from harness.outputs import Outputs
-from tasks import _text_training
+from tasks import _classifying, _text_training
 from tasks._adapters import Adapters, folder_digest
+from tasks._classifying import read_out
 from tasks._encoders import encoder
-from tasks._text_training import adapter_gradients, read_out, tokenised
+from tasks._text_training import adapter_gradients, tokenised
 from tests.glue_files import (  # noqa: F401 - fixtures too
     ADAPTERS,
     FAMILIES,
@@ -56,7 +57,7 @@ def test_gradients_are_those_of_single_backward_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_text_training, "GRADIENT_TOKENS", {"cpu": budget})
-    monkeypatch.setattr(_text_training, "READ_TOKENS", {"cpu": budget})
+    monkeypatch.setattr(_classifying, "READ_TOKENS", {"cpu": budget})
     made = some_encoder(encoder_folders[family])
     tokens = tokenised(made, TEXTS, 64)
     found = adapter_gradients(tokens, LABELS)

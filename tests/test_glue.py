@@ -43,7 +43,7 @@ def test_the_split(glue: Path, folder: str) -> None:  # noqa: F811
     assert len(clean) == len(noisy) == 40
     assert 0 < int((clean.labels != noisy.labels).sum()) < 20
     assert torch.equal(clean.inputs.parts["input_ids"], noisy.inputs.parts["input_ids"])
-    words = split.train.inputs.encoder.tokenizer
+    words = split.train.inputs.adapted.tokenizer
     texts = [words.decode(ids, skip_special_tokens=True) for ids in split.train.inputs.parts["input_ids"]]
     held = [words.decode(ids, skip_special_tokens=True) for ids in clean.inputs.parts["input_ids"]]
     assert not set(texts) & set(held)
@@ -95,7 +95,7 @@ def test_wrong_labels_are_found(glue: Path, name: str) -> None:  # noqa: F811
 def test_a_local_model_is_trained_and_its_base_left_alone(glue: Path, encoder_folders: dict[str, Path]) -> None:  # noqa: F811
     task = small(model=str(encoder_folders["Roberta"]), epochs=3, lr=0.03, max_tokens=32)
     split, _ = task.load(0)
-    made = split.train.inputs.encoder
+    made = split.train.inputs.adapted
     base = {name: p.clone() for name, p in made.model.named_parameters() if name not in made._trained}
     model = task.train(split, None, 0)
     for name, values in made.model.named_parameters():

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from harness.commands.options import Commands
 
-FIGURES = ("2", "3", "5")
+FIGURES = ("2", "3", "4", "5")
 
 
 def add(commands: Commands) -> None:
     report = commands.add_parser("report", help="tables and figures from a results folder")
     report.add_argument("out", metavar="OUT")
     one = report.add_mutually_exclusive_group()
-    one.add_argument("--table", metavar="N", help="one of the paper's tables alone: 1, 2, 4, 5, 7, 8, 9, or figure3")
-    one.add_argument("--figure", metavar="N", help="one of the paper's figures: 2 (needs the data), 3 or 5")
+    one.add_argument("--table", metavar="N", help="one of the paper's tables alone: 1 to 5, 7, 8, 9, or figure3")
+    one.add_argument("--figure", metavar="N", help="one of the paper's figures: 2 (needs the data), 3, 4 or 5")
     one.add_argument("--judge", metavar="METHOD", help="rank correlation of every method with one: leave_one_out")
     add_plugin(report, "to tell stale results")
     report.add_argument("--format", default="md", choices=("md", "csv"), help="md: tables; csv: the tidy table")
@@ -130,13 +130,17 @@ def _commands(out: str) -> list[str]:
 
 def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
     from harness.flagged_pictures import flagged_pictures
+    from harness.influential import attributions
     from reports.curves import curve_figure
     from reports.figures import budget_figure, flagged_grid
+    from reports.heatmaps import heat_maps
 
     if number not in FIGURES:
         raise RequestError(f"there is no Figure {number} here; there is: {', '.join(FIGURES)}")
     if number == "2":
         figure = flagged_grid(flagged_pictures(out))
+    elif number == "4":
+        figure = heat_maps(attributions(out))
     else:
         figure = {"3": curve_figure, "5": budget_figure}[number](frame, stale_keys(frame))
     buffer = io.BytesIO()

@@ -60,7 +60,7 @@ def sample(shape: dict[str, int], n: int) -> tuple[Tokens, torch.Tensor]:
 def test_against_one_backward_a_sample(versus: Versus, shape: str) -> None:
     n = 512 if versus.full else 8
     tokens, labels = sample(SHAPES[shape], n)
-    made = tokens.encoder
+    made = tokens.adapted
 
     def backward(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
         loss = cross_entropy(made.model(**tokens.batch(rows)).logits, labels[rows], reduction="sum")

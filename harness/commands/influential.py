@@ -1,0 +1,55 @@
+"""``influential``: which training samples a method finds influential for a test sample, with their texts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from harness.commands.options import add_data_dir, add_plugin
+
+if TYPE_CHECKING:
+    from harness.commands.options import Commands
+
+
+def add(commands: Commands) -> None:
+    influential = commands.add_parser(
+        "influential", help="training samples that influence a test sample, by one method"
+    )
+    influential.add_argument("out", metavar="OUT", help="a results folder")
+    influential.add_argument("--method", required=True, metavar="NAME", help="whose, with parameters if need be")
+    influential.add_argument("--test", default="0", metavar="N,N,...", help="test samples (default: %(default)s)")
+    influential.add_argument("--task", metavar="NAME", help="where OUT holds several, with parameters if need be")
+    influential.add_argument("--protocol", choices=("fair", "paper"), help="where OUT holds both")
+    influential.add_argument("--preset", choices=("smoke", "fast", "paper"), help="where OUT holds several")
+    influential.add_argument("--seed", type=int, metavar="N", help="one seed (default: the first)")
+    influential.add_argument("--top", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
+    influential.add_argument("--output", metavar="PATH", help="a file instead of standard output")
+    add_data_dir(influential)
+    add_plugin(influential, "the plug-in of the task")
+
+
+def main(args: argparse.Namespace) -> int:
+    from harness.data_files import in_folder
+    from harness.errors import RequestError
+    from harness.influential import influential
+    from harness.output import put
+    from harness.plugins import load_plugin
+    from harness.suspects import find
+
+    if args.top < 1:
+        raise RequestError(f"--top {args.top} is not valid; give at least 1")
+    try:
+        tests = [int(number) for number in args.test.split(",")]
+    except ValueError as error:
+        raise RequestError(f"--test {args.test} is not valid; give numbers of test samples, such as 0,37") from error
+    for plugin in args.plugin:
+        load_plugin(plugin)
+    with in_folder(args.data_dir):
+        found = find(args.out, args.method, args.task, args.protocol, args.preset, args.seed, "attribution")
+        text = influential(found, tests, args.top)
+    first = found.records[0]
+    where = f"protocol {first.protocol}, preset {first.preset}, seed {first.seed}"
+    print(f"{first.task_label} by {first.method_label}, {where}", file=sys.stderr)
+    put(text, args.output)
+    return 0

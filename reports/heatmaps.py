@@ -1,0 +1,93 @@
+"""Figure 4: the influence of every training sample on every test sample, ordered by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports.published import PROMPTS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from harness.store import Record
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The numbers of one method on one seed of an attribution task.
+
+    Args:
+        record: the cell's.
+        harm: how much each training sample harms each test sample, (n_test, n_train).
+        train_classes, test_classes: (n_train,), (n_test,).
+    """
+
+    record: Record
+    harm: np.ndarray
+    train_classes: np.ndarray
+    test_classes: np.ndarray
+
+    @classmethod
+    def of(cls, record: Record, arrays: dict[str, np.ndarray]) -> Attribution:
+        return cls(record, arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
+
+
+def heat_maps(found: Sequence[Attribution]) -> Figure:
+    """A row a task with its parameters, protocol and preset, a column a method; dark is helpful.
+
+    Colours are ranks within a row, a test sample: methods' values differ by orders of magnitude.
+
+    Args:
+        found: one seed of each.
+    """
+    from matplotlib.figure import Figure
+
+    rows: dict[tuple[str, ...], list[Attribution]] = {}
+    for each in sorted(found, key=_place):
+        record = each.record
+        rows.setdefault((record.task_label, record.protocol, record.preset), []).append(each)
+    across = max(map(len, rows.values()))
+    figure = Figure(figsize=(2.3 * across + 0.8, 2.5 * len(rows) + 0.3), layout="constrained", dpi=130)
+    grid = figure.subplots(len(rows), across, squeeze=False)
+    for line, ((_, protocol, preset), members) in zip(grid, rows.items(), strict=True):
+        for axes, each in zip(line, members, strict=False):
+            _draw(axes, each)
+        for axes in line[len(members) :]:
+            axes.set_axis_off()
+        line[0].set_ylabel(f"{members[0].record.task_title}\nprotocol {protocol}, preset {preset}\ntest", fontsize=7)
+    return figure
+
+
+def _draw(axes: Axes, each: Attribution) -> None:
+    train, test = (np.argsort(classes, kind="stable") for classes in (each.train_classes, each.test_classes))
+    harm = np.where(np.isnan(each.harm), np.inf, each.harm)[test][:, train]
+    share = np.stack([_ranks(row) for row in harm])
+    axes.imshow(share, cmap="Blues_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    for classes, draw in ((each.train_classes[train], axes.axvline), (each.test_classes[test], axes.axhline)):
+        for edge in np.flatnonzero(np.diff(classes)):
+            draw(edge + 0.5, color="white", linewidth=0.4)
+    label = each.record.method_label
+    changed = f"\n{label[label.index('[') :]}" if "[" in label else ""
+    axes.set_title(f"{each.record.method_title}{changed}", fontsize=7)
+    axes.set_xlabel("training samples by class", fontsize=6)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _ranks(row: np.ndarray) -> np.ndarray:
+    """Places from 0 (smallest) to 1, equal values alike."""
+    values, places, counts = np.unique(row, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts + 1) / 2
+    return np.asarray(middle[places] / max(1, len(row) - 1)) if len(values) else row
+
+
+def _place(each: Attribution) -> tuple[int, str, str]:
+    """The figure's order of tasks; methods by name."""
+    order = list(PROMPTS)
+    task = each.record.task
+    return (order.index(task) if task in order else len(order), each.record.task_label, each.record.method_label)

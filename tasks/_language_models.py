@@ -1,0 +1,165 @@
+"""Causal language models with LoRA adapters on their query and value matrices; pretrained ones, or a small Llama."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from harness.errors import RequestError
+from harness.randomness import global_seed
+from tasks._adapters import Adapted, Adapters, pretrained_tokenizer, quiet, require_libraries, targets_of, unavailable
+from tasks._prompt_sets import Prompt
+
+Weights = Literal["float32", "bfloat16", "int8"]
+QUERIES_AND_VALUES = (
+    ("q_proj", "v_proj"),
+    ("c_attn",),
+    ("query_key_value",),
+    ("Wqkv",),
+    ("qkv_proj",),
+    ("query", "value"),
+)
+"""What attention's query and value matrices are called, by family; fused ones are adapted whole."""
+TINY = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
+TINY_TOKENS, TINY_VOCABULARY = 256, 512
+BATCH, RATE = 16, 2e-3
+
+
+class LanguageModel(Adapted):
+    """An adapted causal language model; maps ``input_ids`` and the like to an output with ``logits``, (n, t, v)."""
+
+    def __init__(self, tokenizer: Any, model: nn.Module, adapters: Adapters) -> None:
+        what = "attention query and value matrices"
+        targets = targets_of(model, adapters.target, QUERIES_AND_VALUES, what)
+        super().__init__(tokenizer, model, adapters, "CAUSAL_LM", targets)
+
+    @property
+    def last_layer(self) -> list[str]:
+        """The adapters of the last of the model's layers."""
+        numbers = {name: _layer_of(name) for name in self.adapters}
+        last = max(numbers.values())
+        return [name for name, number in numbers.items() if number == last]
+
+
+@functools.lru_cache(maxsize=1)
+def language_model(name: str, weights: Weights, adapters: Adapters, device: str) -> LanguageModel:
+    """A pretrained causal language model by the hub's name or a folder, once a process.
+
+    Args:
+        weights: how its own weights are held; adapters are float32 in any case.
+        device: int8 weights are loaded there at once.
+
+    Raises:
+        RequestError: it is not there, has no tokenizer, or is no causal language model with known attention matrices.
+    """
+    require_libraries(*(["bitsandbytes"] if weights == "int8" else []))
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if weights == "int8" and not device.startswith("cuda"):
+        raise RequestError("weights=int8 needs a CUDA device; give weights=bfloat16 or float32")
+    with quiet(), torch.random.fork_rng(devices=[]):
+        tokenizer = pretrained_tokenizer(name)
+        options: dict[str, Any] = {}
+        if weights == "int8":
+            options = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(name, **options)
+        except Exception as error:  # the hub's client raises many kinds
+            raise unavailable(name, "causal language model", error) from error
+        if weights != "int8":
+            model = model.to(torch.float32 if weights == "float32" else torch.bfloat16)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        try:
+            made = LanguageModel(tokenizer, model, adapters)
+        except RequestError as error:
+            raise RequestError(f"model={name}: {error}") from error
+        for values in made.trainable():
+            values.data = values.data.float()
+        return made
+
+
+def tiny_language_model(prompts: Sequence[Prompt], epochs: int, adapters: Adapters, seed: int) -> LanguageModel:
+    """A three-layer Llama with a byte-level tokenizer, first trained as a whole on texts of the task's kind.
+
+    Args:
+        prompts: its tokenizer and its weights learn from their texts; what is fine-tuned on must not be among them.
+        epochs: over them.
+        seed: of its weights and their training.
+    """
+    require_libraries()
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _bytes([f"{each.prompt}{each.answer}" for each in prompts])
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=TINY_TOKENS,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+        **TINY,
+    )
+    with quiet(), global_seed(seed):
+        model = LlamaForCausalLM(config)
+        _pretrain(model, tokenizer, prompts, epochs, seed)
+        return LanguageModel(tokenizer, model, adapters)
+
+
+def _pretrain(model: Any, tokenizer: Any, prompts: Sequence[Prompt], epochs: int, seed: int) -> None:
+    from tasks._language_training import token_losses, tokenised_prompts
+
+    tokens, targets = tokenised_prompts(tokenizer, prompts, TINY_TOKENS, "text")
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
+    generator = torch.Generator().manual_seed(seed)
+    steps = epochs * -(-len(prompts) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=max(2, steps))
+    lengths = tokens["attention_mask"].sum(1)
+    model.train()
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(len(prompts), generator=generator), BATCH):
+            longest = int(lengths[rows].max())
+            optimiser.zero_grad()
+            logits = model(**{name: values[rows, :longest] for name, values in tokens.items()}).logits
+            torch.autograd.backward(token_losses(logits, targets[rows]).mean())
+            optimiser.step()
+            schedule.step()
+    model.eval()
+
+
+def _bytes(texts: Sequence[str]) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner: Any = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=TINY_VOCABULARY,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        model_max_length=TINY_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _layer_of(name: str) -> int:
+    """The number in a parameter's name that counts layers: the first one."""
+    found = re.search(r"\.(\d+)\.", name)
+    return int(found[1]) if found else 0

@@ -1,0 +1,217 @@
+"""The tasks on prompts from their texts to Table 3, on a small Llama made here, and on prompt files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import harness
+from harness.cli import main
+from harness.errors import RequestError
+from harness.seeds import derive
+from harness.testing import task_checks
+from tasks import prompts as module
+from tasks._prompt_files import read_set
+from tasks._prompt_sets import word_problems
+
+SIZES = "per_class=5,test_per_class=2,epochs=2,pretraining=1,pretraining_per_class=8"
+SMALL = {key: int(value) for key, value in (part.split("=") for part in SIZES.split(","))}
+
+
+def small(name: str = "prompts_math", **params: Any) -> Any:
+    return harness.task(name, preset="smoke", **{**SMALL, **params})
+
+
+@pytest.mark.parametrize("check", task_checks(f"prompts_math[{SIZES}]"))
+def test_it_conforms(check: Callable[[], None]) -> None:
+    check()
+
+
+@pytest.mark.parametrize("name", ["prompts_sentences", "prompts_math", "prompts_math_reasoning"])
+def test_the_split(name: str) -> None:
+    task = small(name)
+    split, truth = task.load(3)
+    assert truth is None
+    assert (len(split.train), len(split.test), split.n_classes) == (50, 20, 10)
+    assert np.bincount(split.train.classes).tolist() == [5] * 10
+    assert np.bincount(split.test.classes).tolist() == [2] * 10
+    train, test = task.texts(split, "train"), task.texts(split, "test")
+    assert not set(train) & set(test)
+    assert len(set(train)) == 50
+    own = split.train.inputs.text.adapted.tokenizer
+    ids, mask = (split.train.inputs.text.parts[name][7] for name in ("input_ids", "attention_mask"))
+    assert own.decode(ids[mask.bool()], skip_special_tokens=True) == train[7]
+    assert int(ids[mask.bool()][-1]) == own.eos_token_id
+
+
+def test_the_published_recipe() -> None:
+    paper = harness.task("prompts_math", preset="paper", protocol="paper")
+    assert (paper.model, paper.weights, paper.per_class, paper.test_per_class) == (
+        "meta-llama/Llama-2-13b-chat-hf",
+        "int8",
+        90,
+        10,
+    )
+    assert (paper.rank, paper.alpha, paper.dropout, paper.lr, paper.batch_size, paper.epochs) == (
+        8,
+        32.0,
+        0.05,
+        3e-4,
+        32,
+        25,
+    )
+    assert paper.gradient_text == "prompt"
+    with pytest.raises(RequestError, match=r"weights=int8 needs a CUDA device|needs bitsandbytes"):
+        paper.check()
+
+
+def test_fine_tuning_learns_and_says_so() -> None:
+    task = small(epochs=6, pretraining=4, lr=3e-3)
+    split, _ = task.load(0)
+    model = task.train(split, None, 0)
+    found = task.evaluate(model, split)
+    assert set(found) == {"loss", "accuracy", "loss_before", "accuracy_before"}
+    assert found["loss"] < found["loss_before"]
+    assert task.curves(model, split)["loss_by_epoch"][-1] == found["loss"]
+    assert len(task.curves(model, split)["loss_by_epoch"]) == 6
+
+
+@pytest.mark.parametrize("protocol", ["fair", "paper"])
+def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.CaptureFixture[str], protocol: str) -> None:
+    out = str(tmp_path / "out")
+    methods = "all,gradient_tracing[similarity=cosine],datainf[class_mean=yes]"
+    sizes = SIZES.replace("pretraining=1", "pretraining=3").replace("per_class=8", "per_class=20")
+    run = ["run", "--preset", "smoke", "--out", out, "--protocol", protocol, "--seeds", "2"]
+    assert main([*run, "--methods", methods, "--tasks", f"prompts_math_reasoning[{sizes}]"]) == 0
+    frame = harness.load_results(out)
+    skipped = frame[frame["status"] == "skipped"]
+    assert set(skipped["error"]) == {"it gives one score a training sample and attributes nothing to reference samples"}
+    ok = frame[frame["status"] == "ok"]
+    assert set(ok["method"]) == {
+        "datainf", "exact_hessian", "gradient_tracing", "lissa", "outlier_iforest", "random",
+    }  # fmt: skip
+    uses = ok.drop_duplicates("method_label").set_index("method_label")["uses"]
+    assert uses["outlier_iforest"] == uses["datainf[class_mean=yes]"] == "class labels;gradients"
+    assert uses["gradient_tracing"] == "gradients"
+    params = {json.loads(text).get("reference", "test") for text in ok["method_params"]}
+    signs = {json.loads(text).get("sign", 1) for text in ok["method_params"]}
+    assert (params, signs) == ({"test"}, {1})
+    auc = ok[ok["metric"] == "class_detection_auc"].groupby("method_label")["value"].mean()
+    assert auc["gradient_tracing"] > 0.7
+    assert abs(auc["random"] - 0.5) < 0.1
+    capsys.readouterr()
+    assert main(["report", out, "--table", "3"]) == 0
+    table = capsys.readouterr().out
+    assert "| Outlier Gradient (iForest)" in table
+    assert "0.999 ± 0.004" in table  # printed
+    assert "class_mean=True" in table
+    assert main(["report", out]) == 0
+    text = capsys.readouterr().out
+    assert "fine-tuning takes the loss of test answers from" in text
+    assert "DataInf `[class_mean=True]`" in text
+    picture = tmp_path / "figure4.png"
+    assert main(["report", out, "--figure", "4", "--output", str(picture)]) == 0
+    assert picture.stat().st_size > 20_000
+    capsys.readouterr()
+    assert main(["influential", out, "--method", "gradient_tracing", "--test", "0,7", "--top", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Test sample") == 2
+    assert shown.count("influence ") == 8
+    assert "slices of pizza" in shown
+    for arguments, sentence in (
+        (["--method", "gradient_tracing", "--test", "20"], "--test 20 is not there; test samples are numbered 0 to 19"),
+        (["--method", "gradient_tracing", "--test", "a"], "--test a is not valid"),
+        (["--method", "outlier_l1"], "outlier_l1 has no scores in"),
+    ):
+        assert main(["influential", out, *arguments]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main(["suspects", out, "--method", "datainf"]) == 2
+    assert "holds no scores yet" in capsys.readouterr().err
+
+
+def write_set(folder: Path, name: str = "math_without_reason") -> None:
+    for split, count, seed in (("train", 6, 1), ("test", 3, 2)):
+        rows = [
+            {"prompt": p.prompt, "text": f"{p.prompt}{p.answer}</s>", "answer": 1, "variation": p.kind}
+            for p in word_problems(count, False, seed)
+        ]
+        (folder / f"{name}_{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+
+
+def test_prompts_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    with pytest.raises(RequestError, match=r"prompts=files needs math_without_reason_train\.jsonl or"):
+        small(prompts="files").check()
+    (tmp_path / "prompts").mkdir()
+    write_set(tmp_path / "prompts")
+    task = small(prompts="files")
+    task.check()
+    split, _ = task.load(0)
+    assert (len(split.train), len(split.test)) == (50, 20)
+    assert task.texts(split, "train")[:5] == [f"{p.prompt}{p.answer}" for p in word_problems(6, False, 1)[:5]]
+    before = task.data_version()
+    lines = (tmp_path / "prompts" / "math_without_reason_test.jsonl").read_text("utf-8").splitlines()
+    odd = {**json.loads(lines[0]), "variation": "another"}
+    (tmp_path / "prompts" / "math_without_reason_test.jsonl").write_text("\n".join([*lines, json.dumps(odd)]), "utf-8")
+    assert task.data_version() != before
+    with pytest.raises(RequestError, match="no training prompt is of the test prompts' class 'another'"):
+        task.check()
+
+
+def test_prompts_that_datasets_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    made = word_problems(2, True, 0)
+    rows = [{"prompt": p.prompt, "text": f"{p.prompt}{p.answer}</s>", "variation": p.kind} for p in made]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "math_with_reason_train.hf"))
+    assert read_set("math_with_reason", "train") == made
+    (tmp_path / "math_with_reason_test.hf").mkdir()
+    with pytest.raises(RequestError, match="is no folder that `datasets` saved"):
+        read_set("math_with_reason", "test")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "line 1 is no JSON"),
+        ("[1]", "line 1 is no object with prompt, text and variation"),
+        ('{"prompt": "a", "text": "ab"}', "line 1 has no variation, or one that is no text; it has prompt, text"),
+        ('{"prompt": "a", "text": "b", "variation": "c"}', "line 1: the text does not begin with the prompt"),
+        ("", "has no prompts"),
+    ],
+)
+def test_lines_that_are_no_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, sentence: str) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    (tmp_path / "grammars_train.jsonl").write_text(line + "\n", "utf-8")
+    with pytest.raises(RequestError, match=sentence):
+        read_set("grammars", "train")
+
+
+def test_sentences_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.txt"
+    path.write_text("\n".join(f"This is sentence {i}." for i in range(7)), "utf-8")
+    task = harness.task("prompts_sentences", preset="smoke", **{**SMALL, "sentences": str(path)})
+    train, test = task._sets(0)
+    told = {p.prompt.rpartition("\n")[2].strip().removesuffix(" ->") for p in (*train, *test)}
+    assert told == {f"This is sentence {i}." for i in range(7)}
+    with pytest.raises(RequestError, match="8 prompts a class need as many sentences; there are 7"):
+        replace(task, per_class=6)._sets(0)
+    with pytest.raises(RequestError, match="cannot be read as text"):
+        replace(task, sentences=str(tmp_path / "none"))._sets(0)
+
+
+def test_the_tiny_model_never_saw_what_it_is_tested_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(module, "_tiny", lambda prompts, *rest: seen.extend(prompts))
+    task = small(per_class=400, test_per_class=50, pretraining_per_class=400)
+    with pytest.raises(AttributeError):  # there is no model
+        task.load(derive("data", "x", 0))
+    train, test = task._sets(derive("data", "x", 0))
+    assert len(seen) < 4000  # pairs of two numbers do repeat
+    assert not {p.prompt for p in seen} & {p.prompt for p in (*train, *test)}
