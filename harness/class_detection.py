@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 def class_detection(attribution: np.ndarray, train_classes: np.ndarray, test_classes: np.ndarray) -> dict[str, float]:
@@ -23,6 +22,8 @@ def class_detection(attribution: np.ndarray, train_classes: np.ndarray, test_cla
         takes it); recall is the share of a class's k training samples among the k most influential. Empty without a
         test sample that counts.
     """
+    from scipy.stats import rankdata
+
     same = test_classes[:, None] == train_classes[None, :]
     members = same.sum(1)
     counted = (members > 0) & (members < same.shape[1])

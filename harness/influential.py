@@ -29,7 +29,7 @@ def attributions(out: str) -> list[Attribution]:
         if record.status == "ok" and "attribution" in arrays:
             where = (record.task, str(record.task_params), record.protocol, record.preset)
             what = (*where, record.method, str(record.method_params))
-            if what not in first or record.seed < first[what].record.seed:
+            if what not in first or record.seed < first[what].about["seed"]:
                 first[what] = Attribution.of(record, arrays)
     if not first:
         raise RequestError(f"{out} holds no attributions; `run --tasks 'prompts_*' --out {out}` brings some")

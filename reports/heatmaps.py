@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,27 +14,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.store import Record
-
 
 @dataclass(frozen=True)
 class Attribution:
     """The numbers of one method on one seed of an attribution task.
 
     Args:
-        record: the cell's.
+        about: the cell's record, by field.
         harm: how much each training sample harms each test sample, (n_test, n_train).
         train_classes, test_classes: (n_train,), (n_test,).
     """
 
-    record: Record
+    about: Mapping[str, Any]
     harm: np.ndarray
     train_classes: np.ndarray
     test_classes: np.ndarray
 
     @classmethod
-    def of(cls, record: Record, arrays: dict[str, np.ndarray]) -> Attribution:
-        return cls(record, arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
+    def of(cls, record: Any, arrays: Mapping[str, np.ndarray]) -> Attribution:
+        """From a stored record and its arrays."""
+        return cls(vars(record), arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
 
 
 def heat_maps(found: Sequence[Attribution]) -> Figure:
@@ -49,8 +48,7 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
 
     rows: dict[tuple[str, ...], list[Attribution]] = {}
     for each in sorted(found, key=_place):
-        record = each.record
-        rows.setdefault((record.task_label, record.protocol, record.preset), []).append(each)
+        rows.setdefault(tuple(each.about[key] for key in ("task_label", "protocol", "preset")), []).append(each)
     across = max(map(len, rows.values()))
     figure = Figure(figsize=(2.3 * across + 0.8, 2.5 * len(rows) + 0.3), layout="constrained", dpi=130)
     grid = figure.subplots(len(rows), across, squeeze=False)
@@ -59,7 +57,7 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
             _draw(axes, each)
         for axes in line[len(members) :]:
             axes.set_axis_off()
-        line[0].set_ylabel(f"{members[0].record.task_title}\nprotocol {protocol}, preset {preset}\ntest", fontsize=7)
+        line[0].set_ylabel(f"{members[0].about['task_title']}\nprotocol {protocol}, preset {preset}\ntest", fontsize=7)
     return figure
 
 
@@ -71,9 +69,9 @@ def _draw(axes: Axes, each: Attribution) -> None:
     for classes, draw in ((each.train_classes[train], axes.axvline), (each.test_classes[test], axes.axhline)):
         for edge in np.flatnonzero(np.diff(classes)):
             draw(edge + 0.5, color="white", linewidth=0.4)
-    label = each.record.method_label
+    label = each.about["method_label"]
     changed = f"\n{label[label.index('[') :]}" if "[" in label else ""
-    axes.set_title(f"{each.record.method_title}{changed}", fontsize=7)
+    axes.set_title(f"{each.about['method_title']}{changed}", fontsize=7)
     axes.set_xlabel("training samples by class", fontsize=6)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -89,5 +87,5 @@ def _ranks(row: np.ndarray) -> np.ndarray:
 def _place(each: Attribution) -> tuple[int, str, str]:
     """The figure's order of tasks; methods by name."""
     order = list(PROMPTS)
-    task = each.record.task
-    return (order.index(task) if task in order else len(order), each.record.task_label, each.record.method_label)
+    task = each.about["task"]
+    return (order.index(task) if task in order else len(order), each.about["task_label"], each.about["method_label"])

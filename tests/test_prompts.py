@@ -16,7 +16,7 @@ from harness.cli import main
 from harness.errors import RequestError
 from harness.seeds import derive
 from harness.testing import task_checks
-from tasks import prompts as module
+from tasks import _prompt_task as module
 from tasks._prompt_files import read_set
 from tasks._prompt_sets import word_problems
 

@@ -1,0 +1,255 @@
+"""What the tasks on prompts share: a language model and its fine-tuning as parameters, gradients, what it can do."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.errors import RequestError
+from harness.task_base import Samples, Split, Task
+from tasks import _prompt_files as files
+from tasks._prompt_sets import Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.outputs import Outputs
+    from harness.view import View
+    from tasks._adapters import Adapters
+    from tasks._language_models import LanguageModel
+    from tasks._text_training import Recipe
+
+TINY = "tiny"
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A model's adapters, what it can do before and after fine-tuning, and its loss on answers after every epoch."""
+
+    state: dict[str, Tensor]
+    metrics: dict[str, float]
+    losses: list[float]
+
+
+@dataclass(frozen=True)
+class PromptTask(Task):
+    """Base of the tasks on prompts; the defaults are the published recipe.
+
+    Args:
+        prompts: ``generated`` from the paper's description, or read from ``files`` in the data folder.
+        per_class, test_per_class: prompts of each of the ten classes to fine-tune on and to test on; of files, the
+            first ones, and all where there are fewer.
+        model: a Hugging Face hub name or a local folder of a causal language model, or ``tiny``: three layers and a
+            byte-level tokenizer, both made on the spot, first trained on other prompts of the task's kind.
+        weights: how the model's own weights are held; ``int8`` needs a CUDA device and bitsandbytes.
+        rank, alpha, dropout: of the adapters.
+        target: the adapted modules, by the last part of their name, several with ``+`` between; ``none`` finds the
+            attention's queries and values.
+        epochs, batch_size, lr, warmup, weight_decay: AdamW, the rate rising for a share of the steps and falling to 0.
+        max_tokens: what is longer is cut.
+        gradient_text: whose tokens' loss gradients are of: the ``prompt`` alone, as published, the ``answer``, or the
+            whole ``text``.
+        pretraining: of ``tiny``: epochs over ``pretraining_per_class`` prompts a class.
+        precision: float32, or bfloat16 autocast, in training and testing; ``auto`` is bfloat16 on a CUDA device that
+            has it. Gradients are taken without.
+    """
+
+    file_name: ClassVar[str]
+    source: ClassVar[str] = (
+        "Kwon et al., ICLR 2024, section 4.3; Chhabra et al., ICML 2025, section 7, Table 3, Figure 4"
+    )
+    attributes: ClassVar[bool] = True
+    method_params: ClassVar[Mapping[str, Any]] = {"reference": "test", "sign": 1}
+    most_retrainings: ClassVar[int] = 0
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "model": TINY,
+            "weights": "float32",
+            "per_class": 20,
+            "test_per_class": 4,
+            "epochs": 5,
+            "batch_size": 16,
+            "lr": 3e-3,
+            "pretraining_per_class": 60,
+        },
+        "fast": {"model": "HuggingFaceTB/SmolLM2-135M", "weights": "float32", "epochs": 5, "lr": 1e-3},
+    }
+
+    budget: float = 0.0
+    prompts: Literal["generated", "files"] = "generated"
+    per_class: int = 90
+    test_per_class: int = 10
+    model: str = "meta-llama/Llama-2-13b-chat-hf"
+    weights: Literal["float32", "bfloat16", "int8"] = "int8"
+    rank: int = 8
+    alpha: float = 32.0
+    dropout: float = 0.05
+    target: str | None = None
+    epochs: int = 25
+    batch_size: int = 32
+    lr: float = 3e-4
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    max_tokens: int = 256
+    gradient_text: Literal["prompt", "answer", "text"] = "prompt"
+    pretraining: int = 8
+    pretraining_per_class: int = 200
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("per_class", "test_per_class", "rank", "epochs", "batch_size", "pretraining_per_class"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("dropout", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be a share in [0, 1)")
+
+    def generated(self, per_class: int, seed: int) -> list[Prompt]:
+        """So many prompts of each class, class after class."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        from tasks._adapters import require_libraries
+
+        require_libraries()
+        train, test = self._sets(0)
+        unknown = {each.kind for each in test} - {each.kind for each in train}
+        if unknown:
+            raise RequestError(f"no training prompt is of the test prompts' class {sorted(unknown)[0]!r}")
+        if self.model != TINY:
+            self._pretrained()
+
+    def data_version(self) -> str:
+        from tasks._adapters import folder_digest
+
+        return (files.digest(self.file_name) if self.prompts == "files" else "") + folder_digest(self.model)
+
+    def load(self, seed: int) -> tuple[Split, None]:
+        import torch
+
+        from tasks._language_training import prompt_tokens
+
+        train, test = self._sets(seed)
+        model = (
+            self._tiny(seed, {each.prompt for each in (*train, *test)}) if self.model == TINY else self._pretrained()
+        )
+        kinds = list(dict.fromkeys(each.kind for each in train))
+
+        def samples(prompts: Sequence[Prompt]) -> Samples:
+            tokens = prompt_tokens(model, prompts, self.max_tokens, self.gradient_text)
+            classes = np.array([kinds.index(each.kind) for each in prompts], dtype=np.int64)
+            return Samples(tokens, torch.zeros(len(prompts), dtype=torch.int64), classes=classes)
+
+        tested = samples(test)
+        return Split(samples(train), tested, {"test": tested}, len(kinds)), None
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> FineTuned:
+        import torch
+
+        from tasks._language_training import answers, token_losses
+        from tasks._text_training import fit
+
+        train, test, recipe = split.train.inputs, split.test.inputs, self._recipe()
+        model = train.text.adapted
+        model.reset(seed)
+
+        def able() -> dict[str, float]:
+            return answers(test.text, test.answers, recipe)
+
+        before, losses = able(), []
+        kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep))
+        fit(train.text, train.targets, recipe, seed, lambda: losses.append(able()), kept, token_losses)
+        metrics = {**losses[-1], **{f"{name}_before": value for name, value in before.items()}}
+        return FineTuned(model.state(), metrics, [each["loss"] for each in losses])
+
+    def view(self, model: FineTuned, split: Split) -> View:
+        from harness.outputs import Outputs
+        from harness.view import View
+        from tasks._language_training import token_losses
+        from tasks._text_training import adapter_gradients
+
+        def gradients(samples: Samples, last: bool) -> dict[str, Tensor]:
+            tokens = samples.inputs.shown
+            adapted: LanguageModel = tokens.adapted
+            adapted.load(model.state)
+            names = adapted.last_layer if last else None
+            return adapter_gradients(tokens, samples.inputs.shown_targets, names, token_losses)
+
+        def outputs(samples: Samples) -> Outputs:
+            every, last = (functools.partial(gradients, samples, flag) for flag in (False, True))
+            return Outputs(samples.labels, blocks=every, last=last)
+
+        return View(
+            split.train.labels.cpu().numpy(),
+            lambda: outputs(split.train),
+            {name: functools.partial(outputs, samples) for name, samples in split.references.items()},
+            device=split.device,
+            classes=split.train.classes,
+        )
+
+    def evaluate(self, model: FineTuned, split: Split) -> dict[str, float]:
+        return dict(model.metrics)
+
+    def curves(self, model: FineTuned, split: Split) -> Mapping[str, Sequence[float]]:
+        return {"loss_by_epoch": model.losses}
+
+    def texts(self, split: Split, which: Literal["train", "test"]) -> list[str]:
+        prompts: Sequence[Prompt] = getattr(split, which).inputs.prompts
+        return [f"{each.prompt}{each.answer}" for each in prompts]
+
+    def _sets(self, seed: int) -> tuple[list[Prompt], list[Prompt]]:
+        """Training and test prompts, none in both."""
+        if self.prompts == "files":
+            train, test = (files.read_set(self.file_name, split) for split in ("train", "test"))
+            return _first(train, self.per_class), _first(test, self.test_per_class)
+        try:
+            made = self.generated(self.per_class + self.test_per_class, seed)
+        except ValueError as error:
+            raise RequestError(f"{self.name}: {error}") from error
+        train = _first(made, self.per_class)
+        known = {each.prompt for each in train}
+        return train, [each for each in made if each.prompt not in known]
+
+    def _adapters(self) -> Adapters:
+        from tasks._adapters import Adapters
+
+        return Adapters(self.rank, self.alpha, self.dropout, self.target)
+
+    def _pretrained(self) -> LanguageModel:
+        from tasks._language_models import language_model
+
+        return language_model(self.model, self.weights, self._adapters(), "cuda:0" if self.weights == "int8" else "cpu")
+
+    def _tiny(self, seed: int, known: set[str]) -> LanguageModel:
+        others = tuple(
+            each for each in self.generated(self.pretraining_per_class, seed + 1) if each.prompt not in known
+        )
+        return _tiny(others, self.pretraining, self._adapters(), seed)
+
+    def _recipe(self) -> Recipe:
+        from tasks._text_training import Recipe
+
+        return Recipe(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, self.precision)
+
+
+@functools.lru_cache(maxsize=4)
+def _tiny(prompts: tuple[Prompt, ...], epochs: int, adapters: Adapters, seed: int) -> LanguageModel:
+    from tasks._language_models import tiny_language_model
+
+    return tiny_language_model(prompts, epochs, adapters, seed)
+
+
+def _first(prompts: Sequence[Prompt], per_class: int) -> list[Prompt]:
+    """So many of each class, in order."""
+    seen: dict[str, int] = {}
+    found = []
+    for each in prompts:
+        seen[each.kind] = seen.get(each.kind, 0) + 1
+        if seen[each.kind] <= per_class:
+            found.append(each)
+    return found
