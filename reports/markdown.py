@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from harness.statistics import Difference, Summary
+from harness.statistics import Difference
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
 from reports.variants import differences, variants
+from reports.words import caption, facts_of, fraction, percent, seconds
 
 SEEDS_FOR_INTERVAL = 4
 """With fewer seeds a bootstrap interval is hardly more than the smallest and the largest value."""
@@ -111,9 +111,9 @@ def _section(section: Section) -> str:
     if any(row.stale for row in rows):
         notes.append("- † made by other code than the one at hand; `run --rerun stale` computes it anew")
     parts = [f"## {section.title}: `{section.label}`, protocol {section.protocol}, preset {section.preset}"]
-    parts.append(_facts(section))
+    parts.append(facts_of(section))
     parts.append(markdown_table(header, body))
-    parts.append(_caption(section))
+    parts.append(caption(section))
     if notes:
         parts.append("\n".join(notes))
     tables = sorted({number.table for values in printed.values() for number in values.values() if number})
@@ -122,56 +122,6 @@ def _section(section: Section) -> str:
             f"*Printed: the values of Table {', '.join(tables)} of Chhabra et al., ICML 2025, on their setup.*"
         )
     return "\n\n".join(parts)
-
-
-def _caption(section: Section) -> str:
-    """How to read the table, with the range that the budget leaves for detection accuracy."""
-    if any(row.attributes for row in section.rows):
-        return (
-            "Sorted by AUC, best last; bold: the two best means. ± is the deviation over test samples. Methods that "
-            "use class labels know which training samples belong together."
-        )
-    if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
-        return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
-    text = "Sorted by AUROC, best last; bold: the two best means."
-    sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
-    if all(len(values) == 1 for values in sizes):
-        n, noisy, flagged = (int(values[0]) for values in sizes)
-        best = 1 - abs(noisy - flagged) / n
-        chance = 1 - (noisy + flagged - 2 * noisy * flagged / n) / n
-        text += f" Detection accuracy is {100 * best:.1f} % at best and {100 * chance:.1f} % by chance."
-    return text
-
-
-def _facts(section: Section) -> str:
-    def span(values: Sequence[float]) -> str:
-        numbers = [int(value) for value in values]
-        return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
-
-    facts, told = section.facts, []
-    seeds = len(section.seeds)
-    told.append(f"{seeds} seed{'s' if seeds > 1 else ''} ({', '.join(map(str, section.seeds))})")
-    if facts["n_train"]:
-        told.append(f"{span(facts['n_train'])} training samples")
-    if facts["n_noisy"]:
-        told.append(f"{span(facts['n_noisy'])} with a wrong label")
-    if facts["n_flagged"]:
-        told.append(f"{span(facts['n_flagged'])} flagged and removed")
-    if facts["accuracy_base"]:
-        told.append(f"untrimmed test accuracy {_percent(facts['accuracy_base'])} %")
-    if "loss" in facts["abilities"]:
-        able = facts["abilities"]
-        told.append(
-            f"fine-tuning takes the loss of test answers from {able['loss_before'].mean:.2f} to "
-            f"{able['loss'].mean:.2f} and the share of right ones from {_percent(able['accuracy_before'])} to "
-            f"{_percent(able['accuracy'])} %"
-        )
-    if facts["train_seconds"] is not None:
-        told.append(f"base model trained in {seconds(facts['train_seconds'])} s")
-    if len(facts["device_name"]) > 1:
-        told.append(f"made on {' and '.join(facts['device_name'])}, so times are not comparable")
-    params = json.loads(section.params)
-    return "; ".join(told) + ".\n\nTask parameters: " + ", ".join(f"{k}={_short(v)}" for k, v in params.items()) + "."
 
 
 def _protocols_compared(found: Sequence[Section]) -> list[str]:
@@ -194,11 +144,11 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
             body.append(
                 [
                     _name(row),
-                    _fraction(other.summaries["auroc"]),
-                    _fraction(row.summaries["auroc"]),
+                    fraction(other.summaries["auroc"]),
+                    fraction(row.summaries["auroc"]),
                     f"{change:+.3f}",
-                    _percent(other.summaries["detection_accuracy"]),
-                    _percent(row.summaries["detection_accuracy"]),
+                    percent(other.summaries["detection_accuracy"]),
+                    percent(row.summaries["detection_accuracy"]),
                 ]
             )
         if body:
@@ -273,7 +223,7 @@ def _value(row: Row, metric: str, section: Section) -> str:
     if summary is None:
         statuses = [trouble.split(" in ")[0] for trouble in row.troubles]
         return statuses[0] if statuses else "—"
-    text = _fraction(summary) if metric == "auroc" else _percent(summary)
+    text = fraction(summary) if metric == "auroc" else percent(summary)
     if metric in ATTRIBUTION:
         text = f"{summary.mean:.3f} ± {row.summaries[f'{metric}_std'].mean:.3f}"
     if row.label in section.best[metric]:
@@ -281,32 +231,11 @@ def _value(row: Row, metric: str, section: Section) -> str:
     return text if summary.count == row.expected else f"{text} ({summary.count}/{row.expected} seeds)"
 
 
-def _percent(summary: Summary) -> str:
-    spread = "" if summary.std is None else f" ± {100 * summary.std:.1f}"
-    return f"{100 * summary.mean:.1f}{spread}"
-
-
-def _fraction(summary: Summary) -> str:
-    spread = "" if summary.std is None else f" ± {summary.std:.3f}"
-    return f"{summary.mean:.3f}{spread}"
-
-
 def _gain(gain: Difference | None) -> str:
     if gain is None:
         return "—"
     mean, low, high = (f"{round(100 * value, 1) + 0.0:+.1f}" for value in (gain.mean, gain.low, gain.high))
     return f"{mean} [{low}, {high}]" if gain.count >= SEEDS_FOR_INTERVAL else mean
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
-
-
-def seconds(value: float | None) -> str:
-    """Seconds with three digits, or a dash."""
-    if value is None:
-        return "—"
-    return f"{value:.4f}" if value < 0.01 else f"{value:.3g}"
 
 
 def _printed(number: Published | None) -> str:

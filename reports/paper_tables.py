@@ -11,9 +11,10 @@ import pandas as pd
 from harness.errors import RequestError
 from harness.spec import parse_term
 from harness.statistics import Summary, summarise
-from reports.markdown import ATTRIBUTION, markdown_table, seconds
+from reports.markdown import ATTRIBUTION, markdown_table
 from reports.published import BUDGETS, printed, setting_of
 from reports.table_layouts import TABLES, PaperTable
+from reports.words import seconds
 
 FREE = frozenset({"noise", "budget"})
 """Task parameters that may differ within one table: its columns and its sweep."""
@@ -41,7 +42,7 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
         RequestError: no such table, or nothing stored for it.
     """
     if number not in TABLES:
-        raise RequestError(f"there is no Table {number} here; there is: {', '.join(TABLES)}")
+        raise RequestError(f"there is no Table {number} here; there is: {', '.join(sorted(TABLES))}")
     table = TABLES[number]
     cells = _cells(frame, table)
     if cells.empty:

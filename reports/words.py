@@ -1,0 +1,85 @@
+"""The words and numbers around a section's table: how to read it, how its numbers came about, how they are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from harness.statistics import Summary
+from reports.comparison import Section
+
+
+def caption(section: Section) -> str:
+    """How to read the table, with the range that the budget leaves for detection accuracy."""
+    if any(row.attributes for row in section.rows):
+        return (
+            "Sorted by AUC, best last; bold: the two best means. ± is the deviation over test samples. Methods that "
+            "use class labels know which training samples belong together."
+        )
+    if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
+        return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
+    text = "Sorted by AUROC, best last; bold: the two best means."
+    sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
+    if all(len(values) == 1 for values in sizes):
+        n, noisy, flagged = (int(values[0]) for values in sizes)
+        best = 1 - abs(noisy - flagged) / n
+        chance = 1 - (noisy + flagged - 2 * noisy * flagged / n) / n
+        text += f" Detection accuracy is {100 * best:.1f} % at best and {100 * chance:.1f} % by chance."
+    return text
+
+
+def facts_of(section: Section) -> str:
+    """How a section's numbers came about."""
+
+    def span(values: Sequence[float]) -> str:
+        numbers = [int(value) for value in values]
+        return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+
+    facts, told = section.facts, []
+    seeds = len(section.seeds)
+    told.append(f"{seeds} seed{'s' if seeds > 1 else ''} ({', '.join(map(str, section.seeds))})")
+    if facts["n_train"]:
+        told.append(f"{span(facts['n_train'])} training samples")
+    if facts["n_noisy"]:
+        told.append(f"{span(facts['n_noisy'])} with a wrong label")
+    if facts["n_flagged"]:
+        told.append(f"{span(facts['n_flagged'])} flagged and removed")
+    if facts["accuracy_base"]:
+        told.append(f"untrimmed test accuracy {percent(facts['accuracy_base'])} %")
+    if "loss" in facts["abilities"]:
+        able = facts["abilities"]
+        told.append(
+            f"fine-tuning takes the loss of test answers from {able['loss_before'].mean:.2f} to "
+            f"{able['loss'].mean:.2f} and the share of right ones from {percent(able['accuracy_before'])} to "
+            f"{percent(able['accuracy'])} %"
+        )
+    if facts["train_seconds"] is not None:
+        told.append(f"base model trained in {seconds(facts['train_seconds'])} s")
+    if len(facts["device_name"]) > 1:
+        told.append(f"made on {' and '.join(facts['device_name'])}, so times are not comparable")
+    params = json.loads(section.params)
+    return "; ".join(told) + ".\n\nTask parameters: " + ", ".join(f"{k}={short(v)}" for k, v in params.items()) + "."
+
+
+def percent(summary: Summary) -> str:
+    """Mean and deviation in per cent."""
+    spread = "" if summary.std is None else f" ± {100 * summary.std:.1f}"
+    return f"{100 * summary.mean:.1f}{spread}"
+
+
+def fraction(summary: Summary) -> str:
+    """Mean and deviation."""
+    spread = "" if summary.std is None else f" ± {summary.std:.3f}"
+    return f"{summary.mean:.3f}{spread}"
+
+
+def short(value: object) -> str:
+    """A parameter's value."""
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with three digits, or a dash."""
+    if value is None:
+        return "—"
+    return f"{value:.4f}" if value < 0.01 else f"{value:.3g}"
