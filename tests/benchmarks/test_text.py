@@ -1,4 +1,4 @@
-"""Per-sample gradients of LoRA adapters and head of a text encoder, against one backward pass a sample.
+"""Text models: per-sample gradients of LoRA adapters against one backward pass a sample, and pairwise DataInf.
 
 The floor is the ordinary backward pass of the same samples, in the same batches sorted by length, which gives their
 gradients' sum alone. Lengths are those of GLUE's sentences, 5 to 60 tokens.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -17,9 +18,11 @@ pytest.importorskip("peft", reason="the extra nlp is not installed")
 
 import transformers
 
+import harness
 from tasks._adapters import Adapters
 from tasks._encoders import Encoder
 from tasks._text_training import GRADIENT_TOKENS, Tokens, adapter_gradients, by_size
+from tests.benchmarks import usual
 from tests.benchmarks.conftest import Versus
 
 SHAPES = {
@@ -81,3 +84,26 @@ def test_against_one_backward_a_sample(versus: Versus, shape: str) -> None:
     for i in range(8):
         for values, expected in zip(found.values(), backward(torch.tensor([i])), strict=True):
             torch.testing.assert_close(values[i], expected, rtol=1e-4, atol=1e-5 * float(values.abs().max()))
+
+
+def test_pairwise_datainf(versus: Versus) -> None:
+    """A tiny language model's adapters: queries and values of three layers, rank 8."""
+    n, tests, layers = (900, 100, 12) if versus.full else (20, 3, 2)
+    generator = torch.Generator().manual_seed(1)
+    blocks = {f"layer {i}": torch.randn(n, 8, 96, generator=generator) for i in range(layers)}
+    asked = {name: torch.randn(tests, 8, 96, generator=generator) for name in blocks}
+    view = harness.View.from_blocks(blocks, asked)
+    gradients = {i: {name: values[i] for name, values in blocks.items()} for i in range(n)}
+
+    def one_by_one() -> list[np.ndarray]:
+        return [usual.datainf(gradients, {name: values[j] for name, values in asked.items()}) for j in range(tests)]
+
+    found = versus(
+        f"pairwise DataInf, {n} × {tests} prompts, {layers} blocks of 768",
+        lambda: harness.method("datainf").attribute(view),
+        one_by_one,
+        rounds=3,
+    )
+    few = 3
+    expected = [usual.datainf(gradients, {name: values[j] for name, values in asked.items()}) for j in range(few)]
+    np.testing.assert_allclose(found[:few], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
