@@ -83,10 +83,10 @@ def run_request(
     Raises:
         RequestError: with one sentence on what is wrong.
     """
-    cells = planned(request, options, rerun)
-    store = Store(out, create=True) if is_store(out) else None
-    pending = to_run(cells, store, rerun) if store else cells
-    with in_folder(options.data_dir):
+    with in_folder(options.data_dir):  # around the plan, too: what data a task has is in its cells' keys
+        cells = planned(request, options, rerun)
+        store = Store(out, create=True) if is_store(out) else None
+        pending = to_run(cells, store, rerun) if store else cells
         if pending:
             resolve_device(options.device)
             _check_importable(pending, options)

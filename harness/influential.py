@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,14 +10,17 @@ import numpy as np
 from harness.errors import RequestError
 from harness.store import Store
 from harness.suspects import Found
-from harness.task_data import known_task, loaded_again
+from harness.task_data import known_task, other_data, texts_again
 
 if TYPE_CHECKING:
     from reports.heatmaps import Attribution
 
 
-def attributions(out: str) -> list[Attribution]:
+def attributions(out: str, stale: Collection[str] = ()) -> list[Attribution]:
     """The first seed's attributions of every method on every attribution task of a results folder.
+
+    Args:
+        stale: keys of cells whose code has moved since; they are left out.
 
     Raises:
         RequestError: there is none.
@@ -26,7 +29,7 @@ def attributions(out: str) -> list[Attribution]:
 
     first: dict[tuple[str, ...], Attribution] = {}
     for record, arrays in Store(out).records():
-        if record.status == "ok" and "attribution" in arrays:
+        if record.status == "ok" and "attribution" in arrays and record.key not in stale:
             where = (record.task, str(record.task_params), record.protocol, record.preset)
             what = (*where, record.method, str(record.method_params))
             if what not in first or record.seed < first[what].about["seed"]:
@@ -57,8 +60,10 @@ def influential(found: Found, tests: Sequence[int], top: int) -> str:
     task = known_task(record)
     if task is None:
         raise RequestError(f"the task {record.task} is not known here; --plugin FILE brings it")
-    split, _ = loaded_again(task, record, arrays)
-    train, asked = task.texts(split, "train"), task.texts(split, "test")
+    texts = texts_again(task, record)
+    train, asked = texts["train"], texts["test"]
+    if this.harm.shape != (len(asked), len(train)):
+        raise other_data(record)
     parts = []
     for test in tests:
         order = np.argsort(np.where(np.isnan(this.harm[test]), np.inf, this.harm[test]), kind="stable")

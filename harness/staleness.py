@@ -45,7 +45,8 @@ def _other_parts(cell: Mapping[Hashable, Any], versions: Mapping[str, Any]) -> b
     try:
         if "data" in versions and cell["task"] in TASKS.classes():
             task: Any = build(TASKS.get(str(cell["task"])), json.loads(str(cell["task_params"])))
-            if task.data_version() != versions["data"]:
+            version = task.data_version()
+            if version and version != versions["data"]:  # none: the data is not at hand
                 return True
         if "method_parts" in versions and cell["method"] in METHODS.classes():
             method: Any = build(METHODS.get(str(cell["method"])), json.loads(str(cell["method_params"])))

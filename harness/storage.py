@@ -28,6 +28,9 @@ def allocated(shapes: Mapping[str, tuple[int, ...]], n: int, device: torch.devic
         shapes: of one sample's numbers, by name.
         n: samples.
         device: where they are, if they fit within the limit (4 GiB, or the variable ``HARNESS_GRADIENTS_GIB``).
+
+    Raises:
+        RequestError: the temporary folder has no room for them.
     """
     sizes = {name: n * math.prod(shape) for name, shape in shapes.items()}
     total = sum(sizes.values())
@@ -35,13 +38,27 @@ def allocated(shapes: Mapping[str, tuple[int, ...]], n: int, device: torch.devic
         return {name: torch.empty(n, *shape, device=device) for name, shape in shapes.items()}
     handle, path = tempfile.mkstemp(prefix="influence-harness-", suffix=".gradients")
     try:
-        os.truncate(handle, 4 * total)
+        _reserve(handle, 4 * total)
         whole = torch.from_file(path, shared=True, size=total, dtype=torch.float32)
     finally:
         os.close(handle)
         Path(path).unlink()
     parts = torch.split(whole, list(sizes.values()))
     return {name: part.view(n, *shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take the disk's space now: a mapped file that cannot grow ends the process when it is written to."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+        else:
+            os.truncate(handle, size)
+    except OSError as error:
+        raise RequestError(
+            f"gradients need {size / 2**30:.1f} GiB in {tempfile.gettempdir()}, which has no room ({error.strerror}); "
+            f"name a larger folder by TMPDIR, or keep them in memory by {VARIABLE}"
+        ) from error
 
 
 def _limit() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -183,8 +183,8 @@ class Task(ABC):
         """
         raise Unsupported(f"the samples of {self.name} are no images")
 
-    def texts(self, split: Split, which: Literal["train", "test"]) -> list[str]:
-        """The samples as texts, for reports.
+    def texts(self, seed: int) -> Mapping[str, list[str]]:
+        """The samples that ``load`` gives as texts, ``{"train": [...], "test": [...]}``, for reports; without a model.
 
         Raises:
             Unsupported: the task's samples are no texts.

@@ -29,9 +29,8 @@ def loaded_again(task: Any, record: Record, arrays: Mapping[str, np.ndarray]) ->
     Raises:
         RequestError: the data is missing, or differs from what the record was made on.
     """
-    other = RequestError(f"the data at hand is not what {record.task_label}, seed {record.seed}, was run on")
     if task.data_version() != record.versions.get("data", ""):
-        raise other
+        raise other_data(record)
     task.check()
     split, truth = task.load(derive("data", task.name, record.seed))
     given = split.train.labels.numpy()
@@ -39,5 +38,23 @@ def loaded_again(task: Any, record: Record, arrays: Mapping[str, np.ndarray]) ->
     if same and "noisy" in arrays:
         same = truth is not None and np.array_equal(truth != given, arrays["noisy"])
     if not same:
-        raise other
+        raise other_data(record)
     return split, truth
+
+
+def texts_again(task: Any, record: Record) -> Mapping[str, list[str]]:
+    """The samples that the record was made on as texts, ``train`` and ``test``.
+
+    Raises:
+        RequestError: the data is missing, or differs from what the record was made on.
+        Unsupported: the task's samples are no texts.
+    """
+    if task.data_version() != record.versions.get("data", ""):
+        raise other_data(record)
+    found: Mapping[str, list[str]] = task.texts(derive("data", task.name, record.seed))
+    return found
+
+
+def other_data(record: Record) -> RequestError:
+    """What to say where the data differs."""
+    return RequestError(f"the data at hand is not what {record.task_label}, seed {record.seed}, was run on")

@@ -100,13 +100,13 @@ class IsolationForestGradients(Method):
         classes, test = view.classes, view.reference("test", self.layers).gradients
         gradients = view.gradients_of(self.layers)
         matrix = self._projection(gradients, view)
-        seen, asked = _Points(gradients, matrix), _Points(test, matrix)
+        seen, asked = _Points(gradients, matrix), _Points(test, matrix).block(slice(None))
         found = np.empty((test.n, view.n))
         for each in np.unique(classes):
             members = np.flatnonzero(classes == each)
             rows = seen.rows(members)
             forest = fit(rows.__getitem__, len(members), seen.dimension, self.n_estimators, view.seed)
-            found[:, members] = forest.score(asked.block(slice(None)))[:, None]
+            found[:, members] = forest.to(asked.rows([0]).device).score(asked)[:, None]
         return found
 
     def score(self, view: View) -> np.ndarray:

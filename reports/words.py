@@ -46,7 +46,7 @@ def facts_of(section: Section) -> str:
         told.append(f"{span(facts['n_flagged'])} flagged and removed")
     if facts["accuracy_base"]:
         told.append(f"untrimmed test accuracy {percent(facts['accuracy_base'])} %")
-    if "loss" in facts["abilities"]:
+    if {"loss", "loss_before", "accuracy", "accuracy_before"} <= facts["abilities"].keys():
         able = facts["abilities"]
         told.append(
             f"fine-tuning takes the loss of test answers from {able['loss_before'].mean:.2f} to "

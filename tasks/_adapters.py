@@ -182,12 +182,17 @@ def unavailable(name: str, what: str, error: Exception) -> RequestError:
 
 
 def folder_digest(name: str) -> str:
-    """What tells a local model folder from another: names, sizes, and the contents of all but the weights."""
+    """What tells a local model folder from another: files' names and sizes, their first and their last MiB. Empty for a
+    name that is no folder."""
+    if not Path(name).is_dir():
+        return ""
     found = hashlib.sha256()
-    for path in sorted(Path(name).glob("*")) if Path(name).is_dir() else []:
-        if path.is_file():
-            size = path.stat().st_size
-            found.update(f"{path.name} {size}".encode() + (path.read_bytes() if size < 2**20 else b""))
+    for path in sorted(each for each in Path(name).glob("*") if each.is_file()):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            found.update(f"{path.name} {size}".encode() + file.read(2**20))
+            file.seek(max(0, size - 2**20))
+            found.update(file.read())
     return found.hexdigest()[:16]
 
 

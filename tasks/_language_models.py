@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
@@ -33,10 +33,13 @@ BATCH, RATE = 16, 2e-3
 class LanguageModel(Adapted):
     """An adapted causal language model; maps ``input_ids`` and the like to an output with ``logits``, (n, t, v)."""
 
-    def __init__(self, tokenizer: Any, model: nn.Module, adapters: Adapters) -> None:
-        what = "attention query and value matrices"
-        targets = targets_of(model, adapters.target, QUERIES_AND_VALUES, what)
+    def __init__(self, tokenizer: Any, model: nn.Module, adapters: Adapters, targets: Sequence[str]) -> None:
         super().__init__(tokenizer, model, adapters, "CAUSAL_LM", targets)
+        self._quantised = bool(getattr(model, "is_quantized", False))
+
+    def to(self, device: str) -> Self:
+        """This very model, moved; quantised weights stay where they were loaded."""
+        return self if self._quantised else super().to(device)
 
     @property
     def last_layer(self) -> list[str]:
@@ -57,11 +60,9 @@ def language_model(name: str, weights: Weights, adapters: Adapters, device: str)
     Raises:
         RequestError: it is not there, has no tokenizer, or is no causal language model with known attention matrices.
     """
-    require_libraries(*(["bitsandbytes"] if weights == "int8" else []))
+    _require(weights)
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    if weights == "int8" and not device.startswith("cuda"):
-        raise RequestError("weights=int8 needs a CUDA device; give weights=bfloat16 or float32")
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = pretrained_tokenizer(name)
         options: dict[str, Any] = {}
@@ -75,13 +76,43 @@ def language_model(name: str, weights: Weights, adapters: Adapters, device: str)
             model = model.to(torch.float32 if weights == "float32" else torch.bfloat16)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        try:
-            made = LanguageModel(tokenizer, model, adapters)
-        except RequestError as error:
-            raise RequestError(f"model={name}: {error}") from error
+        made = LanguageModel(tokenizer, model, adapters, _targets(name, model, adapters))
         for values in made.trainable():
             values.data = values.data.float()
         return made
+
+
+def check_language_model(name: str, weights: Weights, adapters: Adapters) -> None:
+    """Whether a model can be had and adapted, without its weights, of which every process needs its own.
+
+    Raises:
+        RequestError: as for `language_model`, but for damaged weights.
+    """
+    _require(weights)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet():
+        pretrained_tokenizer(name)
+        try:
+            config = AutoConfig.from_pretrained(name)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config)
+        except Exception as error:  # the hub's client raises many kinds
+            raise unavailable(name, "causal language model", error) from error
+    _targets(name, model, adapters)
+
+
+def _require(weights: Weights) -> None:
+    require_libraries(*(["bitsandbytes"] if weights == "int8" else []))
+    if weights == "int8" and not torch.cuda.is_available():
+        raise RequestError("weights=int8 needs a CUDA device; give weights=bfloat16 or float32")
+
+
+def _targets(name: str, model: nn.Module, adapters: Adapters) -> list[str]:
+    try:
+        return targets_of(model, adapters.target, QUERIES_AND_VALUES, "attention query and value matrices")
+    except RequestError as error:
+        raise RequestError(f"model={name}: {error}") from error
 
 
 def tiny_language_model(prompts: Sequence[Prompt], epochs: int, adapters: Adapters, seed: int) -> LanguageModel:
@@ -108,7 +139,7 @@ def tiny_language_model(prompts: Sequence[Prompt], epochs: int, adapters: Adapte
     with quiet(), global_seed(seed):
         model = LlamaForCausalLM(config)
         _pretrain(model, tokenizer, prompts, epochs, seed)
-        return LanguageModel(tokenizer, model, adapters)
+        return LanguageModel(tokenizer, model, adapters, _targets("tiny", model, adapters))
 
 
 def _pretrain(model: Any, tokenizer: Any, prompts: Sequence[Prompt], epochs: int, seed: int) -> None:

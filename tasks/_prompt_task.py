@@ -113,21 +113,35 @@ class PromptTask(Task):
         """So many prompts of each class, class after class."""
         raise NotImplementedError
 
+    def others(self, per_class: int, seed: int) -> list[Prompt]:
+        """Prompts of the task's kind that ``tiny`` is first trained on."""
+        return self.generated(per_class, seed)
+
+    def essence(self, prompt: Prompt) -> object:
+        """What must not be the same in prompts that are fine-tuned or tested on and those of `others`."""
+        return prompt.prompt
+
     def check(self) -> None:
         from tasks._adapters import require_libraries
+        from tasks._language_models import check_language_model
 
         require_libraries()
         train, test = self._sets(0)
         unknown = {each.kind for each in test} - {each.kind for each in train}
         if unknown:
             raise RequestError(f"no training prompt is of the test prompts' class {sorted(unknown)[0]!r}")
-        if self.model != TINY:
-            self._pretrained()
+        if self.model == TINY:
+            self._others(0, set())
+        else:
+            check_language_model(self.model, self.weights, self._adapters())
 
     def data_version(self) -> str:
         from tasks._adapters import folder_digest
 
-        return (files.digest(self.file_name) if self.prompts == "files" else "") + folder_digest(self.model)
+        if self.prompts == "generated":
+            return folder_digest(self.model)
+        found = files.digest(self.file_name)
+        return found and found + folder_digest(self.model)
 
     def load(self, seed: int) -> tuple[Split, None]:
         import torch
@@ -135,9 +149,8 @@ class PromptTask(Task):
         from tasks._language_training import prompt_tokens
 
         train, test = self._sets(seed)
-        model = (
-            self._tiny(seed, {each.prompt for each in (*train, *test)}) if self.model == TINY else self._pretrained()
-        )
+        known = {self.essence(each) for each in (*train, *test)}
+        model = self._tiny(seed, known) if self.model == TINY else self._pretrained()
         kinds = list(dict.fromkeys(each.kind for each in train))
 
         def samples(prompts: Sequence[Prompt]) -> Samples:
@@ -198,9 +211,9 @@ class PromptTask(Task):
     def curves(self, model: FineTuned, split: Split) -> Mapping[str, Sequence[float]]:
         return {"loss_by_epoch": model.losses}
 
-    def texts(self, split: Split, which: Literal["train", "test"]) -> list[str]:
-        prompts: Sequence[Prompt] = getattr(split, which).inputs.prompts
-        return [f"{each.prompt}{each.answer}" for each in prompts]
+    def texts(self, seed: int) -> Mapping[str, list[str]]:
+        train, test = ([f"{each.prompt}{each.answer}" for each in part] for part in self._sets(seed))
+        return {"train": train, "test": test}
 
     def _sets(self, seed: int) -> tuple[list[Prompt], list[Prompt]]:
         """Training and test prompts, none in both."""
@@ -225,11 +238,15 @@ class PromptTask(Task):
 
         return language_model(self.model, self.weights, self._adapters(), "cuda:0" if self.weights == "int8" else "cpu")
 
-    def _tiny(self, seed: int, known: set[str]) -> LanguageModel:
-        others = tuple(
-            each for each in self.generated(self.pretraining_per_class, seed + 1) if each.prompt not in known
-        )
-        return _tiny(others, self.pretraining, self._adapters(), seed)
+    def _tiny(self, seed: int, known: set[object]) -> LanguageModel:
+        return _tiny(self._others(seed, known), self.pretraining, self._adapters(), seed)
+
+    def _others(self, seed: int, known: set[object]) -> tuple[Prompt, ...]:
+        try:
+            made = self.others(self.pretraining_per_class, seed + 1)
+        except ValueError as error:
+            raise RequestError(f"{self.name}[pretraining_per_class={self.pretraining_per_class}]: {error}") from error
+        return tuple(each for each in made if self.essence(each) not in known)
 
     def _recipe(self) -> Recipe:
         from tasks._text_training import Recipe

@@ -188,7 +188,7 @@ class _Cut(nn.Module):
     def forward(self, **parts: Tensor) -> Tensor:
         longest = int(parts["attention_mask"].sum(1).max())
         logits: Tensor = self.model(**{name: values[:, :longest] for name, values in parts.items()}).logits
-        return logits
+        return logits.float()
 
 
 def _short(name: str) -> str:
@@ -214,5 +214,6 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
         if devices:
-            torch.cuda.manual_seed(seed)
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

@@ -116,24 +116,21 @@ class GlueTask(Task):
     def data_version(self) -> str:
         from tasks._adapters import folder_digest
 
-        return files.digest(files.folder_of(self.data)) + folder_digest(self.model)
+        found = files.digest(files.folder_of(self.data))
+        return found and found + folder_digest(self.model)
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         import torch
 
         from tasks._text_training import tokenised
 
-        rows, dev = self._rows()
         rng = np.random.default_rng(seed)
-        order = rng.permutation(len(rows))
-        held, rest = rows.take(order[: self.n_validation]), order[self.n_validation :]
-        train, further = rows.take(np.sort(rest[: self.n_train])), rest[self.n_train :][:FURTHER]
-        tested = dev.take(np.sort(rng.permutation(len(dev))[: self.n_dev]))
+        train, tested, held, further = self._drawn(rng)
         truth = train.labels
         wrong = rng.permutation(len(truth))[: round(self.flip * len(truth))]
         given = truth.copy()
         given[wrong] = 1 - given[wrong]
-        made = self._encoder(train.texts, rows.take(further), seed)
+        made = self._encoder(train.texts, further, seed)
 
         def samples(part: files.Texts, labels: np.ndarray) -> Samples:
             return Samples(tokenised(made, part.texts, self.max_tokens), torch.from_numpy(labels))
@@ -191,10 +188,9 @@ class GlueTask(Task):
     def curves(self, model: TrainedAdapters, split: Split) -> Mapping[str, Sequence[float]]:
         return {"accuracy_by_epoch": model.history}
 
-    def texts(self, split: Split, which: Literal["train", "test"]) -> list[str]:
-        tokens = getattr(split, which).inputs
-        found: list[str] = tokens.adapted.tokenizer.batch_decode(tokens.parts["input_ids"], skip_special_tokens=True)
-        return found
+    def texts(self, seed: int) -> Mapping[str, list[str]]:
+        train, tested, _, _ = self._drawn(np.random.default_rng(seed))
+        return {"train": [" | ".join(row) for row in train.texts], "test": [" | ".join(row) for row in tested.texts]}
 
     def class_names(self) -> list[str]:
         return list(self.data.names)
@@ -203,6 +199,15 @@ class GlueTask(Task):
         """All labelled rows of the training and the development file."""
         folder = files.folder_of(self.data)
         return _read(self.data, "train", folder), _read(self.data, "dev", folder)
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[files.Texts, files.Texts, files.Texts, files.Texts]:
+        """Training, test and validation rows, and some of those left over."""
+        rows, dev = self._rows()
+        order = rng.permutation(len(rows))
+        held, rest = order[: self.n_validation], order[self.n_validation :]
+        tested = np.sort(rng.permutation(len(dev))[: self.n_dev])
+        train, further = np.sort(rest[: self.n_train]), rest[self.n_train :][:FURTHER]
+        return rows.take(train), dev.take(tested), rows.take(held), rows.take(further)
 
     def _adapters(self) -> Adapters:
         from tasks._adapters import Adapters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -30,11 +31,24 @@ class Sentences(PromptTask):
     def generated(self, per_class: int, seed: int) -> list[Prompt]:
         given = None
         if self.sentences is not None:
-            try:
-                given = [line.strip() for line in Path(self.sentences).read_text("utf-8").splitlines() if line.strip()]
-            except (OSError, UnicodeDecodeError) as error:
-                raise RequestError(f"sentences={self.sentences} cannot be read as text: {error}") from error
+            given = [line.strip() for line in self._text().splitlines() if line.strip()]
         return transformations(per_class, given, seed)
+
+    def others(self, per_class: int, seed: int) -> list[Prompt]:
+        return transformations(per_class, None, seed)
+
+    def essence(self, prompt: Prompt) -> object:
+        return (prompt.kind, prompt.answer)  # chatbots are renamed from set to set
+
+    def data_version(self) -> str:
+        own = "" if self.sentences is None else hashlib.sha256(self._text().encode()).hexdigest()[:16]
+        return own + super().data_version()
+
+    def _text(self) -> str:
+        try:
+            return Path(str(self.sentences)).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError(f"sentences={self.sentences} cannot be read as text: {error}") from error
 
 
 @register_task

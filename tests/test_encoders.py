@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from harness.errors import RequestError
 from harness.outputs import Outputs
 from tasks import _classifying, _text_training
-from tasks._adapters import Adapters, folder_digest
+from tasks._adapters import Adapters, folder_digest, targets_of
 from tasks._classifying import read_out
 from tasks._encoders import encoder
 from tasks._text_training import adapter_gradients, tokenised
@@ -165,10 +165,34 @@ def test_a_family_that_is_not_known(tmp_path: Path) -> None:
     config = transformers.GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2, n_positions=64, pad_token_id=0)
     with torch.random.fork_rng():
         transformers.GPT2ForSequenceClassification(config).save_pretrained(folder)
-    with pytest.raises(
-        RequestError, match="no attention value matrix under a known name; its linear layers are c_attn"
-    ):
+    with pytest.raises(RequestError, match="has no linear classification head where encoders have it"):
         encoder(str(folder), 2, ADAPTERS)
+    odd = torch.nn.ModuleDict({"values": torch.nn.Linear(2, 2)})
+    with pytest.raises(
+        RequestError, match=r"no value matrix under a known name \(did you mean 'values'\?\); its linear"
+    ):
+        targets_of(odd, None, [["value"], ["v_proj"]], "value matrix")
+
+
+def test_a_pooler_that_the_weights_lack_is_trained(tmp_path: Path) -> None:
+    from transformers import BertForMaskedLM, BertForSequenceClassification
+
+    folder = write_encoder(tmp_path)
+    with torch.random.fork_rng():
+        BertForMaskedLM.from_pretrained(folder).save_pretrained(folder)
+    states = []
+    for _ in range(2):
+        encoder.cache_clear()
+        made = encoder(str(folder), 2, ADAPTERS)
+        made.reset(1)
+        states.append(made.state())
+        assert [name for name in made._trained if "pooler" in name]
+    assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
+    whole = BertForSequenceClassification.from_pretrained(write_encoder(tmp_path / "whole"))
+    state = {name: values for name, values in whole.state_dict().items() if "layer.1" not in name}
+    whole.save_pretrained(tmp_path / "whole", state_dict=state)
+    with pytest.raises(RequestError, match=r"its weights lack bert\.encoder\.layer\.1\..* so they are of another"):
+        encoder(str(tmp_path / "whole"), 2, ADAPTERS)
 
 
 def test_texts_that_are_too_long(encoder_folders: dict[str, Path]) -> None:  # noqa: F811
@@ -183,6 +207,12 @@ def test_texts_that_are_too_long(encoder_folders: dict[str, Path]) -> None:  # n
 def test_a_folder_is_told_from_another(tmp_path: Path) -> None:
     one, two = write_encoder(tmp_path / "one"), tmp_path / "two"
     shutil.copytree(one, two)
-    assert folder_digest(str(one)) == folder_digest(str(two)) != folder_digest("nobody/nothing")
+    assert folder_digest(str(one)) == folder_digest(str(two)) != folder_digest("nobody/nothing") == ""
+    weights = bytearray((two / "model.safetensors").read_bytes())
+    weights[-3] ^= 1
+    (two / "model.safetensors").write_bytes(bytes(weights))
+    assert folder_digest(str(one)) != folder_digest(str(two))
+    shutil.copytree(one, two, dirs_exist_ok=True)
+    assert folder_digest(str(one)) == folder_digest(str(two))
     change_config(two, hidden_act="relu")
     assert folder_digest(str(one)) != folder_digest(str(two))

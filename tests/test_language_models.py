@@ -16,6 +16,7 @@ import transformers
 
 import harness
 from harness.errors import RequestError
+from harness.storage import allocated
 from tasks import _text_training
 from tasks._adapters import Adapters
 from tasks._language_models import _bytes, language_model, tiny_language_model
@@ -122,6 +123,16 @@ def test_gradients_on_disk_are_the_same(models: dict[str, Path], monkeypatch: py
     monkeypatch.setenv("HARNESS_GRADIENTS_GIB", "much")
     with pytest.raises(RequestError, match="HARNESS_GRADIENTS_GIB=much must be a size in GiB"):
         adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setenv("HARNESS_GRADIENTS_GIB", "0")
+    with pytest.raises(RequestError, match=r"gradients need 1\.0 GiB in .*, which has no room .*TMPDIR"):
+        allocated({"a": (2**14, 2**13)}, 2, torch.device("cpu"))
 
 
 def test_losses_by_hand() -> None:

@@ -16,6 +16,7 @@ from harness.cli import main
 from harness.errors import RequestError
 from harness.seeds import derive
 from harness.testing import task_checks
+from tasks import _prompt_sets as prompt_sets
 from tasks import _prompt_task as module
 from tasks._prompt_files import read_set
 from tasks._prompt_sets import word_problems
@@ -41,7 +42,7 @@ def test_the_split(name: str) -> None:
     assert (len(split.train), len(split.test), split.n_classes) == (50, 20, 10)
     assert np.bincount(split.train.classes).tolist() == [5] * 10
     assert np.bincount(split.test.classes).tolist() == [2] * 10
-    train, test = task.texts(split, "train"), task.texts(split, "test")
+    train, test = task.texts(3)["train"], task.texts(3)["test"]
     assert not set(train) & set(test)
     assert len(set(train)) == 50
     own = split.train.inputs.text.adapted.tokenizer
@@ -154,7 +155,7 @@ def test_prompts_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     task.check()
     split, _ = task.load(0)
     assert (len(split.train), len(split.test)) == (50, 20)
-    assert task.texts(split, "train")[:5] == [f"{p.prompt}{p.answer}" for p in word_problems(6, False, 1)[:5]]
+    assert task.texts(0)["train"][:5] == [f"{p.prompt}{p.answer}" for p in word_problems(6, False, 1)[:5]]
     before = task.data_version()
     lines = (tmp_path / "prompts" / "math_without_reason_test.jsonl").read_text("utf-8").splitlines()
     odd = {**json.loads(lines[0]), "variation": "another"}
@@ -204,6 +205,46 @@ def test_sentences_from_a_file(tmp_path: Path) -> None:
         replace(task, per_class=6)._sets(0)
     with pytest.raises(RequestError, match="cannot be read as text"):
         replace(task, sentences=str(tmp_path / "none"))._sets(0)
+    with pytest.raises(RequestError, match=r"pretraining_per_class=99999\]: 99999 prompts a class need as many"):
+        replace(task, pretraining_per_class=99999).check()
+    before = task.data_version()
+    path.write_text("\n".join(f"This is another sentence {i}." for i in range(7)), "utf-8")
+    assert before != task.data_version() != ""
+
+
+def test_pretraining_holds_no_answer_that_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_sets, "sentences", lambda: [f"Say number {i}." for i in range(12)])
+    task = harness.task("prompts_sentences", preset="smoke", **{**SMALL, "pretraining_per_class": 12})
+    train, test = task._sets(0)
+    others = task._others(0, {task.essence(each) for each in (*train, *test)})
+    assert len(others) == 10 * (12 - 7)
+    assert not {(p.kind, p.answer) for p in others} & {(p.kind, p.answer) for p in (*train, *test)}
+
+
+def test_other_files_below_the_data_folder_are_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Keys hash the files of --data-dir, and the same folder is found again by every command."""
+    data, out = tmp_path / "data", str(tmp_path / "out")
+    data.mkdir()
+    write_set(data)
+    task = f"prompts_math[prompts=files,{SIZES}]"
+    run = ["run", "--methods", "gradient_tracing", "--tasks", task, "--preset", "smoke", "--seeds", "1", "--out", out]
+    assert main([*run, "--data-dir", str(data)]) == 0
+    assert main([*run, "--data-dir", str(data), "--dry-run"]) == 0
+    assert "0 of 1 cells would run" in capsys.readouterr().err
+    shown = ["influential", out, "--method", "gradient_tracing", "--data-dir", str(data)]
+    assert main(shown) == 0
+    assert main(["status", out, "--data-dir", str(data)]) == 0
+    assert "1 ok" in capsys.readouterr().out
+    lines = (data / "math_without_reason_test.jsonl").read_text("utf-8").replace("Solve", "Do solve")
+    (data / "math_without_reason_test.jsonl").write_text(lines, "utf-8")
+    assert main(shown) == 2
+    assert "the data at hand is not what prompts_math" in capsys.readouterr().err
+    assert main(["status", out, "--data-dir", str(data)]) == 0
+    assert "1 stale" in capsys.readouterr().out
+    assert main(["report", out, "--data-dir", str(data)]) == 0
+    assert "†" in capsys.readouterr().out
+    assert main(["report", out]) == 0
+    assert "†" not in capsys.readouterr().out
 
 
 def test_the_tiny_model_never_saw_what_it_is_tested_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
     if number == "2":
         figure = flagged_grid(flagged_pictures(out))
     elif number == "4":
-        figure = heat_maps(attributions(out))
+        figure = heat_maps(attributions(out, stale_keys(frame)))
     else:
         figure = {"3": curve_figure, "5": budget_figure}[number](frame, stale_keys(frame))
     buffer = io.BytesIO()

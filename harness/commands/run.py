@@ -51,6 +51,7 @@ def add(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from harness.api import planned, run_request
+    from harness.data_files import in_folder
     from harness.execute import Options
     from harness.labels import relabelled
     from harness.plugins import absolute
@@ -72,12 +73,14 @@ def main(args: argparse.Namespace) -> int:
     )
     options = Options(args.device, args.jobs, args.timeout, args.backend, args.scheduler, plugins, args.data_dir)
     if args.dry_run:
-        return _dry_run(planned(request, options, args.rerun), args.out, args.rerun)
+        with in_folder(args.data_dir):
+            return _dry_run(planned(request, options, args.rerun), args.out, args.rerun)
     store, cells = run_request(request, options, args.out, args.rerun, Progress())
     states = Counter(store.state(cell) for cell in cells)
     frame = load_results(args.out)
     frame = frame[frame["slot"].isin([cell.slot for cell in cells])]
-    print(tables(relabelled(frame), stale_keys(frame)), end="")
+    with in_folder(args.data_dir):
+        print(tables(relabelled(frame), stale_keys(frame)), end="")
     print(f"{counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
     if states["stale"]:
         print(

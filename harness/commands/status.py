@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_plugin
+from harness.commands.options import add_data_dir, add_plugin
 from harness.errors import RequestError
 from harness.store import FAILURES, counts
 
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     parser = commands.add_parser("status", help="cells of a results folder: done, failed, missing, stale")
     parser.add_argument("out", metavar="OUT")
+    add_data_dir(parser)
     add_plugin(parser, "plug-ins it was run with")
 
 
 def main(args: argparse.Namespace) -> int:
+    from harness.data_files import in_folder
+
+    with in_folder(args.data_dir):
+        return _status(args)
+
+
+def _status(args: argparse.Namespace) -> int:
     from harness.plugins import load_plugin
     from harness.requests import remembered
     from harness.store import Store
