@@ -88,7 +88,8 @@ def test_tables_and_figures_of_a_run(
     assert b"<svg" in (out.parent / "f.svg").read_bytes()
     capsys.readouterr()
     for arguments, sentence in (
-        (["--figure", "4"], "there is no Figure 4 here; there is: 2, 3, 5"),
+        (["--figure", "6"], "there is no Figure 6 here; there is: 2, 3, 4, 5"),
+        (["--figure", "4"], "holds no attributions"),
         (["--figure", "5", "--output", str(out.parent / "f.doc")], "has no suffix of a picture"),
         (["--table", "2", "--format", "csv"], "--format csv is the whole tidy table"),
         (["--table", "8"], "nothing stored belongs to Table 8"),

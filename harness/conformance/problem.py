@@ -132,7 +132,8 @@ class Problem:
             if not keeps.any(1).all():
                 raise Unsupported("a kept set is empty: there is nothing to train on")
             found = newton(inputs, labels, torch.from_numpy(keeps))
-            x, y = (inputs, labels) if reference == "train" else vars(self.split.references[reference]).values()
+            held = Samples(inputs, labels) if reference == "train" else self.split.references[reference]
+            x, y = held.inputs, held.labels
             return np.array([_outputs(weights, x, y).losses().mean() for weights in found])
 
         def out_of_sample() -> np.ndarray:
