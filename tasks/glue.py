@@ -68,7 +68,7 @@ class GlueTask(Task):
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"n_validation": 0}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"model": "tiny", "n_train": 400, "n_dev": 200, "n_validation": 100, "epochs": 4, "lr": 3e-3},
-        "fast": {"model": SENTENCE_ENCODER, "n_train": 2000, "epochs": 5},
+        "fast": {"model": SENTENCE_ENCODER, "n_train": 2000, "epochs": 5, "lr": 3e-3},
     }
 
     budget: float = 0.3
