@@ -114,10 +114,12 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (n, t, v).
         targets: (n, T ≥ t), −100 where a token does not count; the first token has nothing before it and never does.
     """
-    wanted = targets[:, 1 : logits.shape[1]]
-    losses = cross_entropy(logits[:, :-1].transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none")
+    n, t, _ = logits.shape
+    nothing = torch.full((n, 1), IGNORED, dtype=targets.dtype, device=targets.device)
+    wanted = torch.cat([targets[:, 1:t], nothing], 1)  # shifting the targets spares a copy of all logits
+    losses = cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none")
     counts = (wanted != IGNORED).sum(1)
-    return losses.sum(1) / counts.clamp_min(1)
+    return losses.view(n, t).sum(1) / counts.clamp_min(1)
 
 
 @torch.no_grad()
