@@ -33,6 +33,9 @@ EXAMPLES = """examples:
   python -m harness compare baseline.json results
   python -m harness run --tasks 'arrays[path=data.npz]' --out own
   python -m harness suspects own --method self_confidence --top 50
+  python -m harness run --methods all --tasks glue_sst2 --data-dir DATA --preset smoke
+  python -m harness run --methods all --tasks prompts_math --preset smoke --out prompts
+  python -m harness influential prompts --method datainf --test 3
 """
 
 
@@ -47,6 +50,17 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from harness.versions import source_commit
+
+        print(f"influence-harness {source_commit()}")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The argument parser with all subcommands."""
     parser = _Parser(
@@ -55,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, help="the version, or a clone's commit, and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         import_module(f"harness.commands.{name}").add(commands)

@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("transformers", reason="the extra nlp is not installed")
 pytest.importorskip("peft", reason="the extra nlp is not installed")
 
-from tasks._adapters import Adapters
+from tasks._adapters import Adapted, Adapters
 from tasks._encoders import Encoder, encoder
 from tasks._tiny_encoder import _words
 
@@ -117,9 +117,14 @@ def encoder_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
 def some_encoder(folder: Path) -> Encoder:
     """One with adapters that are not zero, as after some training."""
     made = encoder(str(folder), 2, ADAPTERS)
+    disturb(made)
+    return made
+
+
+def disturb(made: Adapted) -> None:
+    """Adapters that are not zero, as after some training."""
     made.reset(0)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for values in made.trainable():
             values.add_(0.3 * torch.randn(values.shape, generator=generator))
-    return made

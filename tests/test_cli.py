@@ -40,6 +40,12 @@ def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_version_is_the_commit_or_the_release(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "--version")
+    assert code == 0
+    assert re.fullmatch(r"influence-harness ([0-9a-f]{12,}(-dirty)?|v[0-9.]+)\n", out)
+
+
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "list")
     assert code == 0

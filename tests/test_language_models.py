@@ -23,7 +23,7 @@ from tasks._language_models import _bytes, language_model, tiny_language_model
 from tasks._language_training import answers, prompt_tokens, token_losses, tokenised_prompts
 from tasks._prompt_sets import Prompt, transformations, word_problems
 from tasks._text_training import Recipe, adapter_gradients
-from tests.glue_files import offline  # noqa: F401 - a fixture
+from tests.glue_files import disturb, offline  # noqa: F401 - a fixture
 
 ADAPTERS = Adapters(rank=2, alpha=8.0, dropout=0.05)
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
@@ -58,11 +58,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def some_model(folder: Path) -> Any:
     """One with adapters that are not zero, as after some training."""
     made = language_model(str(folder), "float32", ADAPTERS, "cpu")
-    made.reset(0)
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for values in made.trainable():
-            values.add_(0.3 * torch.randn(values.shape, generator=generator))
+    disturb(made)
     return made
 
 

@@ -133,6 +133,14 @@ def test_where_something_is_decorated_the_rest_is_not_taken(tmp_path: Path, monk
         ("x = 1\n", "it brings no method and no task; a method is a class with score"),
         ("def f(view, strength):\n    return 0\n", "the parameter 'strength' of f needs a default value"),
         ("class Lissa:\n    def score(self, view):\n        return 0\n", "'lissa' is taken by methods.influence.LiSSA"),
+        (
+            "def f(view, limit=float('inf')):\n    return 0\n",
+            "the default of 'limit' of f is inf; parameters are finite",
+        ),
+        ("import numpy as np\ndef f(view, k=np.int64(3)):\n    return 0\n", "parameters are finite numbers, text"),
+        ("def f(view, name='x'):\n    return 0\n", "a parameter of f cannot be called 'name'"),
+        ("f = lambda view: 0\n", "it brings no method and no task"),
+        ("class Clf:\n    def score(self, X, y):\n        return 0\n", "it brings no method and no task"),
     ],
 )
 def test_what_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str) -> None:
@@ -158,27 +166,6 @@ def test_entry_points_may_be_functions_and_modules(monkeypatch: pytest.MonkeyPat
     registry: Registry[harness.Method] = Registry("method", "methods")
     assert {"spread", "theirs"} <= set(registry.classes())
     assert registry.unavailable == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        (
-            "def f(view, limit=float('inf')):\n    return 0\n",
-            "the default of 'limit' of f is inf; parameters are finite",
-        ),
-        ("import numpy as np\ndef f(view, k=np.int64(3)):\n    return 0\n", "parameters are finite numbers, text"),
-        ("def f(view, name='x'):\n    return 0\n", "a parameter of f cannot be called 'name'"),
-        ("f = lambda view: 0\n", "it brings no method and no task"),
-        ("class Clf:\n    def score(self, X, y):\n        return 0\n", "it brings no method and no task"),
-    ],
-)
-def test_what_is_no_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str) -> None:
-    plug_in(monkeypatch)
-    path = tmp_path / "poor.py"
-    path.write_text(text)
-    with pytest.raises(RequestError, match=sentence):
-        load_plugin(str(path))
 
 
 STYLED = """
