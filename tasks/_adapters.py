@@ -69,6 +69,7 @@ class Adapted:
             lora_dropout=adapters.dropout,
             target_modules=list(targets),
             modules_to_save=list(new) or None,
+            fan_in_fan_out=any(_is_conv1d(each) for name, each in model.named_modules() if _kind(name) in targets),
         )
         config: Any = model.config
         with quiet():
@@ -124,7 +125,7 @@ def targets_of(model: nn.Module, given: str | None, known: Sequence[Sequence[str
     Raises:
         RequestError: it has none of them.
     """
-    kinds = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)}
+    kinds = {_kind(name) for name, module in model.named_modules() if _is_linear(module)}
     wanted = [given.split("+")] if given is not None else known
     found = next((list(names) for names in wanted if set(names) <= kinds), None)
     if found is None:
@@ -138,7 +139,16 @@ def targets_of(model: nn.Module, given: str | None, known: Sequence[Sequence[str
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's linear layer
+    return isinstance(module, nn.Linear) or _is_conv1d(module)
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """GPT-2's linear layer, whose weight is the transposed of others'."""
+    return type(module).__name__ == "Conv1D"
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def pretrained_tokenizer(name: str) -> Any:
