@@ -40,6 +40,8 @@ class Row:
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stale: bool = False
+    skipped: bool = False
+    """In every seed that is there."""
 
     @property
     def attributes(self) -> bool:
@@ -150,6 +152,7 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
         troubles=troubles,
         notes=_health_notes(ok.drop_duplicates("seed")),
         stale=bool(set(frame["key"]) & set(stale)),
+        skipped=set(cells["status"]) == {"skipped"},
     )
 
 

@@ -94,9 +94,13 @@ def _section(section: Section) -> str:
     header = ["Method", *(columns[metric] for metric in shown)]
     if "accuracy" in shown:
         header.append("Gain, points [95 % CI]")
-    header += ["Scoring s", "Uses", *(f"Printed: {columns[metric].lower()}" for metric in printed)]
+    header += [
+        "Scoring s",
+        "Uses",
+        *(f"Printed: {columns[metric][0].lower()}{columns[metric][1:]}" for metric in printed),
+    ]
     body = []
-    for row in rows:
+    for row in [row for row in rows if not row.skipped] or rows:
         line = [_name(row), *(_value(row, metric, section) for metric in shown)]
         if "accuracy" in shown:
             line.append(_gain(row.gain))
