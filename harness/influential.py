@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import RequestError
-from harness.store import Store
+from harness.metrics import tie_seed
+from harness.store import Record, Store
 from harness.suspects import Found
 from harness.task_data import known_task, other_data, texts_again
 
@@ -33,10 +34,19 @@ def attributions(out: str, stale: Collection[str] = ()) -> list[Attribution]:
             where = (record.task, str(record.task_params), record.protocol, record.preset)
             what = (*where, record.method, str(record.method_params))
             if what not in first or record.seed < first[what].about["seed"]:
-                first[what] = Attribution.of(record, arrays)
+                first[what] = Attribution.of(record, arrays, _class_names(record))
     if not first:
         raise RequestError(f"{out} holds no attributions; `run --tasks 'prompts_*' --out {out}` brings some")
     return list(first.values())
+
+
+def _class_names(record: Record) -> Sequence[str]:
+    """Empty where the task or its data is not at hand."""
+    task = known_task(record)
+    try:
+        return () if task is None else task.class_names() or ()
+    except RequestError:
+        return ()
 
 
 def influential(found: Found, tests: Sequence[int], top: int) -> str:
@@ -64,15 +74,20 @@ def influential(found: Found, tests: Sequence[int], top: int) -> str:
     train, asked = texts["train"], texts["test"]
     if this.harm.shape != (len(asked), len(train)):
         raise other_data(record)
+    names = task.class_names() or range(1 + max(this.train_classes.max(), this.test_classes.max()))
+    drawn = np.random.default_rng(tie_seed(record.task, record.method, record.seed)).permutation(len(train))
     parts = []
     for test in tests:
-        order = np.argsort(np.where(np.isnan(this.harm[test]), np.inf, this.harm[test]), kind="stable")
-        parts.append(f"Test sample {test}, class {this.test_classes[test]}:\n{_indented(asked[test])}")
+        harm = np.where(np.isnan(this.harm[test]), np.inf, this.harm[test])
+        order = np.lexsort((drawn, harm))  # equal values as flagging orders them, not by position
+        parts.append(f"Test sample {test}, class {names[this.test_classes[test]]}:\n{_indented(asked[test])}")
         for title, chosen in (("most", order[:top]), ("least", order[::-1][:top])):
-            lines = [
-                f"{i}, class {this.train_classes[i]}, influence {-this.harm[test, i]:.4g}:\n{_indented(train[i])}"
-                for i in chosen
-            ]
+            lines = []
+            for i in chosen:
+                equal = int((harm == harm[i]).sum()) - 1
+                tied = f" (as {equal} other{'s' if equal > 1 else ''})" if equal else ""
+                about = f"{i}, class {names[this.train_classes[i]]}, influence {-this.harm[test, i]:.4g}{tied}"
+                lines.append(f"{about}:\n{_indented(train[i])}")
             parts.append(f"The {len(lines)} {title} influential training samples:\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

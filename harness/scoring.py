@@ -116,7 +116,9 @@ def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray
     if split.train.classes is None or split.test.classes is None:
         raise ValueError("an attribution task needs the classes of its training and test samples")
     found = {"train_classes": split.train.classes, "test_classes": split.test.classes}
-    return {"attribution": attribution.astype(np.float32)} | found
+    limit = np.finfo(np.float32).max  # what diverged is kept whole: its order is a result
+    kept = attribution if np.nanmax(np.abs(attribution), initial=0) > limit else attribution.astype(np.float32)
+    return {"attribution": kept} | found
 
 
 def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:

@@ -48,8 +48,9 @@ class Spectrum:
         if block.dimension <= block.n:
             values, basis = torch.linalg.eigh(OuterProduct(block).matrix())
             return cls(values.clamp_min(0), basis)
-        _, singular, rows = torch.linalg.svd(block.rows(slice(None)).double(), full_matrices=False)
-        return cls(singular.square() / block.n, rows.T)
+        basis, small = torch.linalg.qr(block.rows(slice(None)).double().T)
+        left, singular, _ = torch.linalg.svd(small)  # n × n, which a GPU does fast, too
+        return cls(singular.square() / block.n, basis @ left)
 
     def apply(self, function: Callable[[Diagonal, Tensor], Tensor], vectors: Tensor) -> Tensor:
         """A polynomial of F times (p, k) vectors.

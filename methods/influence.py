@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from harness.errors import Unsupported
 from harness.method_base import Method, register_method
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Influence(Method):
     def score(self, view: View) -> np.ndarray:
         import torch
 
+        if self.class_mean:
+            raise Unsupported("class_mean=yes is for attributions, and this task asks for one score a training sample")
         reference = view.reference(self.reference, self.layers)
         total = torch.zeros(view.n, dtype=torch.float64)
         for name, block in view.gradients_of(self.layers).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,17 +24,20 @@ class Attribution:
         about: the cell's record, by field.
         harm: how much each training sample harms each test sample, (n_test, n_train).
         train_classes, test_classes: (n_train,), (n_test,).
+        class_names: of all classes; empty where they are not known.
     """
 
     about: Mapping[str, Any]
     harm: np.ndarray
     train_classes: np.ndarray
     test_classes: np.ndarray
+    class_names: Sequence[str] = ()
 
     @classmethod
-    def of(cls, record: Any, arrays: Mapping[str, np.ndarray]) -> Attribution:
+    def of(cls, record: Any, arrays: Mapping[str, np.ndarray], class_names: Sequence[str] = ()) -> Attribution:
         """From a stored record and its arrays."""
-        return cls(vars(record), arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
+        classes = arrays["train_classes"], arrays["test_classes"]
+        return cls(vars(record), arrays["attribution"], *classes, class_names)
 
 
 def heat_maps(found: Sequence[Attribution]) -> Figure:
@@ -57,7 +61,12 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
             _draw(axes, each)
         for axes in line[len(members) :]:
             axes.set_axis_off()
-        line[0].set_ylabel(f"{members[0].about['task_title']}\nprotocol {protocol}, preset {preset}\ntest", fontsize=7)
+        first = members[0]
+        changed = _changed(first.about["task_label"])
+        title = textwrap.fill(f"{first.about['task_title']} {changed}".strip(), 48)
+        line[0].set_ylabel(f"{title}\nprotocol {protocol}, preset {preset}\ntest samples by class", fontsize=6)
+        if first.class_names:
+            _name_classes(line[0], first)
     return figure
 
 
@@ -69,12 +78,22 @@ def _draw(axes: Axes, each: Attribution) -> None:
     for classes, draw in ((each.train_classes[train], axes.axvline), (each.test_classes[test], axes.axhline)):
         for edge in np.flatnonzero(np.diff(classes)):
             draw(edge + 0.5, color="white", linewidth=0.4)
-    label = each.about["method_label"]
-    changed = f"\n{label[label.index('[') :]}" if "[" in label else ""
-    axes.set_title(f"{each.about['method_title']}{changed}", fontsize=7)
+    axes.set_title(f"{each.about['method_title']}\n{_changed(each.about['method_label'])}".strip(), fontsize=7)
     axes.set_xlabel("training samples by class", fontsize=6)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def _name_classes(axes: Axes, each: Attribution) -> None:
+    classes, counts = np.unique(each.test_classes, return_counts=True)
+    axes.set_yticks(np.cumsum(counts) - counts / 2 - 0.5)
+    axes.set_yticklabels([each.class_names[k] for k in classes], fontsize=4)
+    axes.tick_params(axis="y", length=0)
+
+
+def _changed(label: str) -> str:
+    """What a label says of changed parameters."""
+    return label[label.index("[") :] if "[" in label else ""
 
 
 def _ranks(row: np.ndarray) -> np.ndarray:

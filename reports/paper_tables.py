@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -159,8 +160,9 @@ def _summary(cells: pd.DataFrame, metric: str) -> Summary | None:
 def _measured(cells: pd.DataFrame, metric: str, seeds: int) -> str:
     if metric in ATTRIBUTION:
         mean, within = _summary(cells, metric), _summary(cells, f"{metric}_std")
-        text = _shown(mean, 1, 3, seeds).partition(" ±")
-        return f"{text[0]} ± {within.mean:.3f}" if mean and within else text[0]
+        if mean and within:
+            mean = replace(mean, std=within.mean)  # over test samples, as printed
+        return _shown(mean, 1, 3, seeds)
     if metric == "score_seconds":
         taken = cells.drop_duplicates("slot")["score_seconds"].dropna()
         return seconds(None if taken.empty else float(taken.median()))

@@ -188,22 +188,24 @@ def unavailable(name: str, what: str, error: Exception) -> RequestError:
     offline = " (HF_HUB_OFFLINE=1 is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
     return RequestError(
         f"model={name}: its {what} is neither in a folder here nor to be had from the Hugging Face hub{offline}; fetch "
-        f"it once with a network, name a local folder, or take model=tiny ({reason})"
+        f"it once with a network (a gated one after its licence and `hf auth login`), name a local folder, or take "
+        f"model=tiny ({reason})"
     )
 
 
 def folder_digest(name: str) -> str:
-    """What tells a local model folder from another: files' names and sizes, their first and their last MiB. Empty for a
-    name that is no folder."""
+    """What tells a local model folder from another: files' names and sizes, a MiB of every 64, and the last one. Empty
+    for a name that is no folder."""
     if not Path(name).is_dir():
         return ""
     found = hashlib.sha256()
     for path in sorted(each for each in Path(name).glob("*") if each.is_file()):
         size = path.stat().st_size
         with path.open("rb") as file:
-            found.update(f"{path.name} {size}".encode() + file.read(2**20))
-            file.seek(max(0, size - 2**20))
-            found.update(file.read())
+            found.update(f"{path.name} {size}".encode())
+            for start in (*range(0, size, 2**26), max(0, size - 2**20)):
+                file.seek(start)
+                found.update(file.read(2**20))
     return found.hexdigest()[:16]
 
 

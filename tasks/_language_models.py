@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -22,12 +21,13 @@ QUERIES_AND_VALUES = (
     ("query_key_value",),
     ("Wqkv",),
     ("qkv_proj",),
-    ("query", "value"),
 )
 """What attention's query and value matrices are called, by family; fused ones are adapted whole."""
 TINY = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
 TINY_TOKENS, TINY_VOCABULARY = 256, 512
 BATCH, RATE = 16, 2e-3
+_loaded: dict[tuple[object, ...], LanguageModel] = {}
+"""The one that was asked for last: memory may hold no two."""
 
 
 class LanguageModel(Adapted):
@@ -38,8 +38,20 @@ class LanguageModel(Adapted):
         self._quantised = bool(getattr(model, "is_quantized", False))
 
     def to(self, device: str) -> Self:
-        """This very model, moved; quantised weights stay where they were loaded."""
-        return self if self._quantised else super().to(device)
+        """This very model, moved.
+
+        Raises:
+            RequestError: quantised weights lie on another device, and cannot be moved.
+        """
+        if not self._quantised:
+            return super().to(device)
+        there, wanted = next(self.model.parameters()).device, torch.device(device)
+        if (there.type, there.index or 0) != (wanted.type, wanted.index or 0):
+            raise RequestError(
+                f"device={device}: weights=int8 are loaded to {there} and stay there; take --device {there}, choose "
+                "the card by CUDA_VISIBLE_DEVICES, or give weights=bfloat16"
+            )
+        return self
 
     @property
     def last_layer(self) -> list[str]:
@@ -49,9 +61,8 @@ class LanguageModel(Adapted):
         return [name for name, number in numbers.items() if number == last]
 
 
-@functools.lru_cache(maxsize=1)
 def language_model(name: str, weights: Weights, adapters: Adapters, device: str) -> LanguageModel:
-    """A pretrained causal language model by the hub's name or a folder, once a process.
+    """A pretrained causal language model by the hub's name or a folder, loaded once and kept until another is.
 
     Args:
         weights: how its own weights are held; adapters are float32 in any case.
@@ -60,26 +71,51 @@ def language_model(name: str, weights: Weights, adapters: Adapters, device: str)
     Raises:
         RequestError: it is not there, has no tokenizer, or is no causal language model with known attention matrices.
     """
+    key = (name, weights, adapters, device)
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = _load(name, weights, adapters, device)
+    return _loaded[key]
+
+
+def _load(name: str, weights: Weights, adapters: Adapters, device: str) -> LanguageModel:
     _require(weights)
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    # What 8-bit products are multiplied with is bfloat16, as published: float16, which Llama-2's files hold, would
+    # lose small gradients.
+    options: dict[str, Any] = {"torch_dtype": torch.float32 if weights == "float32" else torch.bfloat16}
+    if weights == "int8":
+        options |= {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
     with quiet(), torch.random.fork_rng(devices=[]):
-        tokenizer = pretrained_tokenizer(name)
-        options: dict[str, Any] = {}
-        if weights == "int8":
-            options = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
+        tokenizer = _tokenizer(name)
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(name, **options)
         except Exception as error:  # the hub's client raises many kinds
             raise unavailable(name, "causal language model", error) from error
-        if weights != "int8":
-            model = model.to(torch.float32 if weights == "float32" else torch.bfloat16)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        _require_causal(name, model)
         made = LanguageModel(tokenizer, model, adapters, _targets(name, model, adapters))
         for values in made.trainable():
             values.data = values.data.float()
         return made
+
+
+def _tokenizer(name: str) -> Any:
+    tokenizer = pretrained_tokenizer(name)
+    if tokenizer.eos_token_id is None:
+        raise RequestError(f"model={name}: its tokenizer has no end token, which answers end with; set eos_token in it")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@torch.no_grad()
+def _require_causal(name: str, model: Any) -> None:
+    """Encoders load as causal language models, too, and see the answer."""
+    tokens = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]], device=next(model.parameters()).device)
+    first, second = model.eval()(input_ids=tokens).logits[:, 0].float()
+    if float((first - second).abs().max()) > 2e-2 * float(first.abs().max()):
+        raise RequestError(f"model={name}: a token's output depends on later ones, so it is no causal language model")
 
 
 def check_language_model(name: str, weights: Weights, adapters: Adapters) -> None:
@@ -92,7 +128,7 @@ def check_language_model(name: str, weights: Weights, adapters: Adapters) -> Non
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with quiet():
-        pretrained_tokenizer(name)
+        _tokenizer(name)
         try:
             config = AutoConfig.from_pretrained(name)
             with torch.device("meta"):

@@ -84,8 +84,8 @@ def tokenised_prompts(
     """
     sequences, counted_from = [], []
     for each in prompts:
-        first = list(tokenizer(each.prompt.rstrip())["input_ids"])
-        whole = [*tokenizer(f"{each.prompt}{each.answer}")["input_ids"], tokenizer.eos_token_id]
+        first = _tokens(tokenizer, each.prompt.rstrip())
+        whole = [*_tokens(tokenizer, f"{each.prompt}{each.answer}"), tokenizer.eos_token_id]
         if len(first) >= most:
             raise RequestError(f"max_tokens={most} leaves no room for the answer to a prompt of {len(first)} tokens")
         sequences.append((first if part == "prompt" else whole)[:most])
@@ -99,6 +99,14 @@ def tokenised_prompts(
         mask[i, : len(tokens)] = 1
         targets[i, start : len(tokens)] = ids[i, start : len(tokens)]
     return {"input_ids": ids, "attention_mask": mask}, targets
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    """Token ids without an end, which some tokenizers add to whatever they are given."""
+    found = list(tokenizer(text)["input_ids"])
+    while found and found[-1] == tokenizer.eos_token_id:
+        found.pop()
+    return found
 
 
 def _common(first: Sequence[int], whole: Sequence[int]) -> int:

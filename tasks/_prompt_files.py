@@ -73,7 +73,7 @@ def _prompt(row: Any, where: str) -> Prompt:
 
 def _from_lines(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines()
+        lines: Iterable[str] = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} cannot be read as text: {error}") from error
     for number, line in enumerate(lines, 1):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from harness.errors import RequestError
 from harness.task_base import Samples, Split, Task
 from tasks import _prompt_files as files
+from tasks import _prompt_sets
 from tasks._prompt_sets import Prompt
 
 if TYPE_CHECKING:
@@ -138,8 +141,9 @@ class PromptTask(Task):
     def data_version(self) -> str:
         from tasks._adapters import folder_digest
 
-        if self.prompts == "generated":
-            return folder_digest(self.model)
+        if self.prompts == "generated":  # by code, which results remember as they do files
+            code = Path(str(_prompt_sets.__file__)).read_bytes()
+            return hashlib.sha256(code).hexdigest()[:16] + folder_digest(self.model)
         found = files.digest(self.file_name)
         return found and found + folder_digest(self.model)
 
@@ -151,7 +155,7 @@ class PromptTask(Task):
         train, test = self._sets(seed)
         known = {self.essence(each) for each in (*train, *test)}
         model = self._tiny(seed, known) if self.model == TINY else self._pretrained()
-        kinds = list(dict.fromkeys(each.kind for each in train))
+        kinds = self.class_names()
 
         def samples(prompts: Sequence[Prompt]) -> Samples:
             tokens = prompt_tokens(model, prompts, self.max_tokens, self.gradient_text)
@@ -211,12 +215,16 @@ class PromptTask(Task):
     def curves(self, model: FineTuned, split: Split) -> Mapping[str, Sequence[float]]:
         return {"loss_by_epoch": model.losses}
 
+    def class_names(self) -> list[str]:
+        """In the order of the sets, which is the same for every seed."""
+        return list(dict.fromkeys(each.kind for each in self._sets(0)[0]))
+
     def texts(self, seed: int) -> Mapping[str, list[str]]:
         train, test = ([f"{each.prompt}{each.answer}" for each in part] for part in self._sets(seed))
         return {"train": train, "test": test}
 
     def _sets(self, seed: int) -> tuple[list[Prompt], list[Prompt]]:
-        """Training and test prompts, none in both."""
+        """Training and test prompts. Of generated ones none is in both; files are taken as they are."""
         if self.prompts == "files":
             train, test = (files.read_set(self.file_name, split) for split in ("train", "test"))
             return _first(train, self.per_class), _first(test, self.test_per_class)

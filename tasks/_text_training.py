@@ -167,14 +167,26 @@ def adapter_gradients(
     names = tokens.adapted.adapters if names is None else names
     order = tokens.lengths.argsort(stable=True)
     parts = {name: values[order.to(values.device)] for name, values in tokens.parts.items()}
+    targets = targets[order.to(targets.device)]
     model, own = _Cut(tokens.adapted.model), dict(tokens.adapted.model.named_parameters())
     found = allocated({name: tuple(own[name].shape) for name in names}, len(tokens), tokens.device)
-    together = by_size(tokens.lengths[order], GRADIENT_TOKENS[tokens.device.type])
     layers = [f"model.{name}" for name in names]
-    for rows, gradients in iterate(model, parts, targets[order.to(targets.device)], layers, loss, together):
-        for name, values in gradients.items():
-            into = found[name.removeprefix("model.")]
-            into[order[rows].to(into.device)] = values.to(into.device)
+    done, together = 0, GRADIENT_TOKENS[tokens.device.type]
+    while done < len(tokens):
+        rest = [slice(done + rows.start, done + rows.stop) for rows in by_size(tokens.lengths[order[done:]], together)]
+        try:
+            for rows, gradients in iterate(model, parts, targets, layers, loss, rest):
+                for name, values in gradients.items():
+                    into = found[name.removeprefix("model.")]
+                    into[order[rows].to(into.device)] = values.to(into.device)
+                done = rows.stop
+        except torch.OutOfMemoryError:
+            failed = next((rows for rows in rest if rows.start == done), slice(0, 1))
+            if failed.stop - failed.start == 1:
+                raise
+        if done < len(tokens):  # out of memory: fewer together from here on
+            together //= 2
+            torch.cuda.empty_cache()
     return {_short(name): found[name] for name in names}
 
 

@@ -28,6 +28,11 @@ class Sentences(PromptTask):
 
     sentences: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sentences is not None and self.prompts == "files":
+            raise ValueError(f"sentences={self.sentences} belongs to prompts=generated; files have their own sentences")
+
     def generated(self, per_class: int, seed: int) -> list[Prompt]:
         given = None
         if self.sentences is not None:

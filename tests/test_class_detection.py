@@ -14,7 +14,10 @@ import harness
 from harness.class_detection import class_detection
 from harness.errors import Unsupported
 from harness.outputs import Outputs
+from harness.scoring import _with_classes
+from harness.task_base import Samples, Split
 from harness.view import View
+from reports.heatmaps import Attribution, heat_maps
 
 
 def test_by_hand() -> None:
@@ -113,3 +116,37 @@ def test_classes_are_only_there_where_samples_have_them() -> None:
     for name in ("self_influence", "outlier_l1", "self_confidence", "leave_one_out"):
         with pytest.raises(Unsupported, match="one score a training sample and attributes nothing"):
             harness.method(name).attribute(view()[0])
+
+
+def test_class_means_are_no_scores() -> None:
+    with pytest.raises(Unsupported, match="class_mean=yes is for attributions"):
+        harness.method("datainf", reference="test", class_mean=True).score(view()[0])
+
+
+def test_what_diverged_keeps_its_order_when_stored() -> None:
+    samples = Samples(torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64), classes=np.array([0, 1]))
+    split = Split(samples, samples, {}, 2)
+    usual = _with_classes(np.array([[1.0, 2.0], [np.nan, 0.0]]), split)["attribution"]
+    assert usual.dtype == np.float32
+    large = _with_classes(np.array([[1e39, 2e39], [0.0, 1.0]]), split)["attribution"]
+    assert large[0, 0] < large[0, 1] < np.inf
+
+
+def test_heat_maps_say_what_they_are_of() -> None:
+    def attribution(label: str, names: list[str]) -> Attribution:
+        about = {
+            "task": "prompts_math", "task_label": label, "task_title": "Math", "protocol": "fair", "preset": "fast",
+            "method_label": "datainf[class_mean=True]", "method_title": "DataInf",
+        }  # fmt: skip
+        classes = np.array([1, 0, 1])
+        return Attribution(about, np.arange(9.0).reshape(3, 3), classes, classes, names)
+
+    found = [attribution("prompts_math[model=A]", ["trains", "pizza"]), attribution("prompts_math[model=B]", [])]
+    figure = heat_maps(found)
+    first, second = figure.axes
+    assert "Math [model=A]" in first.get_ylabel()
+    assert "Math [model=B]" in second.get_ylabel()
+    assert first.get_title() == "DataInf\n[class_mean=True]"
+    assert [label.get_text() for label in first.get_yticklabels()] == ["trains", "pizza"]
+    assert first.get_yticks().tolist() == [0.0, 1.5]  # one test sample of class 0, two of class 1
+    assert list(second.get_yticks()) == []

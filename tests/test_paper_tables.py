@@ -70,6 +70,27 @@ def test_table_2_has_measured_and_printed_numbers() -> None:
     assert text.count("## Protocol") == 1
 
 
+def test_table_3_has_deviations_over_test_samples_and_says_which_seeds_are_missing() -> None:
+    def attributed(method: str, seed: int, auc: float, spread: float) -> list[dict]:
+        rows = cell(method, seed, 0.5)[:2]
+        about = {"task": "prompts_math", "task_label": "prompts_math", "task_title": "Math"}
+        about["task_params"] = '{"budget": 0.0}'
+        metrics = {"class_detection_auc": auc, "class_detection_auc_std": spread}
+        return [{**row, **about, "metric": m, "value": v} for row, (m, v) in zip(rows, metrics.items(), strict=True)]
+
+    text = paper_table(
+        frame(
+            attributed("random", 0, 0.5, 0.02),
+            attributed("random", 1, 0.52, 0.04),
+            attributed("datainf", 1, 0.9, 0.1),
+        ),
+        "3",
+    )
+    assert "0.510 ± 0.030" in line(text, "The random")
+    assert "0.900 ± 0.100 (1/2 seeds)" in line(text, "The datainf")
+    assert "0.999 ± 0.005" in line(text, "The datainf")  # printed
+
+
 def test_other_tables() -> None:
     data = frame(
         cell("datainf", 0, 0.8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.testing import task_checks
 from tasks import _prompt_sets as prompt_sets
 from tasks import _prompt_task as module
 from tasks._prompt_files import read_set
-from tasks._prompt_sets import word_problems
+from tasks._prompt_sets import Prompt, word_problems
 
 SIZES = "per_class=5,test_per_class=2,epochs=2,pretraining=1,pretraining_per_class=8"
 SMALL = {key: int(value) for key, value in (part.split("=") for part in SIZES.split(","))}
@@ -110,7 +111,7 @@ def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.Capture
     assert main(["report", out, "--table", "3"]) == 0
     table = capsys.readouterr().out
     assert "| Outlier Gradient (iForest)" in table
-    assert "0.999 ± 0.004" in table  # printed
+    assert f"{auc['outlier_iforest']:.3f} ± " in table
     assert "class_mean=True" in table
     assert main(["report", out]) == 0
     text = capsys.readouterr().out
@@ -127,6 +128,14 @@ def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert shown.count("Test sample") == 2
     assert shown.count("influence ") == 8
+    assert re.findall(r"Test sample (.*):\n", shown) == ["0, class pizza", "7, class game"]
+    assert main(["influential", out, "--method", "outlier_iforest", "--test", "0", "--top", "25"]) == 0
+    most = capsys.readouterr().out.partition("least influential")[0]
+    assert most.count("(as 4 others)") == 25
+    listed = [int(number) for number in re.findall(r"^(\d+), class", most, re.MULTILINE)]
+    classes = [listed[start : start + 5] for start in range(0, 25, 5)]
+    assert all(len({number // 5 for number in each}) == 1 for each in classes)
+    assert any(each != sorted(each) for each in classes)  # equal values are in no order
     assert "slices of pizza" in shown
     for arguments, sentence in (
         (["--method", "gradient_tracing", "--test", "20"], "--test 20 is not there; test samples are numbered 0 to 19"),
@@ -168,6 +177,14 @@ def test_prompts_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         task.check()
 
 
+def test_line_ends_of_other_kinds_belong_to_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    row = {"prompt": "One\u2028two \x85-> ", "text": "One\u2028two \x85-> three", "variation": "odd"}
+    content = f"{json.dumps(row, ensure_ascii=False)}\r\n\n{json.dumps(row)}\n"
+    (tmp_path / "grammars_train.jsonl").write_bytes(content.encode())
+    assert read_set("grammars", "train") == 2 * [Prompt("One\u2028two \x85-> ", "three", "odd")]
+
+
 def test_prompts_that_datasets_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
@@ -206,6 +223,8 @@ def test_sentences_from_a_file(tmp_path: Path) -> None:
     assert told == {f"This is sentence {i}." for i in range(7)}
     with pytest.raises(RequestError, match="8 prompts a class need as many sentences; there are 7"):
         replace(task, per_class=6)._sets(0)
+    with pytest.raises(ValueError, match=r"belongs to prompts=generated; files have their own"):
+        replace(task, prompts="files")
     with pytest.raises(RequestError, match="cannot be read as text"):
         replace(task, sentences=str(tmp_path / "none"))._sets(0)
     with pytest.raises(RequestError, match=r"pretraining_per_class=99999\]: 99999 prompts a class need as many"):
