@@ -55,6 +55,12 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
         rows.setdefault(tuple(each.about[key] for key in ("task_label", "protocol", "preset")), []).append(each)
     across = max(map(len, rows.values()))
     figure = Figure(figsize=(2.3 * across + 0.8, 2.5 * len(rows) + 0.3), layout="constrained", dpi=130)
+    seeds = sorted({each.about["seed"] for each in found})
+    figure.suptitle(
+        "Influence of training samples on test samples, ranked within each row: dark is helpful, light is harmful "
+        f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})",
+        fontsize=8,
+    )
     grid = figure.subplots(len(rows), across, squeeze=False)
     for line, ((_, protocol, preset), members) in zip(grid, rows.items(), strict=True):
         for axes, each in zip(line, members, strict=False):
@@ -62,8 +68,8 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
         for axes in line[len(members) :]:
             axes.set_axis_off()
         first = members[0]
-        changed = _changed(first.about["task_label"])
-        title = textwrap.fill(f"{first.about['task_title']} {changed}".strip(), 48)
+        changed = _changed(first.about["task_label"]).replace(",", ", ")
+        title = textwrap.fill(f"{first.about['task_title']} {changed}".strip(), 44, break_long_words=False)
         line[0].set_ylabel(f"{title}\nprotocol {protocol}, preset {preset}\ntest samples by class", fontsize=6)
         if first.class_names:
             _name_classes(line[0], first)

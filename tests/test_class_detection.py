@@ -135,7 +135,8 @@ def test_what_diverged_keeps_its_order_when_stored() -> None:
 def test_heat_maps_say_what_they_are_of() -> None:
     def attribution(label: str, names: list[str]) -> Attribution:
         about = {
-            "task": "prompts_math", "task_label": label, "task_title": "Math", "protocol": "fair", "preset": "fast",
+            "seed": 3, "task": "prompts_math", "task_label": label, "task_title": "Math",
+            "protocol": "fair", "preset": "fast",
             "method_label": "datainf[class_mean=True]", "method_title": "DataInf",
         }  # fmt: skip
         classes = np.array([1, 0, 1])
@@ -144,6 +145,7 @@ def test_heat_maps_say_what_they_are_of() -> None:
     found = [attribution("prompts_math[model=A]", ["trains", "pizza"]), attribution("prompts_math[model=B]", [])]
     figure = heat_maps(found)
     first, second = figure.axes
+    assert figure.get_suptitle().endswith("dark is helpful, light is harmful (seed 3)")
     assert "Math [model=A]" in first.get_ylabel()
     assert "Math [model=B]" in second.get_ylabel()
     assert first.get_title() == "DataInf\n[class_mean=True]"
