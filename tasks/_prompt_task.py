@@ -141,11 +141,12 @@ class PromptTask(Task):
     def data_version(self) -> str:
         from tasks._adapters import folder_digest
 
+        model = "" if self.model == TINY else folder_digest(self.model)
         if self.prompts == "generated":  # by code, which results remember as they do files
             code = Path(str(_prompt_sets.__file__)).read_bytes()
-            return hashlib.sha256(code).hexdigest()[:16] + folder_digest(self.model)
+            return hashlib.sha256(code).hexdigest()[:16] + model
         found = files.digest(self.file_name)
-        return found and found + folder_digest(self.model)
+        return found and found + model
 
     def load(self, seed: int) -> tuple[Split, None]:
         import torch

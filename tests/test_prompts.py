@@ -169,6 +169,10 @@ def test_prompts_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (len(split.train), len(split.test)) == (50, 20)
     assert task.texts(0)["train"][:5] == [f"{p.prompt}{p.answer}" for p in word_problems(6, False, 1)[:5]]
     before = task.data_version()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "file").touch()
+    assert task.data_version() == before  # a folder called tiny is not the model
     lines = (tmp_path / "prompts" / "math_without_reason_test.jsonl").read_text("utf-8").splitlines()
     odd = {**json.loads(lines[0]), "variation": "another"}
     (tmp_path / "prompts" / "math_without_reason_test.jsonl").write_text("\n".join([*lines, json.dumps(odd)]), "utf-8")
