@@ -85,7 +85,7 @@ def influential(found: Found, tests: Sequence[int], top: int) -> str:
             lines = []
             for i in chosen:
                 equal = int((harm == harm[i]).sum()) - 1
-                tied = f" (as {equal} other{'s' if equal > 1 else ''})" if equal else ""
+                tied = f" (the same as {equal} other{'s' if equal > 1 else ''})" if equal else ""
                 about = f"{i}, class {names[this.train_classes[i]]}, influence {-this.harm[test, i]:.4g}{tied}"
                 lines.append(f"{about}:\n{_indented(train[i])}")
             parts.append(f"The {len(lines)} {title} influential training samples:\n" + "\n".join(lines))

@@ -131,7 +131,7 @@ def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.Capture
     assert re.findall(r"Test sample (.*):\n", shown) == ["0, class pizza", "7, class game"]
     assert main(["influential", out, "--method", "outlier_iforest", "--test", "0", "--top", "25"]) == 0
     most = capsys.readouterr().out.partition("least influential")[0]
-    assert most.count("(as 4 others)") == 25
+    assert most.count("(the same as 4 others)") == 25
     listed = [int(number) for number in re.findall(r"^(\d+), class", most, re.MULTILINE)]
     classes = [listed[start : start + 5] for start in range(0, 25, 5)]
     assert all(len({number // 5 for number in each}) == 1 for each in classes)
