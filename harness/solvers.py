@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.blocks import Block
-from harness.curvature import Curvature
+from harness.curvature import Curvature, OuterProduct
+from harness.spectral import Spectrum
 
 DIRECT_DIMENSION = 5130
 """Largest p that is solved by a Cholesky factorisation (10 classes × 513: a CIFAR ResNet's head with bias)."""
@@ -112,12 +113,47 @@ def conjugate_gradient(
     return solution
 
 
-def factorised(curvature: Curvature, damping: float, health: Health) -> Factorised | None:
-    """The Cholesky factor of C + λI, or None where p exceeds `DIRECT_DIMENSION` or memory does not suffice."""
-    if curvature.dimension > DIRECT_DIMENSION:
-        return None
+class InEigenvectors:
+    """C + λI by the eigenvectors of F, for which fewer samples than parameters make n vectors.
+
+    Args:
+        health: receives ``damping``, ``smallest_eigenvalue`` (0: F has n eigenvalues at most that are larger) and
+            ``dimension``.
+    """
+
+    def __init__(self, block: Block, damping: float, health: Health) -> None:
+        self.spectrum, self.damping = Spectrum.of(block), damping
+        health.update(solver="eigenvectors", dimension=block.dimension, damping=damping, smallest_eigenvalue=0.0)
+
+    def _split(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates in the eigenvectors (m, k), and what lies outside them (p, k)."""
+        inside = self.spectrum.basis.T @ vectors
+        return inside, vectors - self.spectrum.basis @ inside
+
+    def solve(self, vectors: Tensor) -> Tensor:
+        """(F + λI)⁻¹ v for (p, k) vectors."""
+        inside, outside = self._split(vectors)
+        return (
+            self.spectrum.basis @ (inside / (self.spectrum.values + self.damping).unsqueeze(1)) + outside / self.damping
+        )
+
+    def quadratic(self, rows: Tensor) -> Tensor:
+        """gᵀ (F + λI)⁻¹ g for each row g of (r, p)."""
+        inside, outside = self._split(rows.double().T)
+        weighted = inside.square() / (self.spectrum.values + self.damping).unsqueeze(1)
+        total: Tensor = weighted.sum(0) + outside.square().sum(0) / self.damping
+        return total
+
+
+def factorised(curvature: Curvature, damping: float, health: Health) -> Factorised | InEigenvectors | None:
+    """C + λI ready to be solved for, or None where neither p nor, of F, n is small, or memory does not suffice."""
+    p = curvature.dimension
     try:
-        return Factorised(curvature, damping, health)
+        if isinstance(curvature, OuterProduct) and damping > 0:
+            n = curvature.block.n
+            if 4 * n <= p or 2 * n <= DIRECT_DIMENSION < p:  # the eigenvectors are the less work, or can be had at all
+                return InEigenvectors(curvature.block, damping, health)
+        return Factorised(curvature, damping, health) if p <= DIRECT_DIMENSION else None
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
@@ -125,7 +161,7 @@ def factorised(curvature: Curvature, damping: float, health: Health) -> Factoris
 
 
 def solver(curvature: Curvature, damping: float, health: Health) -> Callable[[Tensor], Tensor]:
-    """(C + λI)⁻¹ as a function of (p, m) vectors: by Cholesky where `factorised` can, else by conjugate gradients."""
+    """(C + λI)⁻¹ as a function of (p, m) vectors: directly where `factorised` can, else by conjugate gradients."""
     factor = factorised(curvature, damping, health)
     return factor.solve if factor is not None else partial(conjugate_gradient, curvature, damping, health=health)
 

@@ -243,7 +243,8 @@ class LiSSA(Damped):
 @register_method
 @dataclass(frozen=True)
 class ExactHessian(Damped):
-    """The inverse solved for: (C + λI) u = v by Cholesky (beyond 5,130 parameters by conjugate gradients).
+    """The inverse solved for: (C + λI) u = v by Cholesky, by eigenvectors where samples are far fewer than parameters,
+    and by conjugate gradients where there are many of both (beyond 5,130 parameters).
 
     Args:
         hessian: ``exact`` is the true Hessian, known of a last layer; ``outer_product`` is F, which the published
