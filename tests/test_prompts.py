@@ -15,6 +15,7 @@ import pytest
 import harness
 from harness.cli import main
 from harness.errors import RequestError
+from harness.influential import attributions
 from harness.seeds import derive
 from harness.testing import task_checks
 from tasks import _prompt_sets as prompt_sets
@@ -123,6 +124,11 @@ def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.Capture
     picture = tmp_path / "figure4.png"
     assert main(["report", out, "--figure", "4", "--output", str(picture)]) == 0
     assert picture.stat().st_size > 20_000
+    keys = ok.drop_duplicates("method_label").set_index("method_label")["key"]
+    shown = {each.about["method_label"] for each in attributions(out, stale=set(ok["key"]) - {keys["datainf"]})}
+    assert shown == {"datainf"}  # what other code made is in no figure
+    with pytest.raises(RequestError, match="holds no attributions"):
+        attributions(out, stale=set(ok["key"]))
     capsys.readouterr()
     assert main(["influential", out, "--method", "gradient_tracing", "--test", "0,7", "--top", "2"]) == 0
     shown = capsys.readouterr().out
