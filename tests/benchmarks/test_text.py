@@ -107,3 +107,27 @@ def test_pairwise_datainf(versus: Versus) -> None:
     few = 3
     expected = [usual.datainf(gradients, {name: values[j] for name, values in asked.items()}) for j in range(few)]
     np.testing.assert_allclose(found[:few], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_exact_influence_of_few_samples(versus: Versus) -> None:
+    """One adapter of a 135M language model: the parameters' matrix is 170 MB, the samples' eigenvectors 7."""
+    n, tests, p = (200, 50, 8 * 576) if versus.full else (10, 3, 64)
+    generator = torch.Generator().manual_seed(2)
+    g, asked = (torch.randn(rows, p, generator=generator) for rows in (n, tests))
+    view = harness.View.from_blocks({"a": g}, {"a": asked})
+
+    def parameters_matrix() -> torch.Tensor:
+        wide, damping = g.double(), float(g.square().mean()) / 10
+        matrix = wide.T @ wide / n + damping * torch.eye(p, dtype=torch.float64)
+        solved = torch.cholesky_solve(asked.double().T, torch.linalg.cholesky(matrix))
+        return -(solved.T @ wide.T)
+
+    found = versus(
+        f"exact influence, {n} × {tests} prompts, one block of {p:,}",
+        lambda: harness.method("exact_hessian").attribute(view),
+        parameters_matrix,
+        rounds=3,
+    )
+    assert view.health["a"]["solver"] == "eigenvectors"
+    expected = parameters_matrix().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
