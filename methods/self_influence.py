@@ -66,7 +66,8 @@ class SelfInfluence(Method):
 @register_method
 @dataclass(frozen=True)
 class ExactSelfInfluence(SelfInfluence):
-    """Self-influence by one Cholesky factorisation (up to 5,130 parameters a block) or conjugate gradients.
+    """Self-influence by one Cholesky factorisation (up to 5,130 parameters a block), by eigenvectors where samples are
+    far fewer than parameters, or by conjugate gradients.
 
     Args:
         hessian: as for exact_hessian: ``exact``, ``outer_product``, or ``auto``.
