@@ -127,3 +127,18 @@ def _as(hint: Any, value: Any) -> Any:
             return value
         raise ValueError(value)
     raise TypeError(hint)
+
+
+def at_least(made: object, **least: float) -> None:
+    """Raise ValueError where a parameter is below its least value; None and absent ones count as fine."""
+    for name, bound in least.items():
+        value = getattr(made, name, None)
+        if value is not None and value < bound:
+            raise ValueError(f"{name}={value} must be at least {bound}")
+
+
+def shares(made: object, *names: str) -> None:
+    """Raise ValueError where a parameter is no share in [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(made, name) < 1:
+            raise ValueError(f"{name}={getattr(made, name)} must be a share in [0, 1)")

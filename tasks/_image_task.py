@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from harness.params import at_least
 from harness.task_base import Samples, Split, Task
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ class ImageTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(f"epochs={self.epochs} and batch_size={self.batch_size} must be at least 1 and 2")
+        at_least(self, epochs=1, batch_size=2)
         if not 0 < self.turn <= 1:
             raise ValueError(f"turn={self.turn} must be a share in (0, 1]")
 

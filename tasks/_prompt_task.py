@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import RequestError
+from harness.params import at_least, shares
 from harness.task_base import Samples, Split, Task
 from tasks import _prompt_files as files
 from tasks import _prompt_sets
@@ -105,12 +106,8 @@ class PromptTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("per_class", "test_per_class", "rank", "epochs", "batch_size", "pretraining_per_class"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("dropout", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be a share in [0, 1)")
+        at_least(self, per_class=1, test_per_class=1, rank=1, epochs=1, batch_size=1, pretraining_per_class=1, lr=0)
+        shares(self, "dropout", "warmup")
 
     def generated(self, per_class: int, seed: int) -> list[Prompt]:
         """So many prompts of each class, class after class."""

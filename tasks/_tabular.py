@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.params import at_least
 from harness.task_base import Samples, Split, Task
 
 if TYPE_CHECKING:
@@ -24,10 +25,7 @@ class TabularTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("steps", 1), ("lr", 0), ("width", 1), ("n_validation", 0), ("weight_decay", 0)):
-            value = getattr(self, name, None)
-            if value is not None and value < least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+        at_least(self, steps=1, lr=0, width=1, n_validation=0, weight_decay=0)
         n_test, n_validation = getattr(self, "n_test", None), getattr(self, "n_validation", 0)
         if n_test is not None and n_test <= n_validation:
             raise ValueError(f"n_test={n_test} must exceed n_validation={n_validation}, to leave samples to report on")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from harness.params import shares
 from harness.task_base import Split, register_task
 from tasks._tabular import TabularTask, make_split
 
@@ -47,8 +48,7 @@ class Digits(TabularTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"rate={self.rate} must be a share in [0, 1)")
+        shares(self, "rate")
         if not 10 <= self.n_train <= 1797 - self.n_validation - 100:
             raise ValueError(
                 f"n_train={self.n_train} must lie in 10 … {1697 - self.n_validation}, to leave 100 test images of 1797"

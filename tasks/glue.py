@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.data_files import VARIABLE
 from harness.errors import RequestError
+from harness.params import at_least, shares
 from harness.task_base import Samples, Split, Task, register_task
 from tasks import _glue_files as files
 
@@ -92,13 +93,8 @@ class GlueTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("n_train", 10), ("n_dev", 1), ("n_validation", 0), ("epochs", 1), ("batch_size", 1),
-                            ("rank", 1), ("max_tokens", 4)):  # fmt: skip
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
-        for name in ("flip", "warmup", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be a share in [0, 1)")
+        at_least(self, n_train=10, n_dev=1, n_validation=0, epochs=1, batch_size=1, rank=1, max_tokens=4)
+        shares(self, "flip", "warmup", "dropout")
 
     def check(self) -> None:
         from tasks._adapters import require_libraries
