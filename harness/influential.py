@@ -88,7 +88,10 @@ def influential(found: Found, tests: Sequence[int], top: int) -> str:
                 tied = f" (the same as {equal} other{'s' if equal > 1 else ''})" if equal else ""
                 about = f"{i}, class {names[this.train_classes[i]]}, influence {-this.harm[test, i]:.4g}{tied}"
                 lines.append(f"{about}:\n{_indented(train[i])}")
-            parts.append(f"The {len(lines)} {title} influential training samples:\n" + "\n".join(lines))
+            which = f"The {title} influential training sample"
+            if len(lines) > 1:
+                which = f"The {len(lines)} {title} influential training samples"
+            parts.append(f"{which}:\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 

@@ -135,6 +135,8 @@ def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.Capture
     assert shown.count("Test sample") == 2
     assert shown.count("influence ") == 8
     assert re.findall(r"Test sample (.*):\n", shown) == ["0, class pizza", "7, class game"]
+    assert main(["influential", out, "--method", "datainf", "--test", "0", "--top", "1"]) == 0
+    assert "\nThe least influential training sample:\n" in capsys.readouterr().out
     assert main(["influential", out, "--method", "outlier_iforest", "--test", "0", "--top", "25"]) == 0
     most = capsys.readouterr().out.partition("least influential")[0]
     assert most.count("(the same as 4 others)") == 25
