@@ -71,6 +71,10 @@ class Influence(Method):
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train", "sign": -1}}
 
+    precise: ClassVar[bool] = False
+    """Whether solutions are multiplied with the gradients in float64: an exact inverse divides what no gradient has by
+    λ, and single precision would let a part of it count."""
+
     reference: Literal["validation", "noisy_validation", "train", "test"] = "validation"
     sign: Literal[1, -1] = 1
     layers: str = "all"
@@ -96,7 +100,7 @@ class Influence(Method):
             ref = reference.gradients[name]
             health: dict[str, Any] = view.health.setdefault(name, {})
             solved = self.inverse(block, health)(ref.rmatvec(means(ref).unsqueeze(1)))
-            total -= block.matvec(solved, precise=False)[:, 0].cpu()
+            total -= block.matvec(solved, precise=self.precise)[:, 0].cpu()
         return self.sign * total.numpy()
 
     def attribute(self, view: View) -> np.ndarray:
@@ -120,7 +124,7 @@ class Influence(Method):
             solve = self.inverse(block, health)
             for part in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
                 vectors = reference.gradients[name].rows(part).double().T
-                total[part] -= block.matvec(solve(vectors), precise=False).T.cpu()
+                total[part] -= block.matvec(solve(vectors), precise=self.precise).T.cpu()
         return np.asarray(total.numpy())
 
 
@@ -254,6 +258,7 @@ class ExactHessian(Damped):
 
     name: ClassVar[str] = "exact_hessian"
     title: ClassVar[str] = "Exact Hessian"
+    precise: ClassVar[bool] = True
     source: ClassVar[str] = "Cook & Weisberg 1982; Koh & Liang, ICML 2017"
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"reference": "train", "sign": -1, "hessian": "outer_product"}

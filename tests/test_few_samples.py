@@ -47,6 +47,17 @@ def test_self_influence_at_tiny_damping_is_n_of_independent_samples() -> None:
     np.testing.assert_allclose(found, len(g), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("n", "p"), [(9, 60), (30, 60), (100, 60)])
+def test_single_precision_gradients_at_small_damping(n: int, p: int) -> None:
+    """What no gradient has is divided by λ alone, and must not come back by rounding."""
+    g, ref = (part.astype(np.float32) for part in gradients(n, p))
+    wide, asked = g.astype(float), ref.astype(float)
+    inverse = np.linalg.inv(wide.T @ wide / n + 1e-4 * np.eye(p))
+    found = harness.method("exact_hessian", damping=1e-4).attribute(View.from_blocks({"a": g}, {"a": ref}))
+    expected = -asked @ inverse @ wide.T
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(("n", "p", "solver"), [(9, 36, "eigenvectors"), (10, 36, "cholesky"), (40, 36, "cholesky")])
 def test_which_is_the_less_work(n: int, p: int, solver: str) -> None:
     g, ref = gradients(n, p)
