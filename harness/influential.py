@@ -79,7 +79,7 @@ def influential(found: Found, tests: Sequence[int], top: int) -> str:
     parts = []
     for test in tests:
         harm = np.where(np.isnan(this.harm[test]), np.inf, this.harm[test])
-        order = np.lexsort((drawn, harm))  # equal values as flagging orders them, not by position
+        order = np.lexsort((drawn, harm))  # equal values in a drawn order, not by position
         parts.append(f"Test sample {test}, class {names[this.test_classes[test]]}:\n{_indented(asked[test])}")
         for title, chosen in (("most", order[:top]), ("least", order[::-1][:top])):
             lines = []
