@@ -34,6 +34,10 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
     """Retrain once a distinct kept set of a seed, all seeds in one go."""
     by_keep: dict[tuple[int, bytes], list[Scored]] = {}
     for entry in scored:
+        if not (entry.cell.task.retrain or entry.keep.all()):
+            entry.record.metrics = _before(entry)
+            yield Finished(entry.cell, entry.record, entry.arrays)
+            continue
         by_keep.setdefault((entry.base.seed, np.packbits(entry.keep).tobytes()), []).append(entry)
     pending = []
     for entries in by_keep.values():
@@ -85,10 +89,15 @@ def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Fin
             measured[task] = evaluated(entry.cell.task, model, base.split)
         before, after = base.metrics[task], measured[task]
         entry.record.retrain_seconds = seconds
-        entry.record.metrics = {f"{name}_base": value for name, value in before.items()} | after
+        entry.record.metrics = _before(entry) | after
         entry.record.curves = curves_of(entry.cell.task, model, base.split)
         entry.record.metrics |= {f"{name}_gain": after[name] - before[name] for name in after.keys() & before.keys()}
         yield Finished(entry.cell, entry.record, entry.arrays)
+
+
+def _before(entry: Scored) -> dict[str, float]:
+    """The base model's metrics under the names they have beside a retrained model's."""
+    return {f"{name}_base": value for name, value in entry.base.metrics[repr(entry.cell.task)].items()}
 
 
 def _warm_up(device: str) -> None:

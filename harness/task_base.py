@@ -92,6 +92,7 @@ class Task(ABC):
 
     Args:
         budget: share of the training samples that is flagged and removed.
+        retrain: train a model without them; ``no`` measures detection alone, at the price of the base model.
     """
 
     name: ClassVar[str]
@@ -102,7 +103,7 @@ class Task(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     needs: ClassVar[str] = ""
     downloads: ClassVar[tuple[Download, ...]] = ()
-    after_training: ClassVar[frozenset[str]] = frozenset({"budget"})
+    after_training: ClassVar[frozenset[str]] = frozenset({"budget", "retrain"})
     named_only: ClassVar[bool] = False
     same_samples: ClassVar[bool] = False
     attributes: ClassVar[bool] = False
@@ -113,6 +114,7 @@ class Task(ABC):
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     budget: float = 0.1
+    retrain: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.budget < 1:

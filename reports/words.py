@@ -35,7 +35,7 @@ def facts_of(section: Section) -> str:
         numbers = [int(value) for value in values]
         return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
 
-    facts, told = section.facts, []
+    facts, told, params = section.facts, [], json.loads(section.params)
     seeds = len(section.seeds)
     told.append(f"{seeds} seed{'s' if seeds > 1 else ''} ({', '.join(map(str, section.seeds))})")
     if facts["n_train"]:
@@ -43,7 +43,7 @@ def facts_of(section: Section) -> str:
     if facts["n_noisy"]:
         told.append(f"{span(facts['n_noisy'])} with a wrong label")
     if facts["n_flagged"]:
-        told.append(f"{span(facts['n_flagged'])} flagged and removed")
+        told.append(f"{span(facts['n_flagged'])} flagged{' and removed' if params.get('retrain', True) else ''}")
     if facts["accuracy_base"]:
         told.append(f"untrimmed test accuracy {percent(facts['accuracy_base'])} %")
     if {"loss", "loss_before", "accuracy", "accuracy_before"} <= facts["abilities"].keys():
@@ -57,7 +57,6 @@ def facts_of(section: Section) -> str:
         told.append(f"base model trained in {seconds(facts['train_seconds'])} s")
     if len(facts["device_name"]) > 1:
         told.append(f"made on {' and '.join(facts['device_name'])}, so times are not comparable")
-    params = json.loads(section.params)
     return "; ".join(told) + ".\n\nTask parameters: " + ", ".join(f"{k}={short(v)}" for k, v in params.items()) + "."
 
 

@@ -12,6 +12,7 @@ import harness
 from harness.errors import RequestError
 from harness.spec import parse_selection
 from harness.store import Store
+from reports.markdown import tables
 from tasks.synthetic import Moons
 
 
@@ -68,6 +69,32 @@ def test_a_budget_sweep_trains_and_scores_once(tmp_path: Path, monkeypatch: pyte
         np.testing.assert_array_equal(both["value"], both["value_alone"])
     nothing = frame[(frame["n_flagged"] == 0) & (frame["metric"] == "accuracy_gain")]
     assert (nothing["value"] == 0).all()
+
+
+def test_detection_without_retraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same flags and detection for the price of the base model; what was not measured is not there."""
+    whole = harness.run("none,outlier_l1,random", "moons", 2, preset="smoke", out=tmp_path / "whole")
+    trained: list[int] = []
+    real = Moons.train_all
+    monkeypatch.setattr(
+        Moons, "train_all", lambda self, wanted: trained.append(sum(len(k) for _, k, _ in wanted)) or real(self, wanted)
+    )
+    frame = harness.run("none,outlier_l1,random", "moons[retrain=no]", 2, preset="smoke", out=tmp_path / "out")
+    assert set(frame["status"]) == {"ok"}
+    assert trained == [2]
+    both = whole.merge(frame, on=["method", "seed", "metric"], how="left", suffixes=("", "_detection"))
+    after = both["metric"].isin(["accuracy", "accuracy_gain"]) & (both["method"] != "none")
+    assert both.loc[after, "value_detection"].isna().all()
+    np.testing.assert_array_equal(both.loc[~after, "value"], both.loc[~after, "value_detection"])
+    assert {"accuracy_base", "precision", "auroc"} <= set(both.loc[~after, "metric"])
+    assert "20 with a wrong label; 25 flagged; untrimmed" in tables(frame)
+
+
+def test_cells_with_and_without_retraining_share_the_rest(tmp_path: Path) -> None:
+    frame = harness.run("outlier_l1", "moons[retrain=yes|no]", 1, preset="smoke", out=tmp_path / "out")
+    values = frame.groupby("metric")["value"]
+    assert values.count().loc[["auroc", "accuracy_base", "accuracy"]].tolist() == [2, 2, 1]
+    assert values.nunique().loc[["auroc", "accuracy_base"]].tolist() == [1, 1]
 
 
 def test_flags_of_a_sweep_are_nested(tmp_path: Path) -> None:
