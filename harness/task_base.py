@@ -114,7 +114,7 @@ class Task(ABC):
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     budget: float = 0.1
-    retrain: bool = True
+    retrain: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.budget < 1:

@@ -76,12 +76,16 @@ class Adapted:
         with quiet():
             self.model: Any = get_peft_model(model, lora)
         self.tokenizer = tokenizer
-        self._trained = {name: values for name, values in self.model.named_parameters() if values.requires_grad}
         self.adapters = [name for name in self._trained if ".lora_" in name]
         self._start = self.state()
         self._deviation = float(getattr(config, "initializer_range", 0.02))
         limits = [tokenizer.model_max_length, *(getattr(config, name, 10**9) for name in POSITIONS)]
         self.most_tokens = min(int(limit) for limit in limits)
+
+    @property
+    def _trained(self) -> dict[str, Tensor]:
+        """Looked up anew, as a model that moves to a device may get other parameters there."""
+        return {name: values for name, values in self.model.named_parameters() if values.requires_grad}
 
     def trainable(self) -> list[Tensor]:
         """The parameters that are trained."""
@@ -94,8 +98,9 @@ class Adapted:
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put a state in place."""
+        trained = self._trained
         for name, values in state.items():
-            self._trained[name].copy_(values)
+            trained[name].copy_(values)
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:

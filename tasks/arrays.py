@@ -183,8 +183,11 @@ class Arrays(Task):
     def _trainer(self, split: Split) -> Any:
         """The task that trains the model, without data of its own."""
         if split.train.inputs.ndim == 2:
-            return OnFeatures(self.budget, self.width * (self.model == "mlp"), self.steps, self.weight_decay)
+            hidden = self.width * (self.model == "mlp")
+            return OnFeatures(self.budget, hidden=hidden, steps=self.steps, weight_decay=self.weight_decay)
         network: Any = "small_cnn" if self.model == "auto" else self.model
         size = min(split.train.inputs.shape[2:])
         few = max(2, min(128, len(split.train) // 8))
-        return OnImages(self.budget, network, self.epochs, batch_size=few, weight_decay=self.weight_decay, size=size)
+        return OnImages(
+            self.budget, model=network, epochs=self.epochs, batch_size=few, weight_decay=self.weight_decay, size=size
+        )

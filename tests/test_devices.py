@@ -1,0 +1,203 @@
+"""Everything on another device than the CPU, without one: on a pretended device, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.events import Finished
+from harness.plan import group, make_plan
+from harness.runner import run_group
+from tests import pretend_device
+from tests.pretend_device import DEVICE, NAME, pretended
+
+Elsewhere = Callable[..., Any]
+
+NLP = pytest.mark.skipif(
+    not (importlib.util.find_spec("transformers") and importlib.util.find_spec("peft")),
+    reason="the extra nlp is not installed",
+)
+ALL = "all,-leave_one_out"
+IMAGES = "imagenet_subset[per_class=5,n_test=none,n_validation=3,epochs=2,batch_size=8,budget=0.2,augment=yes"
+PROMPTS = "prompts_math[per_class=5,test_per_class=2,epochs=1,pretraining=1,pretraining_per_class=8]"
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Elsewhere]:
+    """Calls a function where there is such a device."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        try:
+            pool.submit(pretend_device.register).result()
+        except ImportError as error:
+            pytest.skip(f"this PyTorch knows no devices written in Python: {error}")
+        yield lambda function, *args: pool.submit(function, *args).result()
+
+
+def _strictness() -> list[str]:
+    """What each of some mistakes leads to."""
+    found = []
+
+    def told(mistake: Callable[[], object]) -> None:
+        try:
+            mistake()
+            found.append("nothing")
+        except (RuntimeError, TypeError) as error:
+            found.append(str(error))
+
+    with pretended():
+        here, there = torch.arange(6.0), torch.arange(6.0, device=DEVICE)
+        told(lambda: here + there)
+        told(lambda: torch.cat([here, there]))
+        told(lambda: here[there.long()])
+        told(lambda: there[torch.tensor([1])])
+        told(lambda: there + torch.tensor(1.0))
+        told(lambda: there.numpy())
+        told(lambda: torch.randn(3, device=DEVICE, generator=torch.Generator()))
+    return found
+
+
+def test_the_device_is_as_strict_as_a_gpu(elsewhere: Elsewhere) -> None:
+    mixed, joined, indexed, *fine, array, drawn = elsewhere(_strictness)
+    assert "expected all tensors to be on one device" in mixed
+    assert "expected all tensors to be on one device" in joined
+    assert "indices should be on the CPU" in indexed
+    assert fine == ["nothing", "nothing"]
+    assert "numpy" in array
+    assert f"expected a generator of {DEVICE}" in drawn
+
+
+def _counts() -> list[dict[str, int]]:
+    found = []
+    for use in (
+        lambda there: float(there.sum()),
+        lambda there: there[there > 1],
+        lambda there: there.cpu(),
+        lambda there: there.copy_(torch.zeros(3)),
+        lambda there: (there * 2).sum(),
+    ):
+        with pretended() as counted:
+            there = torch.ones(3, device=DEVICE)
+            before = counted.copy()
+            use(there)
+        found.append({name: counted[name] - before[name] for name in ("waits", "copies")})
+    return found
+
+
+def test_waits_and_copies_are_counted(elsewhere: Elsewhere) -> None:
+    waits, copies = ([each[name] for each in elsewhere(_counts)] for name in ("waits", "copies"))
+    assert waits == [1, 1, 1, 0, 0]
+    assert copies == [0, 0, 0, 1, 0]
+
+
+def _both(methods: str, task: str, protocol: str, data: str) -> list[tuple[str, Any, Any]]:
+    """(method, record, arrays) of one seed's cells, on the CPU and on the other device."""
+    os.environ["HARNESS_DATA"] = data
+    if task.startswith(("glue", "prompts")):
+        from tasks import _text_training
+
+        for most in (_text_training.READ_TOKENS, _text_training.GRADIENT_TOKENS):
+            most.setdefault(NAME, most["cpu"])
+
+    def cells(device: str) -> dict[str, tuple[Any, Any]]:
+        groups = group(make_plan(methods, task, [0], protocol, "smoke"))
+        events = [event for members in groups for event in run_group(members, device)]
+        return {e.cell.method_label: (e.record, e.arrays) for e in events if isinstance(e, Finished)}
+
+    here = cells("cpu")
+    with pretended():
+        there = cells(DEVICE)
+    assert here.keys() == there.keys()
+    return [(name, here[name], there[name]) for name in here]
+
+
+@pytest.fixture
+def data(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder of images, or of GLUE's files."""
+    if request.param == "glue":
+        from tests.glue_files import write_glue
+
+        write_glue(tmp_path, tasks=["SST-2"])
+        return str(tmp_path)
+    return str(request.getfixturevalue(request.param)) if request.param else ""
+
+
+@pytest.mark.parametrize(
+    ("methods", "task", "protocol", "data"),
+    [
+        (ALL, "moons[steps=30]", "fair", ""),
+        (ALL, "moons[steps=30]", "paper", ""),
+        ("leave_one_out", "moons[steps=5]", "fair", ""),
+        (ALL, "blobs", "fair", ""),
+        (ALL, "digits[steps=20]", "fair", ""),
+        (ALL, f"{IMAGES}]", "fair", "imagenet"),
+        (ALL, f"{IMAGES}]", "paper", "imagenet"),
+        ("none,outlier_iforest[projection=7],outlier[projection=7]", f"{IMAGES},model=fast_cnn]", "fair", "imagenet"),
+        ("none,outlier_l1", f"{IMAGES},model=resnet18]", "paper", "imagenet"),
+        pytest.param(ALL, "glue_sst2[n_train=60,n_dev=40,n_validation=20,epochs=1]", "fair", "glue", marks=NLP),
+        pytest.param(ALL, PROMPTS, "fair", "", marks=NLP),
+    ],
+    indirect=["data"],
+)
+def test_another_device_gives_the_same(elsewhere: Elsewhere, methods: str, task: str, data: str, protocol: str) -> None:
+    """Data, training, gradients, scores and retraining: nothing lies on the wrong device, and results are the CPU's.
+
+    To rounding: attention is computed by other operations off the CPU, and a forest's thresholds turn that into steps.
+    """
+    close = 0.02 if task.startswith(("glue", "prompts")) else 1e-6
+    for name, (record, arrays), (other, others) in elsewhere(_both, methods, task, protocol, data):
+        assert (other.status, other.error) == (record.status, record.error), name
+        assert arrays.keys() == others.keys()
+        for kind in arrays.keys() & {"scores", "attribution"}:
+            size = np.abs(arrays[kind]).max()
+            np.testing.assert_allclose(others[kind], arrays[kind], rtol=0, atol=close * size, err_msg=f"{name}, {kind}")
+        assert other.metrics.keys() == record.metrics.keys()
+
+
+def _traffic_of_training(n: int) -> dict[str, int]:
+    from tasks._images import Recipe, Windows, fit
+    from tasks._networks import make_network
+
+    images = torch.zeros(n, 3, 32, 32, dtype=torch.uint8)
+    recipe = Recipe(2, 8, 0.1, 5e-4, "one_cycle", 0.5, Windows(32, 4), augment=True, shuffle=True)
+    with pretended() as counted:
+        network = make_network("small_cnn", 10, 0).to(DEVICE)
+        data = images.to(DEVICE), torch.zeros(n, dtype=torch.int64, device=DEVICE)
+        before = counted.copy()
+        fit(network, *data, recipe, 0)
+    return {name: counted[name] - before[name] for name in ("waits", "copies", "operations")}
+
+
+def test_a_training_step_neither_waits_nor_copies(elsewhere: Elsewhere) -> None:
+    """Ten times the steps, and as few waits and copies: those of an epoch."""
+    few, many = (elsewhere(_traffic_of_training, n) for n in (16, 160))
+    assert many["operations"] > 5 * few["operations"]
+    assert few["waits"] == many["waits"] == 0
+    assert few["copies"] == many["copies"]
+    assert few["copies"] <= 4  # an order and the crops, twice
+
+
+def _waits_of_reading(n: int) -> int:
+    from tasks._images import Recipe, Windows, read_out
+    from tasks._networks import make_network
+
+    recipe = Recipe(1, 8, 0.1, 5e-4, "step", 0.5, Windows(32, 4), augment=True, shuffle=True)
+    with pretended() as counted:
+        network = make_network("small_cnn", 10, 0).to(DEVICE)
+        images = torch.zeros(n, 3, 32, 32, dtype=torch.uint8, device=DEVICE)
+        before = counted["waits"]
+        read_out(network, images, recipe, augment_seed=1)
+    return counted["waits"] - before
+
+
+def test_reading_out_waits_for_nothing(elsewhere: Elsewhere) -> None:
+    assert elsewhere(_waits_of_reading, 2100) == 0
