@@ -41,6 +41,8 @@ class ImageTask(Task):
         augment: random crop and flip in training.
         precision: float32, or bfloat16 autocast, in training and reading out; ``auto`` is bfloat16 on a CUDA device
             that has it, and float32 elsewhere.
+        compiled: train by ``torch.compile``, which costs its time once and needs a C++ compiler or a GPU's. It did not
+            pay on a CPU (docs/speed.md).
         shuffle_base: shuffle when the base model is trained; the reference code kept file order there.
         shuffle_retrained: shuffle when models are retrained.
         report: test accuracy of the ``last_epoch``, or the best over all epochs, as published.
@@ -63,6 +65,7 @@ class ImageTask(Task):
     turn: float = 0.6
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compiled: bool = False
     shuffle_base: bool = True
     shuffle_retrained: bool = True
     report: Literal["last_epoch", "best_epoch"] = "last_epoch"
@@ -99,6 +102,7 @@ class ImageTask(Task):
             self.augment,
             shuffle,
             self.precision,
+            self.compiled,
         )
 
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedNetwork:

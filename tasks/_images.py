@@ -71,6 +71,7 @@ class Recipe:
         augment: random crop and flip; otherwise the middle.
         shuffle: a new order each epoch; False keeps file order.
         precision: of forward and backward pass; ``auto`` is bfloat16 on a CUDA device that has it, else float32.
+        compiled: by ``torch.compile``, once a process for all networks of a kind.
     """
 
     epochs: int
@@ -83,6 +84,7 @@ class Recipe:
     augment: bool
     shuffle: bool
     precision: Precision = "auto"
+    compiled: bool = False
 
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """Learning rate of a step (from 0) of so many in all."""
@@ -130,6 +132,7 @@ def fit(
     kept = torch.arange(len(labels), device=device) if kept is None else kept
     n = len(kept)
     network.adapt(images[kept[:ADAPTED_TO]])
+    forward: Callable[[Tensor], Tensor] = torch.compile(network) if recipe.compiled else network
     per_epoch = math.ceil(n / recipe.batch_size)
     step = 0
     for epoch in range(recipe.epochs):
@@ -148,7 +151,7 @@ def fit(
             x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + len(batch)])
             optimiser.zero_grad()
             with recipe.autocast(device):
-                loss = cross_entropy(network(x).float(), labels[batch])
+                loss = cross_entropy(forward(x).float(), labels[batch])
             torch.autograd.backward(loss)
             optimiser.step()
         network.eval()

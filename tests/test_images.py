@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,34 @@ def test_half_precision_trains_and_reads_out() -> None:
     assert half.dtype == torch.float32
     assert not torch.equal(half, whole)
     torch.testing.assert_close(half, whole, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler here")
+def test_compiled_training_is_the_same_training() -> None:
+    """To rounding, a smaller last batch included; a second network of the kind is not compiled again."""
+    from torch._dynamo.utils import counters
+
+    images = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 10
+
+    def trained(seed: int, compiled: bool) -> Network:
+        network = make_network("small_cnn", 10, seed)
+        how = recipe(epochs=2, batch_size=8, augment=True, compiled=compiled)
+        _images.fit(network, images, labels, how, seed)
+        return network
+
+    counters.clear()
+    for seed in (0, 1):
+        eager, compiled = trained(seed, False).state_dict(), trained(seed, True).state_dict()
+        assert eager.keys() == compiled.keys()
+        for name, values in eager.items():
+            torch.testing.assert_close(compiled[name], values, rtol=1e-3, atol=1e-3)
+        start = make_network("small_cnn", 10, seed).state_dict()
+        assert (eager["head.weight"] - start["head.weight"]).abs().max() > 1e-2, "so that closeness says something"
+        graphs = counters["stats"]["unique_graphs"]
+        if seed == 0:
+            first = graphs
+    assert 0 < first == graphs
 
 
 def test_torchvision_weights_load(tmp_path: Path) -> None:

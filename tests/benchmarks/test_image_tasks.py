@@ -5,6 +5,7 @@ On a CUDA device the same benchmarks run there (``--benchmark-enable``); their r
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import harness
 from reports.paper_tables import TABLES
-from tasks._images import Recipe, Windows, fit
+from tasks._images import Precision, Recipe, Windows, fit
 from tasks._networks import make_network
 from tests.benchmarks.conftest import ROWS, Row, Versus, extra_mib
 from tests.benchmarks.test_scores import head
@@ -66,15 +67,22 @@ class OneByOne(Dataset):  # type: ignore[type-arg]
         return image.flip(2) if flip else image, self.labels[i]
 
 
+RECIPE = Recipe(1, 128, 0.1, 5e-4, "step", 0.6, Windows(32, 4), augment=True, shuffle=True)
+
+
+def noise(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images of CIFAR's size, and labels."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return images, torch.randint(0, 10, (n,), generator=generator)
+
+
 @pytest.mark.parametrize("name", ["small_cnn", "fast_cnn", "resnet34"])
 def test_training(versus: Versus, name: str) -> None:
     """One epoch of our training against a DataLoader's; images a second are in ``extra_info``."""
     n = 64 if not versus.full else {"small_cnn": 20_000, "fast_cnn": 2_000, "resnet34": 256}[name]
     n = 50_000 if versus.full and DEVICE != "cpu" else n
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, 10, (n,), generator=generator)
-    recipe = Recipe(1, 128, 0.1, 5e-4, "step", 0.6, Windows(32, 4), augment=True, shuffle=True)
+    images, labels = noise(n)
     ours, theirs = (make_network(name, 10, 0).to(DEVICE) for _ in range(2))
     here = images.to(DEVICE), labels.to(DEVICE)
     optimiser = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
@@ -89,10 +97,29 @@ def test_training(versus: Versus, name: str) -> None:
             loss.item()
 
     def trained() -> None:
-        fit(ours, *here, recipe, 0)
+        fit(ours, *here, RECIPE, 0)
         if DEVICE != "cpu":
             torch.cuda.synchronize()
 
     versus(f"an epoch of {n:,} images, {name}, {DEVICE}", trained, usual, rounds=2)
     if versus.full:
         versus.benchmark.extra_info["images_per_second"] = n / versus.benchmark.stats.stats.min
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["small_cnn", "fast_cnn", "resnet18"])
+def test_compiled_training(versus: Versus, name: str, precision: Precision) -> None:
+    """One epoch of compiled training, once it is compiled, against the same training as it stands."""
+    if not versus.full:
+        pytest.skip("compiling takes a minute, and tests/test_images.py has a test of it")
+    n = 50_000 if DEVICE != "cpu" else {"small_cnn": 20_480, "fast_cnn": 2_048, "resnet18": 512}[name]
+    images, labels = (values.to(DEVICE) for values in noise(n))
+
+    def trained(compiled: bool) -> None:
+        how = replace(RECIPE, precision=precision, compiled=compiled)
+        fit(make_network(name, 10, 0).to(DEVICE), images, labels, how, 0)
+        if DEVICE != "cpu":
+            torch.cuda.synchronize()
+
+    title = f"{name}, {precision}, compiled against not, {DEVICE}"
+    versus(title, lambda: trained(True), lambda: trained(False), rounds=3)
