@@ -7,7 +7,8 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ import numpy as np
 import pytest
 import torch
 
+import harness
+from harness.errors import Unsupported
 from harness.events import Finished
 from harness.plan import group, make_plan
+from harness.registry import METHODS
 from harness.runner import run_group
 from tests import pretend_device
+from tests.conftest import last_layer
 from tests.pretend_device import DEVICE, NAME, pretended
 
 Elsewhere = Callable[..., Any]
@@ -170,6 +175,47 @@ def test_another_device_gives_the_same(
             size = np.abs(arrays[kind]).max()
             np.testing.assert_allclose(others[kind], arrays[kind], rtol=0, atol=close * size, err_msg=f"{name}, {kind}")
         assert other.metrics.keys() == record.metrics.keys()
+
+
+def _notebook(protocol: str, device: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(what, on the CPU, on the device) for every method's scores and attributions of a user's own tensors."""
+
+    def found(where: str) -> dict[str, np.ndarray]:
+        arrays = {name: torch.from_numpy(values) for name, values in last_layer(40, 3, 5).items()}
+        here = {name: values if name == "labels" else values.to(where) for name, values in arrays.items()}
+        model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).double()
+        for i, values in enumerate(model.parameters()):
+            values.data = torch.linspace(-1, 1 + i, values.numel(), dtype=torch.float64).reshape(values.shape)
+        model.to(where)
+        train, reference = (
+            harness.per_sample_gradients(model, here[f"{part}features"], here[f"{part}labels"].to(where))
+            for part in ("", "reference_")
+        )
+        views = {
+            "last layer": harness.View.from_arrays(**here, seed=1, bias=True),
+            "blocks": harness.View.from_blocks(train, reference, labels=here["labels"], seed=1),
+        }
+        results = {}
+        for name, (kind, view), action in product(METHODS.classes(), views.items(), ("score", "attribute")):
+            with suppress(Unsupported, NotImplementedError):  # what a method cannot do, it can on no device
+                ask = getattr(harness.method(name, protocol=protocol), action)
+                results[f"{name}.{action} of {kind}"] = ask(view.fresh(1))
+        return results
+
+    on_cpu = found("cpu")
+    with pretended() if device == DEVICE else nullcontext():
+        there = found(device)
+    assert on_cpu.keys() == there.keys()
+    return [(name, on_cpu[name], there[name]) for name in on_cpu]
+
+
+@pytest.mark.parametrize("device", [DEVICE, pytest.param("cuda:0", marks=CUDA)])
+@pytest.mark.parametrize("protocol", ["fair", "paper"])
+def test_own_tensors_on_another_device(elsewhere: Elsewhere, protocol: str, device: str) -> None:
+    results = elsewhere(_notebook, protocol, device)
+    assert len(results) > 30
+    for name, ours, theirs in results:
+        np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6 * np.abs(ours).max(), err_msg=name)
 
 
 def _traffic_of_training(n: int) -> dict[str, int]:

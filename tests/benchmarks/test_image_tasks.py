@@ -34,7 +34,7 @@ def test_scoring(benchmark: Any, name: str, shape: str, protocol: str) -> None:
     """Seconds and peak memory of scoring; the gradients of CIFAR-100N would be 10 GB."""
     full = not benchmark.disabled
     n, c, d = SHAPES[shape] if full else (60, 4, 9)
-    arrays = head(n, c, d)
+    arrays = {name: torch.from_numpy(values).to(DEVICE) for name, values in head(n, c, d).items()}
     view = harness.View.from_arrays(**arrays, seed=3)
     method = harness.method(name, protocol=protocol)
     for gradients in (view.gradients, view.reference("validation").gradients):
@@ -47,7 +47,12 @@ def test_scoring(benchmark: Any, name: str, shape: str, protocol: str) -> None:
         with pytest.raises(harness.Unsupported):
             method.score(view)
         pytest.skip("declined by the method")
+    if DEVICE != "cpu":
+        method.score(view)  # libraries start
+        torch.cuda.reset_peak_memory_stats()
     extra = benchmark.pedantic(lambda: extra_mib(lambda: method.score(view)), rounds=1)
+    if DEVICE != "cpu":
+        benchmark.extra_info["device_mib"] = torch.cuda.max_memory_allocated() / 2**20
     ROWS.append(Row(benchmark.group, benchmark.stats.stats.min, extra_mib=extra))
 
 
