@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.errors import RequestError, Unsupported, unknown
 from harness.labels import canonical
+from harness.seeds import derive
 from harness.store import Record, Store
 from harness.task_data import known_task, loaded_again
 
@@ -107,8 +108,8 @@ def suspects(found: Found, top: int) -> pd.DataFrame:
     Returns:
         A row a sample: ``rank`` (from 1), ``index`` (its position in the training data, from 0), ``suspicion`` (its
         place in the ranking from 0 to 1, ties in the middle, averaged over seeds), ``score`` (likewise averaged),
-        ``flagged`` (by the budget, in any seed), and, where the data is at hand, ``given`` and, if known, ``true``
-        labels.
+        ``flagged`` (by the budget, in any seed), and, where the data is at hand, ``name`` (the file or row, where the
+        position does not say it), ``given`` and, if known, ``true`` labels.
     """
     import pandas as pd
     from scipy.stats import rankdata
@@ -126,13 +127,13 @@ def suspects(found: Found, top: int) -> pd.DataFrame:
             "flagged": np.any([arrays["flagged"] for arrays in found.arrays], axis=0)[order],
         }
     )
-    for name, labels in _labels(found).items():
-        frame[name] = labels[order]
+    for name, values in _known(found).items():
+        frame[name] = values[order]
     return frame
 
 
-def _labels(found: Found) -> dict[str, np.ndarray]:
-    """Given and true labels, as the classes are called; none where the data cannot be loaded again."""
+def _known(found: Found) -> dict[str, np.ndarray]:
+    """Samples' names, given and true labels, as they are called; none where the data cannot be loaded again."""
     record = found.records[0]
     task = known_task(record)
     try:
@@ -140,8 +141,11 @@ def _labels(found: Found) -> dict[str, np.ndarray]:
             raise RequestError(f"the task {record.task} is not known here; --plugin FILE brings it")
         split, truth = loaded_again(task, record, found.arrays[0])
     except (RequestError, Unsupported) as error:
-        print(f"labels are left out: {error}", file=sys.stderr)
+        print(f"names and labels are left out: {error}", file=sys.stderr)
         return {}
-    names = np.array(task.class_names() or range(split.n_classes))
-    labels = {"given": names[split.train.labels.numpy()]}
-    return labels if truth is None else {**labels, "true": names[np.asarray(truth)]}
+    known, classes = {}, np.array(task.class_names() or range(split.n_classes))
+    names = task.sample_names(derive("data", task.name, record.seed))
+    if names is not None:
+        known["name"] = np.array(names)
+    known["given"] = classes[split.train.labels.numpy()]
+    return known if truth is None else {**known, "true": classes[np.asarray(truth)]}

@@ -193,6 +193,11 @@ class Task(ABC):
         """
         raise Unsupported(f"the samples of {self.name} are no texts")
 
+    def sample_names(self, seed: int) -> list[str] | None:
+        """What the training samples that ``load`` gives are called where they come from: files, or rows of a file; for
+        lists of suspects. None where their position says it."""
+        return None
+
     def class_names(self) -> list[str] | None:
         """The classes' names, c of them, where they have any."""
         return None

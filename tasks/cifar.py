@@ -90,7 +90,7 @@ class CifarN(ImageTask):
                 f"{self.release.human} does not belong to these images: its clean labels differ from theirs"
             )
         rng, n_classes = np.random.default_rng(seed), self.release.n_classes
-        chosen = np.sort(rng.permutation(len(clean))[: self.n_train])
+        chosen = self._chosen(len(clean), rng)
         tested = rng.permutation(len(test_labels))[: self.n_test]
         held, reported = tested[: self.n_validation], np.sort(tested[self.n_validation :])
         references = {}
@@ -103,6 +103,16 @@ class CifarN(ImageTask):
         train = image_samples(images[chosen], given[chosen])
         test = image_samples(test_images[reported], test_labels[reported])
         return Split(train, test, references, n_classes), clean[chosen]
+
+    def _chosen(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        return np.sort(rng.permutation(n)[: self.n_train])
+
+    def sample_names(self, seed: int) -> list[str] | None:
+        """The images' numbers in the official order, from 0, as the label file has them."""
+        if self.n_train is None:
+            return None
+        _, labels = files.read_batches(data_folder(), self.release.train, self.release.label_key)
+        return [str(i) for i in self._chosen(len(labels), np.random.default_rng(seed))]
 
     def class_names(self) -> list[str]:
         return files.read_names(data_folder() / self.release.meta, self.release.names_key)

@@ -108,20 +108,12 @@ class ImagenetSubset(ImageTask):
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         import tasks._images  # noqa: F401 - what it imports is not training's time
-        from tasks._noise import noisy_like, symmetric
+        from tasks._noise import noisy_like
 
         self.check()
         rng = np.random.default_rng(seed)
         classes = self._classes()
-        train_files: list[Path] = []
-        given: list[np.ndarray] = []
-        for label, name in enumerate(classes):
-            found = _images_in(self._folder("train") / name)
-            train_files += [found[i] for i in np.sort(rng.permutation(len(found))[: self.per_class])]
-            given.append(symmetric(np.full(self.per_class, label), len(classes), self.flip, rng))
-        truth, labels = np.repeat(np.arange(len(classes)), self.per_class), np.concatenate(given)
-        order = rng.permutation(len(labels))  # file order would be class by class
-        train_files, truth, labels = [train_files[i] for i in order], truth[order], labels[order]
+        train_files, truth, labels = self._drawn(classes, rng)
         tests = [(path, c) for c, name in enumerate(classes) for path in _images_in(self._folder("val") / name)]
         if (self.n_test or len(tests)) > len(tests) or self.n_validation >= len(tests):
             raise RequestError(
@@ -141,6 +133,25 @@ class ImagenetSubset(ImageTask):
             }
         train = image_samples(_read(train_files, round(MARGIN * self.size)), labels)
         return Split(train, image_samples(pixels[reported], answers[reported]), references, len(classes)), truth
+
+    def _drawn(self, classes: Sequence[str], rng: np.random.Generator) -> tuple[list[Path], np.ndarray, np.ndarray]:
+        """Training images with their true and their given labels, in the order of training."""
+        from tasks._noise import symmetric
+
+        files: list[Path] = []
+        given: list[np.ndarray] = []
+        for label, name in enumerate(classes):
+            found = _images_in(self._folder("train") / name)
+            files += [found[i] for i in np.sort(rng.permutation(len(found))[: self.per_class])]
+            given.append(symmetric(np.full(self.per_class, label), len(classes), self.flip, rng))
+        truth, labels = np.repeat(np.arange(len(classes)), self.per_class), np.concatenate(given)
+        order = rng.permutation(len(labels))  # file order would be class by class
+        return [files[i] for i in order], truth[order], labels[order]
+
+    def sample_names(self, seed: int) -> list[str]:
+        """The images' paths below the data folder."""
+        files, _, _ = self._drawn(self._classes(), np.random.default_rng(seed))
+        return [path.relative_to(data_folder()).as_posix() for path in files]
 
     def windows(self) -> Windows:
         from tasks._images import Windows

@@ -39,6 +39,18 @@ def test_the_whole_task_on_native_files(
     assert "accuracy_best_epoch" in set(frame["metric"])
 
 
+def test_names_are_the_official_numbers(cifar10: Path) -> None:
+    """Of a drawn training set; where all is taken, a sample's position says it."""
+    whole, _ = small().load(3)
+    assert small().sample_names(3) is None
+    drawn = small(n_train=20)
+    split, _ = drawn.load(3)
+    numbers = [int(name) for name in drawn.sample_names(3)]
+    assert len(set(numbers)) == 20
+    assert torch.equal(split.train.inputs, whole.train.inputs[numbers])
+    assert torch.equal(split.train.labels, whole.train.labels[numbers])
+
+
 def test_the_published_recipe_runs_from_end_to_end(cifar10: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Protocol and preset ``paper`` with a ResNet, on the few images there are and for one epoch."""
     task = "cifar10n[model=resnet18,epochs=1,batch_size=16,budget=0.1]"

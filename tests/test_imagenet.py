@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import harness
+from harness.cli import main
 from harness.errors import RequestError
 from tasks._networks import make_network
+from tasks.imagenet import _square
 
 
 def small(**params: object) -> harness.Task:
@@ -39,6 +43,25 @@ def test_seeds_draw_images_and_flips(imagenet: Path) -> None:
     assert torch.equal(one.train.inputs, same.train.inputs)
     assert torch.equal(one.train.labels, same.train.labels)
     assert not torch.equal(one.train.labels, other.train.labels)
+
+
+def test_suspects_are_files(
+    imagenet: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names belong to the images and labels beside them, whatever order the images were drawn in."""
+    task, out = small(), str(tmp_path_factory.mktemp("out"))
+    split, truth = task.load(7)
+    names = task.sample_names(7)
+    assert len(set(names)) == 15
+    for pixels, label, name in zip(split.train.inputs, truth, names, strict=True):
+        assert name.startswith(f"imagenet/train/n0{label + 1}/")
+        np.testing.assert_array_equal(pixels, _square(imagenet / name, 37))
+    params = "per_class=5,n_test=9,n_validation=3,epochs=1,batch_size=8,budget=0.2"
+    harness.run("outlier_l1", f"imagenet_subset[{params}]", 1, preset="smoke", out=out)
+    assert main(["suspects", out, "--method", "outlier_l1", "--format", "csv"]) == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert list(frame.columns) == ["rank", "index", "suspicion", "score", "flagged", "name", "given", "true"]
+    assert (frame["name"].str.split("/").str[2] == frame["true"]).all()
 
 
 def test_the_whole_task(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

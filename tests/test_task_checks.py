@@ -68,6 +68,11 @@ class FloatLabels(ToyTask):
         return Split(split.train, Samples(split.test.inputs, split.test.labels.float()), {}, 2), truth
 
 
+class TooFewNames(ToyTask):
+    def sample_names(self, seed: int) -> list[str]:
+        return [f"row {i}" for i in range(59)]
+
+
 class ShowsTruth(ToyTask):
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         split, truth = super().load(seed)
@@ -118,6 +123,7 @@ TASK_FAULTS = {
     KeepsAll: {"keep"},
     PerCent: {"evaluate"},
     FloatLabels: {"labels"},
+    TooFewNames: {"labels"},
     ShowsTruth: {"truth"},
     ShowsMask: {"truth"},
     HidesInDefaults: {"truth"},
