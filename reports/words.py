@@ -78,7 +78,7 @@ def short(value: object) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Seconds with three digits, or a dash."""
+    """Seconds with three digits, or whole ones, or a dash."""
     if value is None:
         return "—"
-    return f"{value:.4f}" if value < 0.01 else f"{value:.3g}"
+    return f"{value:.4f}" if value < 0.01 else f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"

@@ -7,6 +7,7 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from harness.commands.options import Commands
 
 FIGURES = ("2", "3", "4", "5")
+FORMATS = {"md": "markdown", "html": "one page, with figures", "latex": "tables for a paper", "csv": "the tidy table"}
+ON_PAGES = {"3": "Accuracy by epoch", "4": "Influence of classes on classes", "5": "Gain by trimming budget"}
+"""Figures that an HTML page shows where the results have them; Figure 2 needs the data, too."""
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +40,8 @@ def add(commands: Commands) -> None:
     one.add_argument("--figure", metavar="N", help="one of the paper's figures: 2 (needs the data), 3, 4 or 5")
     one.add_argument("--judge", metavar="METHOD", help="rank correlation of every method with one: leave_one_out")
     add_plugin(report, "to tell stale results")
-    report.add_argument("--format", default="md", choices=("md", "csv"), help="md: tables; csv: the tidy table")
+    told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
+    report.add_argument("--format", default="md", choices=tuple(FORMATS), help=f"{told} (default: %(default)s)")
     report.add_argument("--output", metavar="PATH", help="a file instead of standard output (figures: figureN.png)")
     add_data_dir(report)
 
@@ -63,7 +68,7 @@ def run(
 
     Args:
         out: a results folder.
-        form: ``md`` or ``csv``.
+        form: ``md``, ``html``, ``latex`` or ``csv``.
         table, figure: a number of the paper's, for that alone.
         output: the file; a figure's suffix decides its format, and ``figureN.png`` is its default.
         plugins: to tell stale results.
@@ -73,6 +78,8 @@ def run(
     """
     if form == "csv" and (table or figure):
         raise RequestError("--format csv is the whole tidy table; leave out --table and --figure")
+    if form != "md" and figure:
+        raise RequestError(f"--format {form} is for tables; a figure's format is the suffix of --output")
     for plugin in plugins:
         load_plugin(plugin)
     with warnings.catch_warnings(record=True) as caught:
@@ -109,7 +116,7 @@ def _judged(args: argparse.Namespace) -> int:
         put(frame.to_csv(index=False), args.output)
         return 0
     made = provenance(load_results(args.out), _commands(args.out))
-    put(judged(frame, args.judge, made), args.output)
+    put(_formatted(judged(frame, args.judge, made), args.format), args.output)
     return 0
 
 
@@ -120,8 +127,25 @@ def _text(frame: pd.DataFrame, form: str, table: str | None, out: str, problems:
     if form == "csv":
         return frame.to_csv(index=False)
     if table is not None:
-        return paper_table(frame, table, stale_keys(frame))
-    return report(frame, commands=_commands(out), stale=stale_keys(frame), problems=problems)
+        return _formatted(paper_table(frame, table, stale_keys(frame)), form)
+    whole = report(frame, commands=_commands(out), stale=stale_keys(frame), problems=problems)
+    return _formatted(whole, form, _page_figures(frame, out) if form == "html" else ())
+
+
+def _formatted(text: str, form: str, figures: Sequence[tuple[str, bytes]] = ()) -> str:
+    """A report in markdown in the wanted format."""
+    from reports.latex import latex
+    from reports.page import html_page
+
+    return html_page(text, figures) if form == "html" else latex(text) if form == "latex" else text
+
+
+def _page_figures(frame: pd.DataFrame, out: str) -> list[tuple[str, bytes]]:
+    found = []
+    for number, title in ON_PAGES.items():
+        with suppress(RequestError):  # most results are of other experiments
+            found.append((f"Figure {number}: {title[0].lower()}{title[1:]}", _figure(number, frame, out, "figure.png")))
+    return found
 
 
 def _commands(out: str) -> list[str]:
