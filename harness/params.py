@@ -13,6 +13,8 @@ from harness.errors import RequestError, did_you_mean
 
 T = TypeVar("T")
 
+OPTION = "option"
+
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 
@@ -48,9 +50,19 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
         raise RequestError(f"{name}: {error}") from error
 
 
+def option(default: Any) -> Any:
+    """A dataclass field for a parameter that says nothing where it has its default, and is no part of a cell then.
+
+    A parameter that is added to a class which results of users name by all its others is one of these, or else every
+    stored result and baseline would be one of another cell.
+    """
+    return dataclasses.field(default=default, kw_only=True, metadata={OPTION: True})
+
+
 def values_of(instance: Any) -> dict[str, Any]:
-    """The parameter values of a method or task, JSON-ready, in field order."""
-    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    """The parameter values of a method or task, JSON-ready, in field order; without an `option` at its default."""
+    values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    return {f.name: value for f, value in values.items() if OPTION not in f.metadata or value != f.default}
 
 
 def layered(cls: type, protocol: str, preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:

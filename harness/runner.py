@@ -34,7 +34,7 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
     """Retrain once a distinct kept set of a seed, all seeds in one go."""
     by_keep: dict[tuple[int, bytes], list[Scored]] = {}
     for entry in scored:
-        if not (entry.cell.task.retrain or entry.keep.all()):
+        if not entry.cell.task.retrain:
             entry.record.metrics = _before(entry)
             yield Finished(entry.cell, entry.record, entry.arrays)
             continue

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.data_files import Download
 from harness.errors import Unsupported
+from harness.params import option
 from harness.registry import TASKS
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Task(ABC):
 
     Args:
         budget: share of the training samples that is flagged and removed.
-        retrain: train a model without them; ``no`` measures detection alone, at the price of the base model.
+        retrain: train models without them; ``no`` measures detection alone, for which there is the base model.
     """
 
     name: ClassVar[str]
@@ -114,7 +115,7 @@ class Task(ABC):
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     budget: float = 0.1
-    retrain: bool = field(default=True, kw_only=True)
+    retrain: bool = option(True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.budget < 1:

@@ -12,7 +12,7 @@ from harness.spec import parse_term
 from harness.statistics import Difference, paired_difference
 from reports.comparison import Section
 
-NOT_VARIANTS = frozenset({"noise", "budget"})
+NOT_VARIANTS = frozenset({"noise", "budget", "retrain"})
 """Parameters that make another question rather than another way to answer it."""
 METRICS = ("accuracy_base", "accuracy", "accuracy_gain", "auroc")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.params import at_least
+from harness.errors import Unsupported
+from harness.params import at_least, option
 from harness.task_base import Samples, Split, Task
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ImageTask(Task):
     turn: float = 0.6
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compiled: bool = False
+    compiled: bool = option(False)
     shuffle_base: bool = True
     shuffle_retrained: bool = True
     report: Literal["last_epoch", "best_epoch"] = "last_epoch"
@@ -119,7 +120,12 @@ class ImageTask(Task):
         def tested(_: int) -> None:
             history.append(accuracy(network, test.inputs, test.labels, recipe))
 
-        fit(network, train.inputs, train.labels, recipe, seed, tested if len(test) else None, kept)
+        try:
+            fit(network, train.inputs, train.labels, recipe, seed, tested if len(test) else None, kept)
+        except RuntimeError as error:
+            if not (self.compiled and type(error).__module__.startswith(("torch._inductor", "torch._dynamo"))):
+                raise
+            raise Unsupported(f"compiled=yes, and PyTorch cannot compile here: {str(error).splitlines()[0]}") from error
         return TrainedNetwork(network, history, recipe, seed)
 
     def view(self, model: TrainedNetwork, split: Split) -> View:

@@ -16,6 +16,8 @@ from tasks._networks import ADAPTED_TO, Network
 
 READ_PIXELS = 1024 * 32 * 32
 """Pixels of a batch in reading out: 1,024 images of CIFAR's size."""
+MOST_FORMS = 256
+"""Compiled networks of a process: kinds, class counts, precisions, and sizes of the last batch, once each."""
 Precision = Literal["auto", "float32", "bfloat16"]
 
 torch.optim.SGD(
@@ -132,7 +134,7 @@ def fit(
     kept = torch.arange(len(labels), device=device) if kept is None else kept
     n = len(kept)
     network.adapt(images[kept[:ADAPTED_TO]])
-    forward: Callable[[Tensor], Tensor] = torch.compile(network) if recipe.compiled else network
+    forward: Callable[[Tensor], Tensor] = _compiled(network) if recipe.compiled else network
     per_epoch = math.ceil(n / recipe.batch_size)
     step = 0
     for epoch in range(recipe.epochs):
@@ -158,6 +160,25 @@ def fit(
         if after_epoch is not None:
             after_epoch(epoch + 1)
     network.eval()
+
+
+def _compiled(network: Network) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass through PyTorch's compiler, which keeps one form for each kind of network.
+
+    All kinds are forms of one function, of which it keeps 8 unless told otherwise, and would then train the next kind
+    as if it had not been asked to compile.
+    """
+    import torch._dynamo.config as config
+
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before PyTorch 2.7
+    compiled = torch.compile(network, fullgraph=True)
+
+    def forward(images: Tensor) -> Tensor:
+        with config.patch({limit: MOST_FORMS}):
+            logits: Tensor = compiled(images)
+        return logits
+
+    return forward
 
 
 @torch.no_grad()

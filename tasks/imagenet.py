@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +108,12 @@ class ImagenetSubset(ImageTask):
             if not path.resolve().is_relative_to(data_folder().resolve()) or not path.is_file():
                 raise RequestError(f"weights={self.weights} is no file in the data folder {data_folder()}")
 
+    def data_version(self) -> str:
+        """A hash of the images' names, which decide what a seed draws."""
+        parts = [self._folder(part) for part in ("train", "val")]
+        folders = [entry for part in parts if part.is_dir() for entry in sorted(part.iterdir()) if entry.is_dir()]
+        return _digest(tuple((folder, folder.stat().st_mtime_ns) for folder in folders)) if folders else ""
+
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         import tasks._images  # noqa: F401 - what it imports is not training's time
         from tasks._noise import noisy_like
@@ -180,6 +188,15 @@ class ImagenetSubset(ImageTask):
         if len(classes) < 2:
             raise RequestError(f"{self._folder('train')} holds {len(classes)} class folders; at least 2 are needed")
         return classes
+
+
+@functools.lru_cache(maxsize=4)
+def _digest(folders: tuple[tuple[Path, int], ...]) -> str:
+    """Of the images in folders; their times only tell when to look anew."""
+    found = hashlib.sha256()
+    for folder, _ in folders:
+        found.update("\0".join([folder.parent.name, folder.name, *(path.name for path in _images_in(folder))]).encode())
+    return found.hexdigest()[:16]
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -30,8 +30,14 @@ WAITING = (
     "aten.equal",
     "aten._unique",
     "aten.unique",
+    "aten.allclose",
+    "aten.bincount",
+    "aten.repeat_interleave",
 )
 """What cannot go on before the device has answered, since its values or its shapes are needed here."""
+
+COUNTERS: list[Counter[str]] = [Counter()]
+"""Of the with-blocks that are open, the last of which counts."""
 
 KERNELS = torch.library.Library("aten", "IMPL")
 
@@ -62,19 +68,15 @@ class There(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _computed(func, args, kwargs or {}, Counter())
+        return _computed(func, args, kwargs or {})
 
 
 class _Pretending(TorchDispatchMode):
-    def __init__(self, counted: Counter[str]) -> None:
-        super().__init__()
-        self.counted = counted
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _computed(func, args, kwargs or {}, self.counted)
+        return _computed(func, args, kwargs or {})
 
 
-def _computed(func: Any, args: Any, kwargs: dict[str, Any], counted: Counter[str]) -> Any:
+def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation: checked, counted, done on the CPU, and its result put where it belongs."""
     name = str(func)
     tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
@@ -85,7 +87,7 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any], counted: Counter[str
         target = torch.device(kwargs["device"])
     if kwargs.get("generator") is not None and target.type == NAME:
         raise RuntimeError(f"{name}: expected a generator of {DEVICE} and found one of the CPU")
-    counted[_traffic(name, tensors, target)] += 1
+    COUNTERS[-1][_traffic(name, tensors, target)] += 1
     plain_args, plain_kwargs = tree_map(_plain, (args, kwargs))
     result = func(*plain_args, **plain_kwargs)
     if func._schema.is_mutable and isinstance(result, Tensor):  # the tensor that was written to
@@ -115,6 +117,8 @@ def _traffic(name: str, tensors: list[Tensor], target: torch.device) -> str:
     if name == "aten.copy_.default":
         into, source = there
         return "operations" if into == source else "copies" if into else "waits"
+    if name in INDEXING and any(there) and not all(there):
+        return "copies"  # of indices or values
     if any(there):
         masks = name in INDEXING and any(value.dtype == torch.bool for value in tensors[1:])
         return "waits" if target == CPU or masks or name.startswith(WAITING) else "operations"
@@ -158,6 +162,9 @@ def _empty_strided(size: Any, stride: Any, dtype: Any = None, **_: Any) -> There
 
 
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+    into, source_there = isinstance(target, There), isinstance(source, There)
+    if into != source_there:
+        COUNTERS[-1]["copies" if into else "waits"] += 1
     _plain(target).copy_(_plain(source))
     return target
 
@@ -178,6 +185,9 @@ def register() -> None:
 @contextmanager
 def pretended() -> Iterator[Counter[str]]:
     """The device, for a with-block, and the count of its traffic."""
-    counted: Counter[str] = Counter()
-    with _Pretending(counted):
-        yield counted
+    COUNTERS.append(Counter())
+    try:
+        with _Pretending():
+            yield COUNTERS[-1]
+    finally:
+        COUNTERS.pop()

@@ -38,11 +38,11 @@ IMAGES = (
     "imagenet_subset[per_class=5,n_test=none,n_validation=3,epochs=2,batch_size=8,budget=0.2,augment=yes,"
     "precision=float32"
 )
-PROMPTS = "prompts_math[per_class=5,test_per_class=2,epochs=1,pretraining=1,pretraining_per_class=8]"
+PROMPTS = "prompts_math[per_class=5,test_per_class=2,epochs=1,pretraining=1,pretraining_per_class=8,precision=float32]"
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Elsewhere]:
+def pretending() -> Iterator[Elsewhere]:
     """Calls a function where there is such a device."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as pool:
@@ -51,6 +51,20 @@ def elsewhere() -> Iterator[Elsewhere]:
         except ImportError as error:
             pytest.skip(f"this PyTorch knows no devices written in Python: {error}")
         yield lambda function, *args: pool.submit(function, *args).result()
+
+
+@pytest.fixture(params=[DEVICE, pytest.param("cuda:0", marks=CUDA)])
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def elsewhere(request: pytest.FixtureRequest, device: str) -> Elsewhere:
+    """Calls a function where there is the device."""
+    if device != DEVICE:
+        return lambda function, *args: function(*args)
+    found: Elsewhere = request.getfixturevalue("pretending")
+    return found
 
 
 def _strictness() -> list[str]:
@@ -76,8 +90,8 @@ def _strictness() -> list[str]:
     return found
 
 
-def test_the_device_is_as_strict_as_a_gpu(elsewhere: Elsewhere) -> None:
-    mixed, joined, indexed, *fine, array, drawn = elsewhere(_strictness)
+def test_the_device_is_as_strict_as_a_gpu(pretending: Elsewhere) -> None:
+    mixed, joined, indexed, *fine, array, drawn = pretending(_strictness)
     assert "expected all tensors to be on one device" in mixed
     assert "expected all tensors to be on one device" in joined
     assert "indices should be on the CPU" in indexed
@@ -92,7 +106,11 @@ def _counts() -> list[dict[str, int]]:
         lambda there: float(there.sum()),
         lambda there: there[there > 1],
         lambda there: there.cpu(),
+        lambda there: torch.bincount(there.long()),
         lambda there: there.copy_(torch.zeros(3)),
+        lambda there: there[torch.tensor([0, 2])],
+        lambda there: there[[0, 2]],
+        lambda there: torch.tensor([1, 2], device=DEVICE),
         lambda there: (there * 2).sum(),
     ):
         with pretended() as counted:
@@ -103,10 +121,10 @@ def _counts() -> list[dict[str, int]]:
     return found
 
 
-def test_waits_and_copies_are_counted(elsewhere: Elsewhere) -> None:
-    waits, copies = ([each[name] for each in elsewhere(_counts)] for name in ("waits", "copies"))
-    assert waits == [1, 1, 1, 0, 0]
-    assert copies == [0, 0, 0, 1, 0]
+def test_waits_and_copies_are_counted(pretending: Elsewhere) -> None:
+    waits, copies = ([each[name] for each in pretending(_counts)] for name in ("waits", "copies"))
+    assert waits == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert copies == [0, 0, 0, 0, 1, 1, 1, 1, 0]
 
 
 def _both(methods: str, task: str, protocol: str, data: str, device: str) -> list[tuple[str, Any, Any]]:
@@ -141,7 +159,6 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue(request.param)) if request.param else ""
 
 
-@pytest.mark.parametrize("device", [DEVICE, pytest.param("cuda:0", marks=CUDA)])
 @pytest.mark.parametrize(
     ("methods", "task", "protocol", "data"),
     [
@@ -154,7 +171,9 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         (ALL, f"{IMAGES}]", "paper", "imagenet"),
         ("none,outlier_iforest[projection=7],outlier[projection=7]", f"{IMAGES},model=fast_cnn]", "fair", "imagenet"),
         ("none,outlier_l1", f"{IMAGES},model=resnet18]", "paper", "imagenet"),
-        pytest.param(ALL, "glue_sst2[n_train=60,n_dev=40,n_validation=20,epochs=1]", "fair", "glue", marks=NLP),
+        pytest.param(
+            ALL, "glue_sst2[n_train=60,n_dev=40,n_validation=20,epochs=1,precision=float32]", "fair", "glue", marks=NLP
+        ),
         pytest.param(ALL, PROMPTS, "fair", "", marks=NLP),
     ],
     indirect=["data"],
@@ -165,16 +184,22 @@ def test_another_device_gives_the_same(
     """Data, training, gradients, scores and retraining: nothing lies on the wrong device, and results are the CPU's.
 
     To rounding: attention is computed by other operations off the CPU, and a forest's thresholds turn that into steps.
-    A GPU rounds everything otherwise.
+    A GPU rounds everything otherwise, and what models are after their training with it.
     """
-    close = 0.05 if device != DEVICE else 0.02 if task.startswith(("glue", "prompts")) else 1e-6
-    for name, (record, arrays), (other, others) in elsewhere(_both, methods, task, protocol, data, device):
+    exact = device == DEVICE and not task.startswith(("glue", "prompts"))
+    close = 1e-6 if exact else 0.02 if device == DEVICE else 0.05
+    cells = elsewhere(_both, methods, task, protocol, data, device)
+    assert {record.status for _, (record, _), _ in cells} <= {"ok", "skipped"}
+    assert "ok" in {record.status for _, (record, _), _ in cells}
+    for name, (record, arrays), (other, others) in cells:
         assert (other.status, other.error) == (record.status, record.error), name
         assert arrays.keys() == others.keys()
+        if device != DEVICE and "outlier" in name and "_l" not in name:
+            continue  # detectors with thresholds
         for kind in arrays.keys() & {"scores", "attribution"}:
             size = np.abs(arrays[kind]).max()
             np.testing.assert_allclose(others[kind], arrays[kind], rtol=0, atol=close * size, err_msg=f"{name}, {kind}")
-        assert other.metrics.keys() == record.metrics.keys()
+        assert other.metrics == pytest.approx(record.metrics, abs=1e-6 if exact else 0.5)
 
 
 def _notebook(protocol: str, device: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -209,12 +234,13 @@ def _notebook(protocol: str, device: str) -> list[tuple[str, np.ndarray, np.ndar
     return [(name, on_cpu[name], there[name]) for name in on_cpu]
 
 
-@pytest.mark.parametrize("device", [DEVICE, pytest.param("cuda:0", marks=CUDA)])
 @pytest.mark.parametrize("protocol", ["fair", "paper"])
 def test_own_tensors_on_another_device(elsewhere: Elsewhere, protocol: str, device: str) -> None:
     results = elsewhere(_notebook, protocol, device)
     assert len(results) > 30
     for name, ours, theirs in results:
+        if device != DEVICE and name.startswith(("outlier_iforest", "outlier.")):
+            continue  # detectors with thresholds
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6 * np.abs(ours).max(), err_msg=name)
 
 
@@ -232,9 +258,9 @@ def _traffic_of_training(n: int) -> dict[str, int]:
     return {name: counted[name] - before[name] for name in ("waits", "copies", "operations")}
 
 
-def test_a_training_step_neither_waits_nor_copies(elsewhere: Elsewhere) -> None:
+def test_a_training_step_neither_waits_nor_copies(pretending: Elsewhere) -> None:
     """Ten times the steps, and as few waits and copies: those of an epoch."""
-    few, many = (elsewhere(_traffic_of_training, n) for n in (16, 160))
+    few, many = (pretending(_traffic_of_training, n) for n in (16, 160))
     assert many["operations"] > 5 * few["operations"]
     assert few["waits"] == many["waits"] == 0
     assert few["copies"] == many["copies"]
@@ -254,5 +280,5 @@ def _waits_of_reading(n: int) -> int:
     return counted["waits"] - before
 
 
-def test_reading_out_waits_for_nothing(elsewhere: Elsewhere) -> None:
-    assert elsewhere(_waits_of_reading, 2100) == 0
+def test_reading_out_waits_for_nothing(pretending: Elsewhere) -> None:
+    assert pretending(_waits_of_reading, 2100) == 0

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ import torch
 import harness
 from harness.cli import main
 from harness.errors import RequestError
+from harness.store import Store
 from tasks._networks import make_network
 from tasks.imagenet import _square
 
@@ -62,6 +67,29 @@ def test_suspects_are_files(
     frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert list(frame.columns) == ["rank", "index", "suspicion", "score", "flagged", "name", "given", "true"]
     assert (frame["name"].str.split("/").str[2] == frame["true"]).all()
+
+
+def test_other_files_are_other_data(imagenet: Path) -> None:
+    """A name more, less or changed moves what a seed draws, though the counts may stay."""
+    before = small().data_version()
+    assert before == small(per_class=2).data_version() != ""
+    (imagenet / "imagenet" / "train" / "n02" / "3.JPEG").rename(imagenet / "imagenet" / "train" / "n02" / "zz.JPEG")
+    assert small().data_version() != before
+
+
+def test_without_a_compiler_it_says_so(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert small(compiled=True).recipe(shuffle=True).compiled
+    out, cache = (str(tmp_path_factory.mktemp(name)) for name in ("out", "cache"))
+    task = "imagenet_subset[per_class=5,n_test=9,n_validation=3,epochs=1,batch_size=8,compiled=yes]"
+    command = [sys.executable, "-m", "harness", "run", "--methods", "none", "--tasks", task, "--preset", "smoke"]
+    done = subprocess.run(
+        [*command, "--seeds", "1", "--device", "cpu", "--out", out],
+        env={**os.environ, "CXX": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": cache},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    (record,) = Store(out).records()
+    assert record[0].status == "skipped", done.stderr
+    assert re.match(r"compiled=yes, and PyTorch cannot compile here: .*compiler", record[0].error)
 
 
 def test_the_whole_task(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 import harness
 from harness.errors import RequestError
+from harness.params import build
+from harness.plan import make_plan
 from harness.spec import parse_selection
 from harness.store import Store
 from reports.markdown import tables
@@ -83,11 +85,22 @@ def test_detection_without_retraining(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(frame["status"]) == {"ok"}
     assert trained == [2]
     both = whole.merge(frame, on=["method", "seed", "metric"], how="left", suffixes=("", "_detection"))
-    after = both["metric"].isin(["accuracy", "accuracy_gain"]) & (both["method"] != "none")
+    after = both["metric"].isin(["accuracy", "accuracy_gain"])
     assert both.loc[after, "value_detection"].isna().all()
     np.testing.assert_array_equal(both.loc[~after, "value"], both.loc[~after, "value_detection"])
     assert {"accuracy_base", "precision", "auroc"} <= set(both.loc[~after, "metric"])
     assert "20 with a wrong label; 25 flagged; untrimmed" in tables(frame)
+
+
+def test_an_option_at_its_default_is_no_part_of_a_cell() -> None:
+    """Results and baselines from before there was such a parameter keep their place."""
+    plain, chosen, other = (make_plan("none", task, [0], "fair", "smoke")[0]
+                            for task in ("moons", "moons[retrain=yes]", "moons[retrain=no]"))  # fmt: skip
+    assert plain.slot == chosen.slot != other.slot
+    assert "retrain" not in plain.identity["task_params"]
+    assert other.identity["task_params"]["retrain"] is False
+    for cell in (plain, other):
+        assert build(type(cell.task), cell.identity["task_params"]) == cell.task
 
 
 def test_cells_with_and_without_retraining_share_the_rest(tmp_path: Path) -> None:
