@@ -51,10 +51,10 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def option(default: Any) -> Any:
-    """A dataclass field for a parameter that says nothing where it has its default, and is no part of a cell then.
+    """A dataclass field for a parameter that is part of what a cell is only where it differs from its default.
 
-    A parameter that is added to a class which results of users name by all its others is one of these, or else every
-    stored result and baseline would be one of another cell.
+    Parameters that a class gets later are such: as part of every cell they would make other cells of all stored results
+    and baselines.
     """
     return dataclasses.field(default=default, kw_only=True, metadata={OPTION: True})
 

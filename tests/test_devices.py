@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext, suppress
@@ -17,6 +16,7 @@ import pytest
 import torch
 
 import harness
+from harness.data_files import in_folder
 from harness.errors import Unsupported
 from harness.events import Finished
 from harness.plan import group, make_plan
@@ -129,7 +129,6 @@ def test_waits_and_copies_are_counted(pretending: Elsewhere) -> None:
 
 def _both(methods: str, task: str, protocol: str, data: str, device: str) -> list[tuple[str, Any, Any]]:
     """(method, record, arrays) of one seed's cells, on the CPU and on the other device."""
-    os.environ["HARNESS_DATA"] = data
     if task.startswith(("glue", "prompts")):
         from tasks import _text_training
 
@@ -141,9 +140,10 @@ def _both(methods: str, task: str, protocol: str, data: str, device: str) -> lis
         events = [event for members in groups for event in run_group(members, where)]
         return {e.cell.method_label: (e.record, e.arrays) for e in events if isinstance(e, Finished)}
 
-    here = cells("cpu")
-    with pretended() if device == DEVICE else nullcontext():
-        there = cells(device)
+    with in_folder(data or None):
+        here = cells("cpu")
+        with pretended() if device == DEVICE else nullcontext():
+            there = cells(device)
     assert here.keys() == there.keys()
     return [(name, here[name], there[name]) for name in here]
 

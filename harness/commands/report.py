@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FIGURES = ("2", "3", "4", "5")
 FORMATS = {"md": "markdown", "html": "one page, with figures", "latex": "tables for a paper", "csv": "the tidy table"}
-ON_PAGES = {"3": "Accuracy by epoch", "4": "Influence of classes on classes", "5": "Gain by trimming budget"}
+ON_PAGES = {"3": "accuracy by epoch", "4": "influence of classes on classes", "5": "gain by trimming budget"}
 """Figures that an HTML page shows where the results have them; Figure 2 needs the data, too."""
 
 
@@ -144,7 +144,7 @@ def _page_figures(frame: pd.DataFrame, out: str) -> list[tuple[str, bytes]]:
     found = []
     for number, title in ON_PAGES.items():
         with suppress(RequestError):  # most results are of other experiments
-            found.append((f"Figure {number}: {title[0].lower()}{title[1:]}", _figure(number, frame, out, "figure.png")))
+            found.append((f"Figure {number}: {title}", _figure(number, frame, out, "figure.png")))
     return found
 
 
