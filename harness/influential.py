@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import RequestError
-from harness.metrics import tie_seed
 from harness.store import Record, Store
 from harness.suspects import Found
 from harness.task_data import known_task, other_data, texts_again
+from harness.trimming import tie_seed
 
 if TYPE_CHECKING:
     from reports.heatmaps import Attribution

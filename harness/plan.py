@@ -17,10 +17,10 @@ from harness.params import build, fitting, layered, values_of
 from harness.registry import METHODS, TASKS
 from harness.spec import format_term
 from harness.task_base import Task
-from harness.versions import code_version
+from harness.versions import code_version, gradients_version, machinery_version
 
 SCHEMA = 1
-"""Version of the record; raise it when the shared machinery's results change."""
+"""Version of the record; raise it when a record's fields get another meaning."""
 
 PROTOCOLS = ("fair", "paper")
 PRESETS = ("smoke", "fast", "paper")
@@ -70,9 +70,18 @@ class Cell:
 
     @cached_property
     def versions(self) -> dict[str, Any]:
-        """Schema and code versions."""
-        code = {"schema": SCHEMA, "task": code_version(type(self.task)), "method": code_version(type(self.method))}
-        extra = {"data": self.task.data_version(), "method_parts": self.method.parts_version()}
+        """Schema and code versions of all that decides the result."""
+        code = {
+            "schema": SCHEMA,
+            "machinery": machinery_version(),
+            "task": code_version(type(self.task)),
+            "method": code_version(type(self.method)),
+        }
+        extra = {
+            "gradients": gradients_version() if _sees_gradients(self.method) else "",
+            "data": self.task.data_version(),
+            "method_parts": self.method.parts_version(),
+        }
         return code | {name: version for name, version in extra.items() if version}
 
     @cached_property
@@ -183,6 +192,11 @@ def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
         while some := list(islice(members, size)):
             groups.append(Group(tuple(chain.from_iterable(some))))
     return groups
+
+
+def _sees_gradients(method: Method) -> bool:
+    """Whether a method can depend on gradient code; one that does not declare what it uses can."""
+    return type(method).uses is Method.uses or "gradients" in method.uses
 
 
 def _hash(value: Any) -> str:

@@ -15,12 +15,12 @@ from harness.base_models import Base, curves_of, model_seed
 from harness.clock import PeakMemory, timed
 from harness.errors import Unsupported
 from harness.events import Begin, Event, Finished, failed, new_record
-from harness.metrics import flagged, tie_seed
 from harness.plan import Cell
 from harness.seeds import derive
 from harness.services import cross_validated, retrainer
 from harness.store import Record
 from harness.task_base import Split
+from harness.trimming import flagged, tie_seed
 from harness.uses import observed
 from harness.view import View
 

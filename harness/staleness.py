@@ -10,7 +10,7 @@ from harness.errors import RequestError
 from harness.params import build
 from harness.plan import SCHEMA
 from harness.registry import METHODS, TASKS
-from harness.versions import code_version
+from harness.versions import code_version, gradients_version, machinery_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +34,10 @@ def stale_keys(frame: pd.DataFrame) -> set[str]:
     stale = set()
     for cell in frame.drop_duplicates("key").to_dict("records"):
         versions = json.loads(cell["versions"])
-        moved = any(current[kind].get(cell[kind], versions[kind]) != versions[kind] for kind in current)
-        if moved or versions["schema"] != SCHEMA or _other_parts(cell, versions):
+        moved = any(current[kind].get(cell[kind], versions.get(kind)) != versions.get(kind) for kind in current)
+        shared = versions.get("schema") != SCHEMA or versions.get("machinery") != machinery_version()
+        gradients = versions.get("gradients", gradients_version()) != gradients_version()
+        if moved or shared or gradients or _other_parts(cell, versions):
             stale.add(str(cell["key"]))
     return stale
 

@@ -1,4 +1,9 @@
-"""The code version of a method or task: what tells that a stored result came from other code."""
+"""Code versions: what tells that a stored result came from other code than the code at hand.
+
+A result depends on the code of its method and of its task, on the machinery that every result goes through, and, where
+the method looks at gradients, on the code that computes with gradients. Each has a hash of its own in a record, so that
+a changed constant makes exactly the results stale that it can have decided.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,76 @@ import hashlib
 import inspect
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Collection, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
+
+MACHINERY = (
+    "harness.adoption",
+    "harness.arrays",
+    "harness.base_models",
+    "harness.method_base",
+    "harness.outputs",
+    "harness.randomness",
+    "harness.runner",
+    "harness.scoring",
+    "harness.seeds",
+    "harness.services",
+    "harness.task_base",
+    "harness.trimming",
+    "harness.view",
+)
+"""Modules of this package that can decide a number of any result."""
+
+GRADIENTS = (
+    "harness.blocks",
+    "harness.gradients",
+    "harness.layer_rules",
+    "harness.per_sample",
+    "harness.per_sample_engine",
+    "harness.products",
+    "harness.storage",
+)
+"""Modules of this package that can decide a number of the methods that look at gradients, and of no other."""
+
+BUILT_IN = ("methods", "tasks")
+"""The project's packages whose modules are followed wherever they are imported."""
 
 
 def code_version(cls: type) -> str:
     """``<declared version>-<hash>`` of a class.
 
-    The hash covers the class's module and the modules of the same package that it imports, without docstrings,
-    comments and formatting: those make no result stale, a changed line of code does. It is taken once a process and
-    class, as the code is: a file edited meanwhile does not change what runs.
+    The hash covers the class's module and all that it imports, directly or not, of its own package, of the built-in
+    methods and tasks, and of files beside it that belong to no installed package. Docstrings, comments, formatting and
+    imports for type checkers make no result stale; a changed line of code does. The hash is taken once per process and
+    class: a file that is edited meanwhile does not change what runs.
     """
     if "_code_hash" not in vars(cls):
         cls._code_hash = _hash(cls)  # type: ignore[attr-defined]
     return f"{getattr(cls, 'version', 1)}-{vars(cls)['_code_hash']}"
+
+
+@functools.cache
+def machinery_version() -> str:
+    """A hash of what every result goes through: data and base model, the view, scoring, trimming, retraining."""
+    return _hash_of_modules(MACHINERY)
+
+
+@functools.cache
+def gradients_version() -> str:
+    """A hash of the code that computes gradients and computes with them."""
+    return _hash_of_modules(GRADIENTS)
+
+
+def _hash_of_modules(names: Collection[str]) -> str:
+    folder = Path(__file__).parents[1]
+    return _digest(_parsed(folder / (name.replace(".", "/") + ".py"), "")[0] for name in names)
+
+
+def _digest(texts: Iterator[str]) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:10]
 
 
 def _hash(cls: type) -> str:
@@ -31,7 +92,7 @@ def _hash(cls: type) -> str:
         return _own_source(getattr(cls, "original", cls))
     sources: dict[str, str] = {}
     _collect(Path(file), module, sources)
-    return hashlib.sha256("".join(sources[name] for name in sorted(sources)).encode()).hexdigest()[:10]
+    return _digest(sources[name] for name in sorted(sources))
 
 
 def _own_source(thing: Any) -> str:
@@ -47,25 +108,69 @@ def _own_source(thing: Any) -> str:
 
 
 def _collect(path: Path, module: str, sources: dict[str, str]) -> None:
+    """Add a module's source, and those of the modules that it imports and that count, by name."""
     is_package = path.name == "__init__.py"
     sources[module], imported = _parsed(path, module if is_package else module.rpartition(".")[0])
     top = module.partition(".")[0]
     root = path.parents[module.count(".") + is_package]
     for name in imported:
-        place = root.joinpath(*name.split("."))
-        if name.partition(".")[0] == top and name not in sources:
-            helper = next((each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()), None)
-            if helper is not None:
-                _collect(helper, name, sources)
+        if name in sources:
+            continue
+        helper = _below(root, name) if name.partition(".")[0] == top else own_file(name, path.parent)
+        if helper is not None:
+            _collect(helper, name, sources)
+
+
+def _below(root: Path, name: str) -> Path | None:
+    place = root.joinpath(*name.split("."))
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+
+def own_file(module: str, beside: Path | None = None) -> Path | None:
+    """The file of a module that belongs to no installed package, found without importing the module.
+
+    The built-in methods and tasks count as such wherever they are installed; this package does not, since its parts
+    have versions of their own. None for the standard library, installed packages and what is not there.
+
+    Args:
+        module: full name.
+        beside: a folder to look in first.
+    """
+    top = module.partition(".")[0]
+    if top == "harness" or top in sys.stdlib_module_names:
+        return None
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    file = Path(loaded) if loaded else _found(module, beside)
+    if file is None or not file.is_file() or file.suffix != ".py":
+        return None
+    if top in BUILT_IN and file.is_relative_to(Path(__file__).parents[1] / top):
+        return file
+    installed = "site-packages" in file.parts or "dist-packages" in file.parts
+    return None if installed or file.is_relative_to(sysconfig.get_paths()["stdlib"]) else file
+
+
+def _found(module: str, beside: Path | None) -> Path | None:
+    places: list[str] | None = [*([str(beside)] if beside else []), *sys.path]
+    spec = None
+    for position, part in enumerate(module.split(".")):
+        spec = PathFinder.find_spec(part if position == 0 else f"_.{part}", places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _parsed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
-    """A module's source without docstrings and formatting, and the full names of what it imports.
+    """A module's source without docstrings, formatting and imports for type checkers, and the full names of what it
+    imports.
 
     Args:
         package: that relative imports start from.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.body = [ast.Pass()]
     imported: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -74,7 +179,8 @@ def _parsed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
             imported += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False):
             node.body[0] = ast.Pass()
     return ast.unparse(tree), tuple(imported)
 

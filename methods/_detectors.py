@@ -7,16 +7,14 @@ import hashlib
 import importlib
 import inspect
 import re
-import sysconfig
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.errors import RequestError, Unsupported, did_you_mean
 from harness.randomness import global_seed
+from harness.versions import own_file
 
 SKLEARN = {
     "LocalOutlierFactor": "sklearn.neighbors",
@@ -81,19 +79,8 @@ class Detector:
 
     def file_version(self) -> str:
         """A hash of the module's file if it is the user's own, found without importing it; empty for installed ones."""
-        places: Any = None
-        spec = None
-        for part in self.module.split(".") if self.module else []:
-            spec = PathFinder.find_spec(part if places is None else f"_.{part}", places)
-            if spec is None:
-                return ""
-            places = spec.submodule_search_locations or []
-        file = Path(spec.origin) if spec is not None and spec.origin else None
-        if file is None or not file.is_file() or any(part in ("site-packages", "dist-packages") for part in file.parts):
-            return ""
-        if file.is_relative_to(sysconfig.get_paths()["stdlib"]):
-            return ""
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+        file = own_file(self.module) if self.module else None
+        return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:10]
 
     def scores(self, points: np.ndarray, seed: int) -> np.ndarray:
         """Outlyingness of each of the points (n, p) it is fitted to, (n,), higher = more outlying.

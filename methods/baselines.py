@@ -23,6 +23,10 @@ class NoTrimming(Method):
     source: ClassVar[str] = "the first row of each of the paper's tables"
     trims: ClassVar[bool] = False
 
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return ()
+
     def score(self, view: View) -> np.ndarray:
         return np.zeros(view.n)
 
@@ -35,6 +39,10 @@ class Random(Method):
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random"
     source: ClassVar[str] = "control"
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return ()
 
     def score(self, view: View) -> np.ndarray:
         return view.rng.random(view.n)

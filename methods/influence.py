@@ -154,7 +154,7 @@ class DataInf(Damped):
     source: ClassVar[str] = "Kwon et al., ICLR 2024, Eq. (5)"
 
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-        from harness.solvers import damping_of
+        from methods._solvers import damping_of
 
         squared = block.squared_norms(precise=False)
         health["damping"] = damping = damping_of(block, self.damping, squared)
@@ -212,9 +212,9 @@ class LiSSA(Damped):
         return self.tolerance is not None and 1e-7 * self.iterations > self.tolerance
 
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-        from harness.curvature import Curvature, OuterProduct
-        from harness.solvers import damping_of, largest_eigenvalue, neumann
-        from harness.spectral import Spectrum
+        from methods._curvature import Curvature, OuterProduct
+        from methods._solvers import damping_of, largest_eigenvalue, neumann
+        from methods._spectral import Spectrum
 
         damping, curvature = damping_of(block, self.damping), OuterProduct(block, precise=self._needs_float64)
         spectrum = None
@@ -267,7 +267,7 @@ class ExactHessian(Damped):
     hessian: Literal["auto", "exact", "outer_product"] = "auto"
 
     def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-        from harness.curvature import curvature_of
-        from harness.solvers import damping_of, solver
+        from methods._curvature import curvature_of
+        from methods._solvers import damping_of, solver
 
         return solver(curvature_of(block, self.hessian), damping_of(block, self.damping), health)

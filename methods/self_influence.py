@@ -83,9 +83,9 @@ class ExactSelfInfluence(SelfInfluence):
     def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
         import torch
 
-        from harness.curvature import curvature_of
         from harness.products import chunks
-        from harness.solvers import conjugate_gradient, damping_of, factorised
+        from methods._curvature import curvature_of
+        from methods._solvers import conjugate_gradient, damping_of, factorised
 
         curvature = curvature_of(block, self.hessian)
         damping = damping_of(block, self.damping)
@@ -130,7 +130,7 @@ class SelfDataInf(SelfInfluence):
     def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
         import torch
 
-        from harness.solvers import damping_of
+        from methods._solvers import damping_of
 
         squared = block.squared_norms()
         if self.curvature == "sample":
@@ -224,9 +224,9 @@ class SelfLiSSA(SelfInfluence):
     def _together(self, block: Block, health: dict[str, Any]) -> Tensor:
         import torch
 
-        from harness.curvature import OuterProduct
         from harness.products import chunks
-        from harness.solvers import damping_of
+        from methods._curvature import OuterProduct
+        from methods._solvers import damping_of
 
         m = min(block.n, block.dimension)
         if m > SERIES_DIMENSION:

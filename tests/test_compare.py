@@ -19,8 +19,9 @@ from harness.cli import main
 from harness.compare import DEFAULT_RULES, FALSE_ALARMS, Comparison, compare, parse_rule
 from harness.errors import RequestError
 from harness.measured import measured
-from harness.metrics import detection, flagged
+from harness.metrics import detection
 from harness.seeds import derive
+from harness.trimming import flagged
 from reports.gate import as_junit, as_markdown, as_text
 from tests.conftest import plug_in
 

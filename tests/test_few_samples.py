@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import harness
-from harness import solvers
 from harness.view import View
+from methods import _solvers as solvers
 
 
 def gradients(n: int = 9, p: int = 60, rank: int | None = None) -> tuple[np.ndarray, np.ndarray]:

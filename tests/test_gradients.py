@@ -13,9 +13,9 @@ from scipy.sparse import random as sparse_random
 
 from harness import products
 from harness.blocks import DenseBlock, OuterBlock
-from harness.curvature import LastLayerHessian, OuterProduct
 from harness.errors import Unsupported
 from harness.gradients import Gradients
+from methods._curvature import LastLayerHessian, OuterProduct
 from tests.conftest import last_layer
 
 

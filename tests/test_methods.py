@@ -10,9 +10,9 @@ import torch
 from scipy.stats import spearmanr
 
 import harness
-from harness import solvers
 from harness.errors import RequestError, Unsupported
 from harness.registry import METHODS
+from methods import _solvers as solvers
 from tests.conftest import last_layer, view_of
 
 LAMBDAS = [1e-6, 1e-3, 0.1, "auto"]
@@ -179,7 +179,7 @@ def test_self_lissa_stops_at_its_tolerance(shape: tuple[int, int, int], damping:
 
 
 def test_self_influence_declines_what_it_cannot_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.solvers.DIRECT_DIMENSION", 5)
+    monkeypatch.setattr("methods._solvers.DIRECT_DIMENSION", 5)
     view = view_of(last_layer(20, 3, 4))
     assert np.isfinite(harness.method("self_influence").score(view)).all()
     monkeypatch.setattr("methods.self_influence.MOST_WORK", 20 * 20 * 12 - 1)

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from harness.metrics import detection, flagged
+from harness.metrics import detection
 from harness.statistics import paired_difference, summarise
+from harness.trimming import flagged
 
 
 def test_the_budgets_share_with_the_highest_scores_is_flagged() -> None:

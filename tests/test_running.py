@@ -18,7 +18,6 @@ import harness
 from harness.errors import RequestError
 from harness.registry import METHODS, TASKS
 from harness.store import Store
-from harness.versions import code_version
 
 FAST = "outlier_l2,self_confidence,random,none"
 
@@ -275,37 +274,6 @@ def test_moved_code_is_stale_and_never_reused_silently(tmp_path: Path, monkeypat
     assert set(frame[frame["key"].isin(stale_keys(frame))]["method"]) == {"random"}
     frame = run(tmp_path, "outlier_l2,random", rerun="stale")
     assert not stale_keys(frame)
-
-
-def test_code_versions_see_code_and_not_comments(tmp_path: Path) -> None:
-    import importlib.util
-
-    def version(text: str) -> str:
-        path = tmp_path / "versioned.py"
-        path.write_text(text)
-        os.utime(path, ns=(0, abs(hash(text)) % 10**15))
-        spec = importlib.util.spec_from_file_location("versioned", path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["versioned"] = module
-        spec.loader.exec_module(module)
-        return code_version(module.A)
-
-    plain = version("class A:\n    x = 1\n")
-    assert version('"""Doc."""\nclass A:\n    """Doc."""\n    x = 1  # one\n') == version(
-        '"""D."""\nclass A:\n    """E."""\n    x =  1\n'
-    )
-    assert version("class A:\n    x = 1  # comment\n") == plain
-    assert version("class A:\n    x = 2\n") != plain
-
-
-def test_a_helper_modules_change_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task's version covers the modules that its own imports lazily."""
-    from harness import versions
-
-    seen: dict[str, str] = {}
-    path = Path(__file__).parents[1] / "tasks" / "synthetic.py"
-    versions._collect(path, "tasks.synthetic", seen)
-    assert {"tasks.synthetic", "tasks._tabular", "tasks._mlp", "tasks._noise"} <= set(seen)
 
 
 def test_damaged_and_foreign_files_are_reported_and_never_read(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.blocks import Block
-from harness.curvature import OuterProduct
+from methods._curvature import OuterProduct
 
 
 @dataclass(frozen=True)

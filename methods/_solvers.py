@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.blocks import Block
-from harness.curvature import Curvature, OuterProduct
-from harness.spectral import Spectrum
+from methods._curvature import Curvature, OuterProduct
+from methods._spectral import Spectrum
 
 DIRECT_DIMENSION = 5130
 """Largest p that is solved by a Cholesky factorisation (10 classes × 513: a CIFAR ResNet's head with bias)."""
@@ -33,7 +33,7 @@ def damping_of(block: Block, damping: float | str, squared_norms: Tensor | None 
     if damping != "auto":
         return float(damping)
     squared = block.squared_norms(precise=False) if squared_norms is None else squared_norms
-    automatic = float(squared.mean()) / (10 * block.dimension)
+    automatic = float(squared.mean()) / block.dimension / 10
     return max(automatic, SMALLEST_DAMPING)
 
 

@@ -1,0 +1,203 @@
+"""Code versions: what decides a number decides the key, and nothing else does."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.registry import METHODS, TASKS
+from harness.versions import GRADIENTS, MACHINERY, _below, _collect, _parsed, code_version
+
+ROOT = Path(__file__).parents[1]
+
+WITHOUT_NUMBERS = {
+    "class_detection": "computed anew whenever results are read",
+    "clock": "times alone",
+    "data_files": "where files are; their content is a version of its own",
+    "errors": "words",
+    "events": "how a result travels",
+    "fetching": "brings files whose checksums are known",
+    "metrics": "computed anew whenever results are read",
+    "params": "values, which are part of a cell themselves",
+    "parts": "computes each part once, and times it",
+    "plan": "names and parameters, which are part of a cell themselves",
+    "registry": "names",
+    "spec": "names",
+    "store": "keeps what it is given",
+    "uses": "words",
+    "versions": "this",
+}
+"""Modules that results pass by, and why no number depends on them."""
+
+EDITS = """
+import ast, json, pathlib, sys
+sys.path.insert(0, {root!r})
+from harness.plan import make_plan
+from harness.registry import METHODS, TASKS
+from harness import versions
+
+def keys():
+    for cls in [*METHODS.classes().values(), *TASKS.classes().values()]:
+        if "_code_hash" in vars(cls):
+            del cls._code_hash
+    versions.machinery_version.cache_clear()
+    versions.gradients_version.cache_clear()
+    return {{cell.method.name: cell.key for cell in make_plan("all", "moons", [0], "fair", "smoke")}}
+
+before, found = keys(), {{}}
+for name in {modules!r}:
+    path = pathlib.Path({root!r}, *name.split(".")).with_suffix(".py")
+    text = path.read_text()
+    lines = text.splitlines(keepends=True)
+    numbers = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant) and type(n.value) in (int, float)]
+    numbers = [n for n in numbers if n.lineno == n.end_lineno and lines[n.lineno - 1].isascii()]
+    if numbers:
+        n = numbers[0]
+        line = lines[n.lineno - 1]
+        lines[n.lineno - 1] = line[:n.col_offset] + repr(n.value + 7) + line[n.end_col_offset:]
+        path.write_text("".join(lines))
+    else:
+        path.write_text(text + "\\nEDITED = 7\\n")
+    after = keys()
+    found[name] = sorted(method for method in before if before[method] != after[method])
+    path.write_text(text + "# a comment\\n")
+    assert keys() == before, name
+    path.write_text(text)
+print(json.dumps(found))
+"""
+
+
+def test_an_edited_constant_makes_exactly_the_dependent_methods_stale(tmp_path: Path) -> None:
+    for package in ("harness", "methods", "tasks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    solvers = ["methods._curvature", "methods._solvers", "methods._spectral"]
+    script = EDITS.format(root=str(tmp_path), modules=[*GRADIENTS, *solvers, *MACHINERY, "tasks._mlp_training"])
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+
+    stale = {name: set(methods) for name, methods in json.loads(done.stdout).items()}
+    solving = {"datainf", "exact_hessian", "gradient_tracing", "lissa", "self_datainf", "self_influence", "self_lissa"}
+    looking = solving | {"outlier", "outlier_iforest", "outlier_l1", "outlier_l2"}
+    everything = looking | {
+        "confidence_weighted_entropy",
+        "leave_one_out",
+        "none",
+        "normalized_margin",
+        "random",
+        "self_confidence",
+    }
+    assert everything == set(METHODS.classes()) - {"test_plain", *_from_plugins()}
+    for name in solvers:
+        assert stale[name] == solving, name
+    for name in GRADIENTS:
+        assert stale[name] == looking, name
+    for name in (*MACHINERY, "tasks._mlp_training"):
+        assert stale[name] == everything, name
+
+
+def _from_plugins() -> set[str]:
+    return {name for name, cls in METHODS.classes().items() if not cls.__module__.startswith("methods.")}
+
+
+def test_every_module_that_results_go_through_is_in_a_version() -> None:
+    """What the runner, a method or a task imports of the harness is hashed, or known to hold no number."""
+    starts = ["harness.runner"]
+    for cls in [*METHODS.classes().values(), *TASKS.classes().values()]:
+        if cls.__module__.startswith(("methods.", "tasks.")):
+            sources: dict[str, str] = {}
+            _collect(Path(str(sys.modules[cls.__module__].__file__)), cls.__module__, sources)
+            starts += sources
+    reached, todo = set(starts), list(starts)
+    while todo:
+        name = todo.pop()
+        path = _below(ROOT, name)
+        if path is None:
+            continue  # a name in a module, not a module
+        for imported in _parsed(path, name.rpartition(".")[0])[1]:
+            if imported.startswith("harness.") and imported not in reached and _below(ROOT, imported):
+                reached.add(imported)
+                todo.append(imported)
+
+    numberless = {f"harness.{name}" for name in WITHOUT_NUMBERS}
+    unknown = {name for name in reached if name.startswith("harness.")} - {*MACHINERY, *GRADIENTS} - numberless
+    assert not unknown, "put them into MACHINERY or GRADIENTS of harness/versions.py, or say here why not"
+
+
+def test_code_versions_see_code_and_not_comments(tmp_path: Path) -> None:
+    def version(text: str) -> str:
+        path = tmp_path / "versioned.py"
+        path.write_text(text)
+        os.utime(path, ns=(0, abs(hash(text)) % 10**15))
+        spec = importlib.util.spec_from_file_location("versioned", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["versioned"] = module
+        spec.loader.exec_module(module)
+        return code_version(module.A)
+
+    plain = version("class A:\n    x = 1\n")
+    assert version('"""Doc."""\nclass A:\n    """Doc."""\n    x = 1  # one\n') == version(
+        '"""D."""\nclass A:\n    """E."""\n    x =  1\n'
+    )
+    assert version("class A:\n    x = 1  # comment\n") == plain
+    assert version("class A:\n    x = 2\n") != plain
+
+
+def test_a_helper_modules_change_counts() -> None:
+    """A task's version covers the modules that its own imports lazily."""
+    seen: dict[str, str] = {}
+    path = ROOT / "tasks" / "synthetic.py"
+
+    _collect(path, "tasks.synthetic", seen)
+
+    assert {"tasks.synthetic", "tasks._tabular", "tasks._mlp", "tasks._noise"} <= set(seen)
+
+
+@pytest.mark.parametrize("line", ["import helper", "from helper import strength", "import pieces.helper"])
+def test_files_beside_a_plugin_count(tmp_path: Path, line: str) -> None:
+    """A helper file of one's own decides the scores of the plug-in that imports it."""
+    (tmp_path / "pieces").mkdir()
+    helpers = [tmp_path / "helper.py", tmp_path / "pieces" / "helper.py"]
+    (tmp_path / "plugin.py").write_text(f"def score(view):\n    {line}\n    import numpy, json\n")
+
+    def sources(strength: int) -> dict[str, str]:
+        for helper in helpers:
+            helper.write_text(f"strength = {strength}\n")
+        found: dict[str, str] = {}
+        _collect(tmp_path / "plugin.py", "plugin_of_a_user", found)
+        return found
+
+    one, two = sources(1), sources(2)
+
+    assert one != two
+    assert {name.partition(".")[0] for name in one} <= {"plugin_of_a_user", "helper", "pieces"}
+
+
+def test_a_plugin_that_builds_on_a_built_in_method_follows_it(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text("from methods.influence import DataInf\n")
+    found: dict[str, str] = {}
+
+    _collect(tmp_path / "plugin.py", "plugin_of_a_user", found)
+
+    assert {"methods.influence", "methods._solvers"} <= set(found)
+    assert not any(name.startswith(("harness", "torch", "numpy")) for name in found)
+
+
+def test_imports_for_type_checkers_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tasks.moons\nx = 1\n")
+
+    text, imported = _parsed(path, "")
+
+    assert "moons" not in text
+    assert imported == ("typing", "typing.TYPE_CHECKING")
+    ast.parse(text)
