@@ -6,12 +6,19 @@ weights sample by sample (Goodfellow 2015; Rochette et al. 2019 for convolutions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.grad import conv2d_weight
+
+from harness import products
+
+PARAMETERS = ("weight", "bias")
+"""The parameters that rules know, by their names in a layer."""
 
 
 @dataclass
@@ -24,6 +31,10 @@ class Sum:
     def add(self, more: Tensor) -> None:
         (self.values.add_ if self.started else self.values.copy_)(more)
         self.started = True
+
+    def part(self, rows: slice) -> Sum:
+        """The same of some samples, whose gradients lie in the same memory."""
+        return Sum(self.values[rows], self.started)
 
     def add_product(self, left: Tensor, right: Tensor) -> None:
         """Add left (m, a, k) times right (m, k, b), whose numbers lie as the gradients' do."""
@@ -53,12 +64,24 @@ def linear(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum])
 
 
 def conv2d(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
-    """Inputs (n, c, h, w) and output gradients (n, o, h', w'); any stride, dilation, groups, and zero padding."""
+    """Inputs (n, c, h, w) and output gradients (n, o, h', w'); any stride, dilation, groups, and zero padding.
+
+    The input under each kernel position is copied out for as many samples as the bound of a chunk allows. Where one
+    sample's copy is beyond it, that sample's gradient is the library's own, which needs no such copy.
+    """
     assert isinstance(layer, nn.Conv2d)
-    n, groups = len(given), layer.groups
     if "weight" in into:
-        windows = _windows(layer, given, delta.shape[2:]).reshape(n * groups, -1, delta.shape[2] * delta.shape[3])
-        into["weight"].add_product(delta.reshape(n * groups, layer.out_channels // groups, -1), windows.mT)
+        size = delta.shape[2] * delta.shape[3]
+        row_bytes = given.shape[1] * math.prod(layer.kernel_size) * size * given.element_size()
+        for rows in products.chunks(len(given), row_bytes):
+            deltas, total = delta[rows], into["weight"].part(rows)
+            if row_bytes > products.CHUNK_BYTES:
+                total.add(_weight_gradient(layer, given[rows], deltas))
+                continue
+            n, groups = len(deltas), layer.groups
+            windows = _windows(layer, given[rows], delta.shape[2:]).reshape(n * groups, -1, size)
+            total.add_product(deltas.reshape(n * groups, layer.out_channels // groups, -1), windows.mT)
+        into["weight"].started = True
     if "bias" in into:
         into["bias"].add(delta.sum((2, 3)))
 
@@ -74,6 +97,14 @@ def batch_norm(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, S
         into["weight"].add((delta * (given - layer.running_mean.unsqueeze(1))).sum(2) * scale)
     if "bias" in into:
         into["bias"].add(delta.sum(2))
+
+
+def _weight_gradient(layer: nn.Conv2d, given: Tensor, delta: Tensor) -> Tensor:
+    """One sample's gradient, (1, *weight's shape)."""
+    assert not isinstance(layer.padding, str)
+    shape = layer.weight.shape
+    found = conv2d_weight(given, shape, delta, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[no-untyped-call]
+    return torch.as_tensor(found).unsqueeze(0)
 
 
 def _windows(layer: nn.Conv2d, given: Tensor, size: tuple[int, ...]) -> Tensor:

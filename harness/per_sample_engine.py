@@ -1,19 +1,36 @@
-"""How per-sample gradients are computed: by layers' rules where these hold, else by torch.func's vmap of grad."""
+"""How per-sample gradients are computed: the fastest of three ways that gives what each sample by itself gives.
+
+1. ``rules``: layers with a rule (`harness.layer_rules`) take their gradients from one backward pass of a whole chunk.
+2. ``vmap``: `torch.func`'s vmap of grad.
+3. ``alone``: one backward pass per sample, which is right by definition and works for any model.
+
+A parameter starts with the fastest way that its layer has, and falls to the next where that way cannot run or is wrong.
+What is wrong is seen in two ways. The graph of each chunk's loss tells whether a parameter acts through calls of its
+layer alone, as a rule supposes; a weight that is used elsewhere, by a penalty in the loss say, does not. And gradients
+are compared with those of single samples, for each parameter on samples where it has a gradient.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from harness.errors import Unsupported
-from harness.layer_rules import Rule, Sum, rule_of
+from harness.errors import RequestError
+from harness.layer_rules import PARAMETERS, Rule, Sum, rule_of
+from harness.model_inputs import Inputs, part_of_output
 
 Loss = Callable[[Any, Tensor], Tensor]
-"""(the model's output, targets) to the losses (n,)."""
+"""(the model's output, targets) to the losses (n,), or to their sum or mean."""
+
+CHECKED_TOGETHER = 5
+"""Samples of a chunk, at most, whose gradients are compared with backward passes of each alone at a time."""
 
 
 class _Call:
@@ -28,65 +45,183 @@ class _Call:
         return (self.given._version, self.output._version) != self.versions
 
 
-class Engine:
-    """Which parameters go by rule, and both ways of computing."""
+class _Whole(nn.Module):
+    """Model and loss as one module, so that a loss that reads the model's weights reads those that stand in."""
 
-    def __init__(self, model: nn.Module, chosen: dict[str, Tensor], loss: Loss) -> None:
-        self.model, self.chosen, self.loss = model, chosen, loss
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        return self.loss(inputs.call(self.model), targets)
+
+
+class Engine:
+    """Which way each parameter goes, and the three ways.
+
+    Args:
+        model: in eval mode whenever the engine is used.
+        chosen: its parameters by name.
+        loss: of outputs and targets.
+    """
+
+    def __init__(self, model: nn.Module, chosen: Mapping[str, Tensor], loss: Loss) -> None:
+        self.model, self.chosen, self.loss = model, dict(chosen), loss
         self.clone = False
         self.tolerance = _tolerance(model)
+        self.unverified = set(chosen)
         self.ruled: dict[nn.Module, tuple[Rule, dict[str, str]]] = {}
+        self.vmapped = set(chosen)
         names = {id(values): name for name, values in chosen.items()}
         for module in model.modules():
             own = {local: names[id(p)] for local, p in module.named_parameters(recurse=False) if id(p) in names}
+            own = {local: name for local, name in own.items() if local in PARAMETERS}
             rule = rule_of(module)
             if own and rule is not None:
                 self.ruled[module] = (rule, own)
 
-    def check(self, inputs: Any, targets: Tensor) -> None:
-        """Drop the rules of parameters for which they do not give what each sample by itself gives."""
-        names = self._ruled_names()
-        if not names:
-            return
-        found = {name: self.chosen[name].new_empty(len(targets), *self.chosen[name].shape) for name in names}
-        self._by_rules(inputs, targets, found)
-        parameters = {name: self.chosen[name].detach().requires_grad_() for name in names}
-        for i in range(len(targets)):
-            one = slice(i, i + 1)
-            with torch.enable_grad():
-                loss = self.loss(run(self.model, parameters, part_of(inputs, one)), targets[one]).sum()
-            alone = _gradients(loss, list(parameters.values()))
-            largest = {name: float(values.abs().max()) for name, values in zip(parameters, alone, strict=True)}
-            rounding = 1e-6 * max(largest.values())
-            apart = {
-                name: float((found[name][i] - expected).abs().max())
-                for name, expected in zip(parameters, alone, strict=True)
-            }
-            self._drop(names={name for name in names if not apart[name] <= self.tolerance * largest[name] + rounding})
+    def begin(self, inputs: Inputs, targets: Tensor) -> int:
+        """Try one sample.
+
+        Returns:
+            Bytes that its forward pass keeps for the backward pass.
+
+        Raises:
+            RequestError: the model cannot run on the inputs, or the loss gives no losses.
+        """
+        counter = _SavedBytes(self.model)
+        try:
+            with self._differentiable(), counter:
+                self._total(inputs, targets)
+        except RequestError:
+            raise
+        except Exception as error:
+            if _is_memory(error):
+                raise
+            raise RequestError(
+                f"the model and its loss cannot run on one sample: {type(error).__name__}: {_first_line(error)}"
+            ) from error
+        if self._is_captured(inputs, targets):
+            self.vmapped.clear()  # vmap would take weights that the loss holds by themselves for constants
+        return counter.bytes
+
+    def look(self, inputs: Inputs, targets: Tensor) -> None:
+        """Compute some samples' gradients, only to verify the ways."""
+        self.write(inputs, targets, {name: p.new_empty(len(targets), *p.shape) for name, p in self.chosen.items()})
+
+    def write(self, inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]) -> None:
+        """Write some samples' gradients, verified for the parameters that had none to be verified on so far."""
+        todo = set(into)
+        while todo:
+            ruled = {name: into[name] for name in self._ruled_names() & todo}
+            wrong = self._by_rules(inputs, targets, ruled) if ruled else set()
+            rest = [name for name in into if name in todo and name not in ruled]
+            by_vmap = [name for name in rest if name in self.vmapped]
+            if by_vmap:
+                wrong |= self._by_vmap(by_vmap, inputs, targets, into)
+            alone = [name for name in rest if name not in self.vmapped]
+            if alone:
+                self._alone(alone, inputs, targets, into)
+            unverified = (todo - wrong - set(alone)) & self.unverified
+            wrong |= self._disagreeing(unverified, inputs, targets, into)
+            self._fall(wrong)
+            todo = wrong
 
     def _ruled_names(self) -> set[str]:
         return {name for _, own in self.ruled.values() for name in own.values()}
 
-    def _drop(self, names: Collection[str]) -> None:
-        """Take away the rules of some parameters."""
+    def _fall(self, names: Collection[str]) -> None:
+        """Let parameters go the next way."""
+        ruled = self._ruled_names()
+        self.vmapped -= {name for name in names if name not in ruled}
         for module, (rule, own) in list(self.ruled.items()):
             kept = {local: name for local, name in own.items() if name not in names}
             self.ruled[module] = (rule, kept)
             if not kept:
                 del self.ruled[module]
 
-    def write(self, inputs: Any, targets: Tensor, into: dict[str, Tensor]) -> None:
-        """Write some samples' gradients."""
-        by_rule = self._ruled_names()
-        if by_rule:
-            self._by_rules(inputs, targets, {name: into[name] for name in by_rule})
-        rest = [name for name in into if name not in self._ruled_names()]  # some rules may have been dropped just now
-        if rest:
-            for name, values in self._by_vmap(rest, inputs, targets).items():
-                into[name].copy_(values)
+    # --- comparing with single samples
 
-    def _by_rules(self, inputs: Any, targets: Tensor, into: dict[str, Tensor]) -> None:
-        parameters = {name: p.detach().requires_grad_() for name, p in self.chosen.items()}
+    def _disagreeing(
+        self, names: Collection[str], inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]
+    ) -> set[str]:
+        """Parameters whose gradients are not those of single samples; the others count as verified, where they have
+        any gradient to be compared."""
+        wrong: set[str] = set()
+        left = set(names)
+        for row in self._rows_with_gradients(left, into, len(targets)):
+            sample = slice(row, row + 1)
+            expected = self._of_one(sorted(left), inputs.part(sample), targets[sample])
+            rounding = 1e-6 * max((float(values.abs().max()) for values in expected.values()), default=0.0)
+            for name, values in expected.items():
+                found = into[name][row]
+                apart, largest = float((found - values).abs().max()), float(values.abs().max())
+                if not apart <= self.tolerance * largest + rounding:
+                    wrong.add(name)
+                if largest > 0:
+                    self.unverified.discard(name)
+        self.unverified -= wrong
+        return wrong
+
+    def _rows_with_gradients(self, names: Collection[str], into: Mapping[str, Tensor], n: int) -> list[int]:
+        """Rows to compare: for each parameter one of its largest gradients, and further ones up to five in all."""
+        if not names:
+            return []
+        sizes = torch.stack([into[name].flatten(1).abs().amax(1).float().cpu() for name in sorted(names)])
+        sizes = torch.nan_to_num(sizes, nan=torch.inf)
+        largest = {int(row) for row, size in zip(sizes.argmax(1), sizes.amax(1), strict=True) if size > 0}
+        rows = sorted(largest)[:: max(1, len(largest) // CHECKED_TOGETHER)]
+        total = (sizes > 0).sum(0)
+        for row in total.argsort(descending=True, stable=True).tolist():
+            if len(rows) >= min(n, CHECKED_TOGETHER) or total[row] == 0:
+                break
+            if row not in rows:
+                rows.append(row)
+        return rows
+
+    # --- the ways
+
+    @contextmanager
+    def _differentiable(self) -> Iterator[dict[str, Tensor]]:
+        """The chosen parameters themselves, with gradients on, whatever they are otherwise."""
+        frozen = [values for values in self.chosen.values() if not values.requires_grad]
+        with torch.inference_mode(False), torch.enable_grad():
+            for values in frozen:
+                values.requires_grad_(True)
+            try:
+                yield self.chosen
+            finally:
+                for values in frozen:
+                    values.requires_grad_(False)
+
+    def _total(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """The sum of the samples' losses."""
+        return self._losses(inputs.call(self.model), targets).sum()
+
+    def _losses(self, output: Any, targets: Tensor) -> Tensor:
+        """Each sample's loss, (n,); one sample after another where the loss function gives a mean or sum."""
+        n = len(targets)
+        losses = _tensor(self.loss(output, targets))
+        if losses.ndim and len(losses) == n:
+            losses = losses.reshape(n, -1).sum(1)
+        else:
+            parts = [slice(i, i + 1) for i in range(n)]
+            each = [_tensor(self.loss(part_of_output(output, part, n), targets[part])).sum() for part in parts]
+            losses = torch.stack(each)
+        ignored = self._ignored(targets)
+        return losses if ignored is None else losses[~ignored]
+
+    def _ignored(self, targets: Tensor) -> Tensor | None:
+        """Samples whose targets are all to be ignored, (n,) bool: their mean loss is 0/0, and they have no gradient."""
+        index = getattr(self.loss, "ignore_index", None)
+        if not isinstance(index, int) or targets.is_floating_point():
+            return None
+        ignored = (targets == index).reshape(len(targets), -1).all(1)
+        return ignored if bool(ignored.any()) else None
+
+    def _by_rules(self, inputs: Inputs, targets: Tensor, into: dict[str, Tensor]) -> set[str]:
+        """Write gradients by rules; returns the parameters that rules do not hold for."""
         calls: list[_Call] = []
 
         def note(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> Tensor | None:
@@ -95,50 +230,176 @@ class Engine:
             calls.append(call)
             return output.clone() if self.clone else None
 
-        handles = [module.register_forward_hook(note, with_kwargs=True) for module in self.ruled]
-        try:
-            with torch.enable_grad():
-                total = self.loss(run(self.model, parameters, inputs), targets).sum()
-        finally:
-            for handle in handles:
-                handle.remove()
-        if any(call.overwritten for call in calls):
-            self.clone = True  # something works in place on a layer's input or output: keep copies from now on
-            self._by_rules(inputs, targets, into)
-            return
-        calls = [call for call in calls if call.output.requires_grad]  # what ran without gradients has none
-        deltas = _gradients(total, [call.output for call in calls])
-        sums = {name: Sum(values) for name, values in into.items()}
-        n = len(targets)
-        odd = [call.module for call in calls if len(call.given) != n or len(call.output) != n]
-        self._drop({name for module in odd for name in self.ruled[module][1].values()})  # their first axis is another
+        with self._differentiable() as parameters:
+            handles = [module.register_forward_hook(note, with_kwargs=True) for module in self.ruled]
+            try:
+                total = self._total(inputs, targets)
+            finally:
+                for handle in handles:
+                    handle.remove()
+            if any(call.overwritten for call in calls):
+                self.clone = True  # something works in place on a layer's input or output: keep copies from now on
+                return self._by_rules(inputs, targets, into)
+            calls = [call for call in calls if call.output.requires_grad]  # what ran without gradients has none
+            counted: Counter[str] = Counter()
+            for call in calls:
+                counted.update(self.ruled[call.module][1].values())
+            used = _uses(total, {id(parameters[name]): name for name in into})
+            wrong = {name for name in into if used[name] != counted[name]}
+            n = len(targets)
+            odd = [call.module for call in calls if len(call.given) != n or len(call.output) != n]
+            wrong |= {name for module in odd for name in self.ruled[module][1].values()}  # their first axis is another
+            try:
+                deltas = _gradients(total, [call.output for call in calls])
+            except (RuntimeError, ValueError) as error:
+                if _is_memory(error):
+                    raise
+                return set(into)
+        sums = {name: Sum(values) for name, values in into.items() if name not in wrong}
         with torch.no_grad():
             for call, delta in zip(calls, deltas, strict=True):
-                if call.module in self.ruled:
-                    rule, own = self.ruled[call.module]
-                    rule(call.module, call.given, delta, {local: sums[name] for local, name in own.items()})
-        for values in (each.values for each in sums.values() if not each.started):
-            values.zero_()
+                rule, own = self.ruled[call.module]
+                wanted = {local: sums[name] for local, name in own.items() if name in sums}
+                if wanted:
+                    rule(call.module, call.given, delta, wanted)
+            for values in (each.values for each in sums.values() if not each.started):
+                values.zero_()
+        return wrong
 
-    def _by_vmap(self, names: Sequence[str], inputs: Any, targets: Tensor) -> dict[str, Tensor]:
-        detached = {name: self.chosen[name].detach() for name in names}
+    def _by_vmap(self, names: Sequence[str], inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]) -> set[str]:
+        """Write gradients by torch.func; returns the names where it cannot."""
+        whole = _Whole(self.model, self.loss)
+        detached = {f"model.{name}": self.chosen[name].detach() for name in names}
+        batched = {key: value for key, value in inputs.leaves().items() if inputs.is_per_sample(value)}
 
-        def one(values: dict[str, Tensor], sample: Any, target: Tensor) -> Tensor:
-            output = run(self.model, values, each(sample, lambda tensor: tensor.unsqueeze(0)))
-            return self.loss(output, target.unsqueeze(0)).sum()
+        def one(values: dict[str, Tensor], sample: dict[str, Tensor], target: Tensor) -> Tensor:
+            rows = iter(sample.values())
+            arguments = inputs.changed(lambda _: next(rows).unsqueeze(0), 1)
+            return _tensor(functional_call(whole, values, (arguments, target.unsqueeze(0)))).sum()
 
         try:
-            with torch.no_grad():  # of the parameters that were not chosen
-                found: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, inputs, targets)
-        except (RuntimeError, ValueError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # still faster than one at a time
+                found: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, batched, targets)
+        except Exception as error:  # torch.func raises many kinds for what it cannot do
+            if _is_memory(error):
                 raise
-            reason = str(error).split("\n", 1)[0]
-            raise Unsupported(
-                f"gradients of {', '.join(names)} need torch.func.vmap, which cannot run this model: {reason}; "
-                "choose linear or convolutional layers by layers="
-            ) from error
-        return found
+            warnings.warn(
+                f"gradients of {_listed(names)} are computed one sample at a time, which is slow: torch.func.vmap "
+                f"cannot run this model ({_first_line(error)})",
+                stacklevel=2,
+            )
+            return set(names)
+        ignored = self._ignored(targets)
+        for name in names:
+            into[name].copy_(found[f"model.{name}"])
+            if ignored is not None:
+                into[name][ignored] = 0
+        return set()
+
+    def _alone(self, names: Sequence[str], inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]) -> None:
+        for row in range(len(targets)):
+            sample = slice(row, row + 1)
+            for name, values in self._of_one(names, inputs.part(sample), targets[sample]).items():
+                into[name][row].copy_(values)
+
+    def _of_one(self, names: Sequence[str], inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
+        """Gradients of one sample's loss: what all the ways must give."""
+        with self._differentiable() as parameters:
+            wanted = [parameters[name] for name in names]
+            total = self._total(inputs, targets)
+            try:
+                found = _gradients(total, wanted)
+            except RuntimeError as error:
+                if "heckpoint" not in str(error):
+                    raise
+                found = _by_backward(self._total(inputs, targets), wanted)
+        return dict(zip(names, found, strict=True))
+
+    def _is_captured(self, inputs: Inputs, targets: Tensor) -> bool:
+        """Whether the loss depends on the chosen parameters even where others stand in for them in the model."""
+        whole = _Whole(self.model, self.loss)
+        with self._differentiable() as parameters:
+            others = {f"model.{name}": values.detach().clone() for name, values in parameters.items()}
+            try:
+                total = _tensor(functional_call(whole, others, (inputs, targets))).sum()
+            except Exception as error:  # nothing can stand in for parameters in this model
+                if _is_memory(error):
+                    raise
+                return True
+            return bool(_uses(total, {id(values): name for name, values in parameters.items()}))
+
+
+class _SavedBytes:
+    """Bytes that a forward pass keeps for its backward pass, the model's own parameters left out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.seen = {values.untyped_storage().data_ptr() for values in (*model.parameters(), *model.buffers())}
+        self.bytes = 0
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept)
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage() if tensor.layout is torch.strided else None
+        if storage is not None and storage.data_ptr() not in self.seen:
+            self.seen.add(storage.data_ptr())
+            self.bytes += min(storage.nbytes(), tensor.numel() * tensor.element_size())  # it may be a part of the data
+        return tensor
+
+    def __enter__(self) -> None:
+        self.hooks.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.hooks.__exit__(*error)
+
+
+def _uses(total: Tensor, parameters: Mapping[int, str]) -> Counter[str]:
+    """How often each parameter enters the graph of a total.
+
+    Args:
+        parameters: names by the id of the parameter.
+    """
+    found: Counter[str] = Counter()
+    seen, todo = set(), [total.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for following, _ in node.next_functions:
+            name = None if following is None else parameters.get(id(getattr(following, "variable", None)))
+            if name is not None:
+                found[name] += 1
+            else:
+                todo.append(following)
+    return found
+
+
+def _gradients(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """torch.autograd.grad, dense, with zeros for what the total does not depend on."""
+    if not total.requires_grad or not of:
+        return tuple(map(torch.zeros_like, of))
+    found = torch.autograd.grad(total, of, allow_unused=True)
+    dense = [None if values is None else values.to_dense() if values.is_sparse else values for values in found]
+    return tuple(torch.zeros_like(own) if g is None else g for own, g in zip(of, dense, strict=True))
+
+
+def _by_backward(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The same through ``backward``, which reentrant checkpointing needs; the parameters' own gradients come back."""
+    before = [values.grad for values in of]
+    for values in of:
+        values.grad = None
+    try:
+        torch.autograd.backward(total)
+        return tuple(torch.zeros_like(values) if values.grad is None else values.grad.clone() for values in of)
+    finally:
+        for values, kept in zip(of, before, strict=True):
+            values.grad = kept
+
+
+def _tensor(losses: Any) -> Tensor:
+    if not isinstance(losses, Tensor):
+        raise RequestError(f"loss= must give a tensor of losses, (n,); it gave {type(losses).__name__}")
+    return losses
 
 
 def _tolerance(model: nn.Module) -> float:
@@ -148,24 +409,14 @@ def _tolerance(model: nn.Module) -> float:
     return max([1e-3, *(16 * torch.finfo(kind).eps for kind in kinds)])
 
 
-def run(model: nn.Module, parameters: dict[str, Tensor], inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return functional_call(model, parameters, (), dict(inputs))
-    return functional_call(model, parameters, inputs if isinstance(inputs, tuple) else (inputs,))
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def part_of(inputs: Any, rows: slice | Tensor) -> Any:
-    return each(inputs, lambda tensor: tensor[rows])
+def _first_line(error: BaseException) -> str:
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line.split(". ")[0][:200]
 
 
-def each(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: change(values) for name, values in inputs.items()}
-    return tuple(map(change, inputs)) if isinstance(inputs, tuple) else change(inputs)
-
-
-def _gradients(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """torch.autograd.grad with zeros for what the total does not depend on."""
-    if not total.requires_grad or not of:
-        return tuple(map(torch.zeros_like, of))
-    return torch.autograd.grad(total, of, allow_unused=True, materialize_grads=True)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

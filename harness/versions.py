@@ -40,6 +40,7 @@ GRADIENTS = (
     "harness.blocks",
     "harness.gradients",
     "harness.layer_rules",
+    "harness.model_inputs",
     "harness.per_sample",
     "harness.per_sample_engine",
     "harness.products",

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 import harness
 from harness import per_sample
 from harness.errors import RequestError, Unsupported
+from harness.model_inputs import Inputs
 from harness.per_sample import iterate, per_sample_gradients
+from harness.per_sample_engine import Engine
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
@@ -177,8 +179,13 @@ def test_layers_that_see_few_samples_are_never_given_zeros() -> None:
     inputs = random(20, 4)
     inputs[:, 0] = inputs[:, 0].abs()
     inputs[12, 0] = inputs[13, 0] = -1
-    with pytest.raises(Unsupported, match="vmap"):  # such routing cannot be vmapped either, and that is said
-        per_sample_gradients(seeded(Experts), inputs, torch.arange(20) % 3)
+    model, targets = seeded(Experts), torch.arange(20) % 3
+
+    with pytest.warns(UserWarning, match="one sample at a time"):  # such routing cannot be vmapped either
+        found = per_sample_gradients(model, inputs, targets)
+
+    for name, values in one_by_one(model, inputs, targets).items():
+        np.testing.assert_allclose(found[name], values, atol=1e-11)
 
 
 def test_the_check_looks_at_samples_all_over() -> None:
@@ -313,16 +320,34 @@ def test_what_cannot_be_done_is_said() -> None:
             return self.head(x * self.scale if float(x.sum()) > 0 else x)
 
     branching, data = seeded(Branching), (random(5, 4), torch.arange(5) % 3)
-    with pytest.raises(Unsupported, match=r"gradients of scale need torch\.func\.vmap, which cannot run this model"):
-        per_sample_gradients(branching, *data)
+    with pytest.warns(UserWarning, match=r"gradients of scale are computed one sample at a time.*vmap"):
+        found = per_sample_gradients(branching, *data)
+    np.testing.assert_allclose(found["scale"], one_by_one(branching, *data)["scale"], atol=1e-11)
     assert list(per_sample_gradients(branching, *data, "head")) == ["head.weight", "head.bias"]
 
 
 def test_chunks_are_bounded_by_memory() -> None:
     model = seeded(lambda: nn.Linear(4, 3))
-    with mock.patch.object(per_sample, "CHUNK_BYTES", 8 * 15 * 4):
-        sizes = [rows.stop - rows.start for rows, _ in iterate(model, random(10, 4), torch.arange(10) % 3)]
+    data = random(10, 4), torch.arange(10) % 3
+    one = Engine(model, dict(model.named_parameters()), per_sample.cross_entropies)
+    kept = one.begin(Inputs((data[0][:1],), {}, 1), data[1][:1])
+    assert kept >= 8 * (4 + 3)  # the input and the probabilities, at least
+
+    with mock.patch.object(per_sample, "CHUNK_BYTES", 4 * (8 * 15 + 2 * kept)):
+        sizes = [rows.stop - rows.start for rows, _ in iterate(model, *data)]
+
     assert sizes == [4, 4, 2]
+
+
+def test_windows_of_large_images_are_bounded_by_memory() -> None:
+    """A convolution's windows are copied out for few samples at a time, or not at all, with the same result."""
+    model, inputs, targets = seeded(images), random(10, 2, 9, 8), torch.arange(10) % 3
+    expected = per_sample_gradients(model, inputs, targets)
+    for bound in (1, 5_000, 100_000):
+        with mock.patch("harness.products.CHUNK_BYTES", bound):
+            found = per_sample_gradients(model, inputs, targets)
+        for name, values in expected.items():
+            torch.testing.assert_close(found[name], values, rtol=1e-9, atol=1e-12)
 
 
 def test_one_sample_and_none_at_all() -> None:

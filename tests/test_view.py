@@ -45,10 +45,11 @@ def test_sigmoid_outputs_are_two_classes() -> None:
     ("change", "sentence"),
     [
         ({"features": np.ones(12)}, "features must be a 2-D array of floats"),
-        ({"features": np.ones((11, 4))}, "must have one row a sample; given 11, 12"),
+        ({"features": np.ones((11, 4))}, "must have one row per sample; given 11, 12"),
         ({"labels": np.full(12, 3)}, "labels must lie in 0 … 2"),
         ({"labels": np.full(12, -1)}, "labels must lie in 0 … 2"),
-        ({"labels": np.zeros(12)}, "labels must be integers"),
+        ({"labels": np.full(12, 0.5)}, "labels must be integers, not torch.float64 such as 0.5"),
+        ({"labels": np.zeros((12, 1))}, "labels must be 1-D"),
         ({"probs": np.ones((12, 3))}, "probs must be probabilities"),
         ({"probs": -np.ones((12, 3))}, "probs must be probabilities"),
         ({"features": np.full((12, 4), np.nan)}, "features has values that are not finite"),
