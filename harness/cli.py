@@ -10,9 +10,10 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from harness.errors import RequestError, did_you_mean
 
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # λ and × on a terminal that has neither
     args = build_parser().parse_args(arguments)
     args.arguments = arguments
+    plain, warnings.formatwarning = warnings.formatwarning, _note
     try:
         code: int = import_module(f"harness.commands.{args.command}").main(args)
         return code
@@ -96,3 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        warnings.formatwarning = plain
+
+
+def _note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """A warning as one line, without the place in our code, which says nothing to a user."""
+    return f"note: {message}\n"

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness.errors import RequestError, did_you_mean
+from tasks._class_labels import as_texts, classes_of, numbered, together, with_columns
 
 SETS = ("", "validation_", "test_")
 PARTS = ("features", "images", "labels", "probs")
-KEYS = (*(f"{of}{part}" for of in SETS for part in PARTS), "true_labels")
+KEYS = (*(f"{which}{part}" for which in SETS for part in PARTS), "true_labels")
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One set: features (n, d) float32 or images (n, 3, h, w) uint8 or neither, class numbers (n,), probabilities."""
+    """One set: features (n, d) as they are in the file or images (n, 3, h, w) uint8 or neither, class numbers (n,),
+    probabilities, and the rows of the file's arrays that these are, in order."""
 
     inputs: np.ndarray | None
     labels: np.ndarray
     probs: np.ndarray | None
+    rows: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,13 +36,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class ArrayFile:
-    """A file's content.
+    """A file's content, rows without a label left out.
 
     Args:
         train: what is scored.
         truth: its true class numbers, where given.
         validation, test: further sets, where given.
-        classes: the labels as they stand in the file, in the order of the class numbers.
+        classes: the classes' names, in the order of the class numbers.
+        left_out: how many training samples have no label.
     """
 
     train: Part
@@ -47,6 +51,7 @@ class ArrayFile:
     validation: Part | None
     test: Part | None
     classes: list[str]
+    left_out: int
 
     @property
     def images(self) -> bool:
@@ -75,29 +80,60 @@ def _digest(path: str, changed: int, size: int) -> str:
 
 
 def read(path: str) -> ArrayFile:
-    """Read and check a file.
+    """Read and check a file; a warning tells how labels were read where that is not obvious.
 
     Raises:
         RequestError: what is missing, of the wrong shape or kind, in one sentence.
     """
     arrays = _load(path)
     _check_names(path, arrays)
-    named = [arrays[f"{of}labels"] for of in SETS if f"{of}labels" in arrays]
-    named += [arrays["true_labels"]] if "true_labels" in arrays else []
-    widths = {arrays[key].shape[1] for key in arrays if key.endswith("probs") and arrays[key].ndim == 2}
-    numbers = _Classes.of(path, named, widths)
-    parts = {of: _part(path, of, arrays, numbers) for of in SETS if f"{of}labels" in arrays}
+    keys = [key for key in (*(f"{which}labels" for which in SETS), "true_labels") if key in arrays]
+    labels = dict(zip(keys, together(_texts(path, key, arrays[key]) for key in keys), strict=True))
+    classes = _classes(path, arrays, labels)
+    parts = {which: _part(path, which, arrays, labels, classes) for which in SETS if f"{which}labels" in arrays}
     train = parts[""]
     truth = None
-    if "true_labels" in arrays:
-        truth = numbers(arrays["true_labels"])
-        if truth.shape != train.labels.shape:
-            raise _wrong(path, f"true_labels has the shape {truth.shape}, labels {train.labels.shape}")
-    for of in SETS[1:]:
-        part = parts.get(of)
+    if "true_labels" in labels:
+        true = labels["true_labels"]
+        if len(true) != len(labels["labels"]):
+            raise _wrong(path, f"true_labels has {len(true)} entries, labels {len(labels['labels'])}")
+        if not (true[train.rows] != "").all():
+            row = int(train.rows[true[train.rows] == ""][0])
+            raise _wrong(path, f"true_labels has no label in row {row}; leave true_labels out, or give all of them")
+        truth = numbered(true[train.rows], classes)
+    for which in SETS[1:]:
+        part = parts.get(which)
         if part is not None and not _alike(part.inputs, train.inputs):
-            raise _wrong(path, f"{of}features or {of}images must be like those of the training samples")
-    return ArrayFile(train, truth, parts.get("validation_"), parts.get("test_"), numbers.names)
+            raise _wrong(path, f"{which}features or {which}images must be like those of the training samples")
+    left_out = len(labels["labels"]) - len(train)
+    return ArrayFile(train, truth, parts.get("validation_"), parts.get("test_"), classes, left_out)
+
+
+def _texts(path: str, key: str, values: np.ndarray) -> np.ndarray:
+    try:
+        return as_texts(values)
+    except ValueError as error:
+        raise _wrong(path, f"{key} {error}") from error
+
+
+def _classes(path: str, arrays: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> list[str]:
+    classes = classes_of(labels.values())
+    widths = {arrays[key].shape[1] for key in arrays if key.endswith("probs") and arrays[key].ndim == 2}
+    if len(widths) > 1:
+        raise _wrong(path, f"probs of different sets have {' and '.join(map(str, sorted(widths)))} columns")
+    for width in widths:
+        named = with_columns(classes, width)
+        if named is None:
+            listed = ", ".join(classes[:8]) + (" …" if len(classes) > 8 else "")
+            raise _wrong(path, f"probs has {width} columns and there are {len(classes)} classes: {listed}")
+        if named == classes and classes != [str(k) for k in range(width)]:
+            told = ", ".join(classes[:4]) + (f", … {classes[-1]}" if width > 4 else "")
+            _tell(path, f"the columns of probs are taken for the classes in this order: {told}")
+        classes = named
+    if len(classes) < 2:
+        unlabelled = " (-1 stands for no label beside 0)" if classes == ["0"] else ""
+        raise _wrong(path, f"all labels are of one class{f', {classes[0]}' if classes else ''}{unlabelled}")
+    return classes
 
 
 def _load(path: str) -> dict[str, np.ndarray]:
@@ -126,78 +162,51 @@ def _check_names(path: str, arrays: dict[str, np.ndarray]) -> None:
         raise _wrong(path, f"it has no labels; it holds {', '.join(arrays) or 'nothing'}")
     if not {"features", "images", "probs"} & set(arrays):
         raise _wrong(path, "it needs features (n, d), images (n, h, w, 3), or probs (n, c)")
-    for of in SETS:
-        if {f"{of}features", f"{of}images"} <= set(arrays):
-            raise _wrong(path, f"give {of}features or {of}images, not both")
-        if f"{of}labels" not in arrays and any(name in arrays for name in (f"{of}{part}" for part in PARTS)):
-            raise _wrong(path, f"it has no {of}labels")
+    for which in SETS:
+        if {f"{which}features", f"{which}images"} <= set(arrays):
+            raise _wrong(path, f"give {which}features or {which}images, not both")
+        if f"{which}labels" not in arrays and any(name in arrays for name in (f"{which}{part}" for part in PARTS)):
+            raise _wrong(path, f"it has no {which}labels")
 
 
-@dataclass(frozen=True)
-class _Classes:
-    """Labels as they stand in the file to class numbers 0 … c − 1."""
-
-    path: str
-    names: list[str]
-    integers: bool
-
-    @classmethod
-    def of(cls, path: str, arrays: list[np.ndarray], widths: set[int]) -> _Classes:
-        kinds = {array.dtype.kind for array in arrays}
-        if any(array.ndim != 1 or not len(array) for array in arrays):
-            raise _wrong(path, "labels must be one-dimensional and not empty")
-        if kinds <= {"i", "u"}:
-            low, high = min(int(a.min()) for a in arrays), max(int(a.max()) for a in arrays)
-            if low < 0:
-                raise _wrong(path, f"labels must be 0 … c − 1 or names; there is {low}")
-            if high >= max(1000, sum(map(len, arrays))):
-                raise _wrong(path, f"labels must be 0 … c − 1; there is {high}: number the classes, or give text")
-            found = cls(path, [str(k) for k in range(max([high + 1, *widths]))], True)
-        elif kinds <= {"U", "S"}:
-            found = cls(path, sorted({_text(label) for array in arrays for label in np.unique(array)}), False)
-        else:
-            raise _wrong(path, "labels must be integers or text")
-        if len(found.names) < 2:
-            raise _wrong(path, "all labels are of one class")
-        if widths - {len(found.names)}:
-            raise _wrong(path, f"probs has {max(widths)} columns and there are {len(found.names)} classes")
-        return found
-
-    def __call__(self, labels: np.ndarray) -> np.ndarray:
-        if self.integers:
-            return np.asarray(labels, dtype=np.int64)
-        number = {name: k for k, name in enumerate(self.names)}
-        return np.array([number[_text(label)] for label in labels], dtype=np.int64)
-
-
-def _text(label: Any) -> str:
-    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
-
-
-def _part(path: str, of: str, arrays: dict[str, np.ndarray], numbers: _Classes) -> Part:
-    labels = numbers(arrays[f"{of}labels"])
+def _part(
+    path: str, which: str, arrays: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: list[str]
+) -> Part:
+    texts = labels[f"{which}labels"]
     inputs = None
-    if f"{of}features" in arrays:
-        inputs = arrays[f"{of}features"]
-        kind = f"it is {inputs.dtype} {inputs.shape}"
-        if inputs.ndim != 2 or inputs.dtype.kind not in "fiub" or not inputs.shape[1]:
-            raise _wrong(path, f"{of}features must be (n, d) finite numbers; {kind}")
-        with np.errstate(over="ignore"):
-            inputs = np.ascontiguousarray(inputs, dtype=np.float32)
-        if not np.isfinite(inputs).all():
-            raise _wrong(path, f"{of}features must be (n, d) finite numbers of float32's range; {kind}")
-    elif f"{of}images" in arrays:
-        inputs = _images(path, f"{of}images", arrays[f"{of}images"])
-    probs = arrays.get(f"{of}probs")
-    if probs is not None:
-        right = probs.ndim == 2 and probs.dtype.kind == "f" and bool(np.isfinite(probs).all())
-        if not right or probs.min() < 0 or np.abs(probs.sum(1) - 1).max() > 1e-2:
-            raise _wrong(path, f"{of}probs must be (n, c) probabilities with rows that sum to 1")
-        probs = np.asarray(probs, dtype=np.float32)
+    if f"{which}features" in arrays:
+        inputs = _features(path, f"{which}features", arrays[f"{which}features"])
+    elif f"{which}images" in arrays:
+        inputs = _images(path, f"{which}images", arrays[f"{which}images"])
+    probs = None
+    if f"{which}probs" in arrays:
+        from harness.arrays import probabilities  # imports torch
+
+        if arrays[f"{which}probs"].ndim != 2:
+            raise _wrong(path, f"{which}probs must be (n, c) probabilities; it is {arrays[f'{which}probs'].shape}")
+        probs = probabilities(f"arrays[path={path}]: {which}probs", arrays[f"{which}probs"]).numpy()
     for name, values in (("features or images", inputs), ("probs", probs)):
-        if values is not None and len(values) != len(labels):
-            raise _wrong(path, f"{of}labels has {len(labels)} entries, {of}{name} {len(values)}")
-    return Part(inputs, labels, probs)
+        if values is not None and len(values) != len(texts):
+            raise _wrong(path, f"{which}labels has {len(texts)} entries, {which}{name} {len(values)}")
+    rows = np.flatnonzero(texts != "")
+    if not len(rows):
+        raise _wrong(path, f"{which}labels has no label")
+    if len(rows) < len(texts):
+        missing = np.flatnonzero(texts == "")
+        _tell(path, f"{which}labels has none in {len(missing)} rows, which are left out; the first is row {missing[0]}")
+        inputs = None if inputs is None else inputs[rows]
+        probs = None if probs is None else probs[rows]
+    return Part(inputs, numbered(texts[rows], classes), probs, rows)
+
+
+def _features(path: str, name: str, features: np.ndarray) -> np.ndarray:
+    """(n, d) finite numbers in the file's own precision: what differs in late digits may be what counts."""
+    kind = f"it is {features.dtype} {features.shape}"
+    if features.ndim != 2 or features.dtype.kind not in "fiub" or not features.shape[1]:
+        raise _wrong(path, f"{name} must be (n, d) finite numbers; {kind}")
+    if features.dtype.kind == "f" and not np.isfinite(features).all():
+        raise _wrong(path, f"{name} must be (n, d) finite numbers; {kind}")
+    return features
 
 
 def _images(path: str, name: str, images: np.ndarray) -> np.ndarray:
@@ -210,11 +219,15 @@ def _images(path: str, name: str, images: np.ndarray) -> np.ndarray:
         images = images.transpose(0, 3, 1, 2)
     if images.shape[1] not in (1, 3) or min(images.shape[2:]) < 8:
         raise _wrong(path, f"{name} must have 1 or 3 channels and sides of 8 pixels or more; it is {images.shape}")
-    return np.ascontiguousarray(np.broadcast_to(images, (len(images), 3, *images.shape[2:])))
+    return np.repeat(images, 3, axis=1) if images.shape[1] == 1 else np.ascontiguousarray(images)
 
 
 def _alike(ours: np.ndarray | None, theirs: np.ndarray | None) -> bool:
     return (ours is None) == (theirs is None) and (ours is None or theirs is None or ours.shape[1:] == theirs.shape[1:])
+
+
+def _tell(path: str, what: str) -> None:
+    warnings.warn(f"arrays[path={path}]: {what}", stacklevel=3)
 
 
 def _wrong(path: str, what: str) -> RequestError:

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data_files import VARIABLE, data_folder
 from harness.errors import RequestError
+from tasks._class_labels import UNLABELLED, as_texts
 
 HUB = "nyu-mll/glue"
 MOST_BROKEN = 0.01
@@ -87,9 +88,15 @@ def read(source: Source, split: str, folder: Path | None) -> Texts:
             both ways to get it.
     """
     if folder is None:
-        return _collected(source, _from_hub(source, split), f"{HUB} {source.config} {SPLITS[split]}")
+        return _collected(source, _from_hub(source, split), f"{HUB} {source.config} {SPLITS[split]}")[0]
     path = folder / f"{split}.tsv"
-    return _collected(source, _from_tsv(path), str(path))
+    found, left_out = _collected(source, _from_tsv(path), str(path))
+    if left_out and len(set(found.labels.tolist())) == 1:  # a file of one's own, whose classes are -1 and 1
+        raise RequestError(
+            f"{path}: every labelled row is of the class {source.names[found.labels[0]]}, and {left_out} rows have no "
+            f"label, as -1 says; write the classes as 0 and 1, or as {' and '.join(source.names)}"
+        )
+    return found
 
 
 def digest(folder: Path | None) -> str:
@@ -157,20 +164,26 @@ def _from_hub(source: Source, split: str) -> Iterator[tuple[str, Mapping[str, An
         yield f"{HUB} {source.config} {named}, row {number}", row
 
 
-def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], where: str) -> Texts:
+def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], where: str) -> tuple[Texts, int]:
+    """The labelled rows, and how many have no label."""
     texts: list[tuple[str, ...]] = []
     labels: list[int] = []
     columns: list[str] = []
+    left_out: list[str] = []
     for place, row in rows:
         if not columns:
             columns = [_column(source, names, row, where) for names in (*source.texts, source.label)]
         label = _number(source, row[columns[-1]], place)
-        if label is not None:
-            texts.append(tuple(str(row[column] or "") for column in columns[:-1]))
-            labels.append(label)
+        if label is None:
+            left_out.append(place)
+            continue
+        texts.append(tuple(str(row[column] or "") for column in columns[:-1]))
+        labels.append(label)
     if not texts:
         raise RequestError(f"{where} has no row with a label")
-    return Texts(texts, np.array(labels, dtype=np.int64))
+    if left_out:
+        warnings.warn(f"{where}: {len(left_out)} rows without a label left out; the first: {left_out[0]}", stacklevel=2)
+    return Texts(texts, np.array(labels, dtype=np.int64)), len(left_out)
 
 
 def _column(source: Source, names: Sequence[str], row: Mapping[str, Any], where: str) -> str:
@@ -183,9 +196,12 @@ def _column(source: Source, names: Sequence[str], row: Mapping[str, Any], where:
 
 
 def _number(source: Source, label: Any, place: str) -> int | None:
-    """A label's class number, from a number or a name; None for -1 or nothing, as in files without labels."""
-    text = str(label).strip()
-    if text in ("-1", "", "None"):
+    """A label's class number, from a number or a name; None for -1 or nothing, as in files without labels.
+
+    How a number or nothing may be written: `tasks._class_labels`.
+    """
+    text = str(as_texts(np.array([label], dtype=object))[0])
+    if text in (UNLABELLED, ""):
         return None
     if text in source.names:
         return source.names.index(text)

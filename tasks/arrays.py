@@ -47,11 +47,13 @@ class OwnModel:
 class Arrays(Task):
     """Your own data, from an ``.npz`` file: ``arrays[path=data.npz]``.
 
-    The file holds ``labels`` (n,), integers or text, and ``features`` (n, d) or uint8 ``images`` (n, h, w, 3); or
-    ``probs`` (n, c; columns in the order of the class numbers, or of the sorted names) of your own model, best from
-    cross-validation, with ``features`` as its last layer's input if
-    gradients are wanted. Where there are ``true_labels``, detection is measured; where there are ``test_features`` (or
-    ``test_images``) and ``test_labels``, accuracy after trimming; ``validation_...`` is the clean reference set.
+    The file holds ``labels`` (n,), numbers, booleans or text, and ``features`` (n, d) or uint8 ``images`` (n, h, w, 3).
+    In their place or beside them there may be ``probs`` (n, c) of your own model, best from cross-validation; its
+    columns are the class numbers, or the classes in order (of numbers, or of the sorted names). With ``probs``,
+    ``features`` are the input of the model's last layer, which gradients need. Rows without a label are left out.
+
+    Where there are ``true_labels``, detection is measured. Where there are ``test_features`` (or ``test_images``) and
+    ``test_labels``, accuracy after trimming is. ``validation_...`` is the clean reference set.
 
     Args:
         path: the file.
@@ -104,7 +106,8 @@ class Arrays(Task):
     def load(self, seed: int) -> tuple[Split, np.ndarray | None]:
         file = self._read()
         references = {} if file.validation is None else {"validation": self._samples(file.validation, file)}
-        nothing = Part(None if file.train.inputs is None else file.train.inputs[:0], file.train.labels[:0], None)
+        none = file.train.labels[:0]
+        nothing = Part(None if file.train.inputs is None else file.train.inputs[:0], none, None, none)
         test = nothing if file.test is None or file.test.inputs is None else file.test
         train = self._samples(file.train, file)
         return Split(train, self._samples(test, file), references, len(file.classes)), file.truth
@@ -142,6 +145,11 @@ class Arrays(Task):
     def class_names(self) -> list[str]:
         return self._read().classes
 
+    def sample_names(self, seed: int) -> list[str] | None:
+        """The file's rows, where some were left out; else a sample's position says it."""
+        file = self._read()
+        return [f"row {row}" for row in file.train.rows] if file.left_out else None
+
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         if split.train.inputs is None or split.train.inputs.ndim != 4:
             return super().pictures(split, indices)
@@ -162,15 +170,22 @@ class Arrays(Task):
         inputs = part.inputs
         if inputs is not None and self.standardise and not file.images and file.train.probs is None:
             assert file.train.inputs is not None
-            mean = file.train.inputs.mean(0, dtype=np.float64)  # float32 sums of many large numbers are far off
-            deviation = file.train.inputs.std(0, dtype=np.float64)
-            varies = deviation > 1e-6 * np.abs(mean)
-            inputs = ((inputs - mean) / np.where(varies, deviation, 1)).astype(np.float32)
-        tensor = None if inputs is None else torch.from_numpy(inputs)
+            inputs = _standardised(inputs, file.train.inputs)
+        elif inputs is not None and not file.images:
+            inputs = self._single(inputs)
+        tensor = None if inputs is None else torch.from_numpy(np.ascontiguousarray(inputs))
         labels = torch.from_numpy(part.labels)
         if part.probs is None:
             return Samples(tensor, labels)
         return GivenSamples(tensor, labels, torch.from_numpy(part.probs))
+
+    def _single(self, features: np.ndarray) -> np.ndarray:
+        """Features in float32, as they are."""
+        with np.errstate(over="ignore"):
+            found = features.astype(np.float32)
+        if not np.isfinite(found).all():
+            raise RequestError(f"arrays[path={self.path}]: features must be of float32's range, or standardise=yes")
+        return found
 
     def _given(self, samples: Samples) -> Outputs:
         from harness.outputs import Outputs
@@ -191,3 +206,27 @@ class Arrays(Task):
         return OnImages(
             self.budget, model=network, epochs=self.epochs, batch_size=few, weight_decay=self.weight_decay, size=size
         )
+
+
+def _standardised(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Features less the training samples' mean, over their deviation, float32.
+
+    Columns are first moved by their first training value, without loss: what is left of a time in nanoseconds or of an
+    identifier has room in float64, and only then is the mean taken. A column that does not vary is 0.
+    """
+    offset = train[0]
+    moved, mine = _less(train, offset), _less(features, offset)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = moved.mean(0), moved.std(0)
+        digits = np.finfo(train.dtype).eps if train.dtype.kind == "f" else 0.0
+        varies = deviation > 4 * digits * np.abs(train).max(0).astype(np.float64)  # by more than its own rounding
+        found = np.asarray((mine - mean) / np.where(varies, deviation, 1), dtype=np.float32)
+    if not np.isfinite(found).all():
+        raise RequestError("features must be finite numbers whose squares are within float64's range")
+    return found
+
+
+def _less(values: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Values minus an offset of each column, float64; integers of 64 bits in a type that holds them all."""
+    wide = np.longdouble if values.dtype.kind in "iu" and values.dtype.itemsize == 8 else np.float64
+    return np.asarray(values.astype(wide) - offset.astype(wide), dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ def test_given_probabilities_are_the_view(tmp_path: Path) -> None:
     split, truth = task.load(0)
     assert truth is None
     view = task.view(task.train(split, None, 0), split)
-    expected = harness.View.from_arrays(arrays["features"].astype(np.float32), probs.astype(np.float32),
+    expected = harness.View.from_arrays(arrays["features"].astype(np.float32), probs,
                                         arrays["labels"], arrays["validation_features"].astype(np.float32),
-                                        probabilities(150).astype(np.float32), arrays["validation_labels"],
+                                        probabilities(150), arrays["validation_labels"],
                                         bias=True)  # fmt: skip
     for name in ("self_confidence", "outlier_l2", "datainf"):
         np.testing.assert_array_equal(harness.method(name).score(view), harness.method(name).score(expected))
@@ -148,6 +149,119 @@ def test_large_columns_are_standardised_exactly(tmp_path: Path) -> None:
     assert inputs[:, 0].std().item() == pytest.approx(1, abs=0.01)
     assert inputs.double().mean(0).abs().max() < 1e-3
     assert inputs[:, 1].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["float64", "int64", "uint64", "nanoseconds", "float32"])
+def test_offsets_of_columns_do_not_count(tmp_path: Path, kind: str) -> None:
+    """Times, identifiers and coordinates: what is far from 0 is standardised as if it were near."""
+    rng = np.random.default_rng(0)
+    near = rng.integers(0, 1000, (90, 3))
+    offset = {"float64": 1.7e9, "int64": -(2**62), "uint64": 2**63, "nanoseconds": 17 * 10**17, "float32": 2e4}
+    kinds = {"nanoseconds": "int64"}
+    far = near.astype(kinds.get(kind, kind)) + np.array(offset[kind], kinds.get(kind, kind))
+    sets = {"": slice(0, 50), "validation_": slice(50, 70), "test_": slice(70, 90)}
+    labels = rng.integers(0, 2, 90)
+
+    loaded = []
+    for name, values in (("near", near.astype(float)), ("far", far)):
+        arrays = {f"{which}features": values[rows] for which, rows in sets.items()}
+        arrays |= {f"{which}labels": labels[rows] for which, rows in sets.items()}
+        (tmp_path / name).mkdir()
+        loaded.append(harness.task("arrays", path=save(tmp_path / name, **arrays)).load(0)[0])
+
+    for here, there in zip(*[(s.train, s.test, s.references["validation"]) for s in loaded], strict=True):
+        np.testing.assert_allclose(here.inputs, there.inputs, rtol=1e-5, atol=1e-6)
+
+
+def test_columns_that_vary_by_rounding_alone_are_zero(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    features = np.stack([0.1 + 0.2 - 0.3 + np.full(20, 0.3), rng.random(20)], 1)
+    features[::2, 0] = 0.3
+    path = save(tmp_path, features=features, labels=np.arange(20) % 2)
+
+    inputs = harness.task("arrays", path=path).load(0)[0].train.inputs
+
+    assert inputs[:, 0].abs().max() < 1e-6
+
+
+LABELS: dict[str, tuple[Any, list[str], list[int]]] = {
+    "minus and plus one": ([-1, 1, 1, -1], ["-1", "1"], [0, 1, 1, 0]),
+    "minus one beside 0 and 1": ([-1, 1, 0, 1], ["0", "1"], [1, 0, 1]),
+    "sparse numbers": ([990, 101, 205, 101], ["101", "205", "990"], [2, 0, 1, 0]),
+    "booleans": ([True, False, True, True], ["False", "True"], [1, 0, 1, 1]),
+    "floats": ([0.0, 2.0, np.nan, 2.0], ["0", "2"], [0, 1, 1]),
+    "numbers as text": (["10", "2", " 2", "10.0"], ["2", "10"], [1, 0, 0, 1]),
+    "missing text": (["cat", "", "nan", "dog"], ["cat", "dog"], [0, 1]),
+    "bytes": ([b"b", b"a", b"b ", b"<NA>"], ["a", "b"], [1, 0, 1]),
+    "words that only look like none": (["none", "NA", "none", "NA"], ["NA", "none"], [1, 0, 1, 0]),
+    "leading zeros": (["007", "7", "007", "8"], ["007", "7", "8"], [0, 1, 0, 2]),
+    "eight bits": (np.array([3, 200, 3, 3], np.uint8), ["3", "200"], [0, 1, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_which_labels_are_classes(tmp_path: Path, name: str) -> None:
+    labels, classes, numbers = LABELS[name]
+    path = save(tmp_path, features=np.arange(8.0).reshape(4, 2), labels=np.array(labels))
+    missing = 4 - len(numbers)
+    with pytest.warns(UserWarning, match=f"none in {missing} rows") if missing else nullcontext():
+        file = read(path)
+
+    assert (file.classes, file.train.labels.tolist()) == (classes, numbers)
+    assert len(file.train.inputs) == len(numbers)
+    assert file.left_out == missing
+
+
+@pytest.mark.parametrize("kind", ["text", "float", "int", "object-like"])
+def test_one_label_written_in_several_ways_is_one_class(tmp_path: Path, kind: str) -> None:
+    """The columns of probabilities are numbers' columns, whether the file says 10 or "10"."""
+    y = np.arange(24) % 12
+    probs = np.full((24, 12), 0.01)
+    probs[np.arange(24), y] = 0.89
+    written = {"text": y.astype(str), "float": y.astype(float), "int": y, "object-like": y.astype("S3")}[kind]
+    path = save(tmp_path, probs=probs, labels=written, true_labels=y)
+
+    file = read(path)
+
+    assert file.classes == [str(k) for k in range(12)]
+    np.testing.assert_array_equal(file.train.labels, y)
+    np.testing.assert_array_equal(file.truth, y)
+
+
+def test_columns_of_classes_without_samples(tmp_path: Path) -> None:
+    """Numbers are columns; other labels are the columns in order, and that is said."""
+    probs = np.full((4, 3), 1 / 3)
+    file = read(save(tmp_path, probs=probs, labels=[0, 2, 0, 2]))
+    assert (file.classes, file.train.labels.tolist()) == (["0", "1", "2"], [0, 2, 0, 2])
+    with pytest.warns(UserWarning, match="columns of probs are taken for the classes in this order: 101, 205, 990"):
+        file = read(save(tmp_path, probs=probs, labels=[101, 205, 990, 101]))
+    assert file.train.labels.tolist() == [0, 1, 2, 0]
+
+
+def test_samples_are_named_by_their_rows_where_some_are_left_out(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((30, 3))
+    path = save(tmp_path, features=x, labels=np.where(np.arange(30) % 10 == 4, "", (np.arange(30) % 3).astype(str)))
+    task = harness.task("arrays", path=path)
+    with pytest.warns(UserWarning, match=r"none in 3 rows, which are left out; the first is row 4"):
+        names = task.sample_names(0)
+    with pytest.warns(UserWarning, match="left out"):
+        split, _ = task.load(0)
+
+    assert names[3:6] == ["row 3", "row 5", "row 6"]
+    assert len(split.train) == len(names) == 27
+
+
+@pytest.mark.parametrize("top", [1.00001, 1.004])
+def test_probabilities_off_by_their_rounding_are_mended_and_told(tmp_path: Path, top: float) -> None:
+    probs = np.array([[top, 0.0], [0.3, 0.7], [0.6, 0.4], [0.5, 0.5]])
+    path = save(tmp_path, probs=probs, labels=[0, 1, 0, 1])
+    with pytest.warns(UserWarning, match="each row was divided by its sum") if top > 1.001 else nullcontext():
+        found = read(path).train.probs
+
+    assert found.max() <= 1
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+    expected = harness.View.from_arrays(None, probs, [0, 1, 0, 1]).probs
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_probabilities_alone(tmp_path: Path) -> None:
@@ -207,12 +321,18 @@ P = np.full((4, 2), 0.5)
         ({"features": X[:3], "labels": Y}, "labels has 4 entries, features or images 3"),
         ({"features": X[:, 0], "labels": Y}, r"features must be \(n, d\) finite numbers; it is float64 \(4,\)"),
         ({"features": X + np.nan, "labels": Y}, "finite numbers"),
-        ({"features": X, "labels": Y - 1}, "there is -1"),
-        ({"features": X, "labels": Y * 1.0}, "labels must be integers or text"),
+        ({"features": X, "labels": Y - 1}, r"all labels are of one class, 0 \(-1 stands for no label beside 0\)"),
+        ({"features": X, "labels": Y * 0.5}, r"labels must be integers, booleans or text, not numbers such as 0\.5"),
         ({"features": X, "labels": Y * 0}, "all labels are of one class"),
         ({"features": X, "labels": Y[:, None]}, "labels must be one-dimensional"),
-        ({"features": X, "labels": Y, "probs": 2 * P}, "rows that sum to 1"),
-        ({"features": X, "labels": 3 * Y, "probs": P}, "probs has 2 columns and there are 4 classes"),
+        (
+            {"features": X, "labels": Y, "probs": 2 * P},
+            r"must be probabilities: .* with sums from 2 to 2",
+        ),
+        (
+            {"features": X, "labels": np.arange(4), "probs": P},
+            "2 columns and there are 4 classes: 0, 1, 2, 3",
+        ),
         ({"features": X, "images": X, "labels": Y}, "give features or images, not both"),
         ({"images": X, "labels": Y}, "images must be uint8"),
         ({"images": np.zeros((4, 9, 9, 2), np.uint8), "labels": Y}, "1 or 3 channels"),
@@ -222,11 +342,11 @@ P = np.full((4, 2), 0.5)
             {"features": X, "labels": Y, "test_features": X[:, :2], "test_labels": Y},
             "must be like those of the training",
         ),
-        ({"features": X, "labels": Y, "true_labels": Y[:2]}, r"true_labels has the shape \(2,\), labels \(4,\)"),
+        ({"features": X, "labels": Y, "true_labels": Y[:2]}, "true_labels has 2 entries, labels 4"),
         ({"features": X, "labels": Y.astype(object)}, "it holds Python objects"),
-        ({"features": X, "labels": Y * 20_000_000}, "there is 20000000: number the classes, or give text"),
         ({"features": X[:, :0], "labels": Y}, "finite numbers"),
-        ({"features": X + 1e300, "labels": Y}, "finite numbers of float32's range"),
+        ({"features": X, "labels": Y, "true_labels": np.array([0, 1, np.nan, 1])}, "true_labels has no label in row 2"),
+        ({"features": X, "labels": [np.nan] * 4}, "all labels are of one class"),
     ],
 )
 def test_files_that_do_not_serve(tmp_path: Path, arrays: dict[str, Any], sentence: str) -> None:

@@ -47,6 +47,22 @@ def test_rows_without_a_label_are_left_out(tmp_path: Path) -> None:
         read(SST2, "dev", written(tmp_path / "none", "sentence\tlabel\nyes\t-1\n", split="dev"))
 
 
+@pytest.mark.parametrize("label", ["{}.0", " {} ", "+{}"])
+def test_numbers_may_be_written_as_pandas_writes_them(tmp_path: Path, label: str) -> None:
+    rows = "\n".join(f"text\t{label.format(k)}" for k in (0, 1, 1)) + "\nnone\tnan\nnone\t\n"
+
+    with pytest.warns(UserWarning, match=r"2 rows without a label left out; the first: .*line 5"):
+        found = read(SST2, "train", written(tmp_path, f"sentence\tlabel\n{rows}"))
+
+    assert found.labels.tolist() == [0, 1, 1]
+
+
+def test_minus_one_as_a_class_is_refused(tmp_path: Path) -> None:
+    place = written(tmp_path, "sentence\tlabel\na\t-1\nb\t1\nc\t-1\n")
+    with pytest.raises(RequestError, match=r"every labelled row is of the class positive, and 2 rows have no label"):
+        read(SST2, "train", place)
+
+
 def test_a_few_broken_rows_are_left_out_with_a_warning(tmp_path: Path) -> None:
     rows = [f"text {i}\t{i % 2}" for i in range(300)]
     rows[40] = "a field too\tmany\t1"
