@@ -14,13 +14,13 @@ import numpy as np
 from harness.data_files import VARIABLE, data_folder
 from harness.errors import RequestError
 from harness.task_base import Split, register_task
+from tasks._image_files import images_in, is_class_folder, square
 from tasks._image_task import ImageTask, image_samples
 
 if TYPE_CHECKING:
     from tasks._images import Windows
     from tasks._networks import Network
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
 MARGIN = 8 / 7
 """Side of the stored images over that of the crops: 256 for 224."""
 
@@ -88,7 +88,7 @@ class ImagenetSubset(ImageTask):
     def check(self) -> None:
         classes = self._classes()
         for name, folder in (("train", self._folder("train")), ("val", self._folder("val"))):
-            found = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+            found = [entry.name for entry in folder.iterdir() if is_class_folder(entry)]
             if not found:
                 raise RequestError(f"{folder} holds no class folders; sort its images into one folder a class")
             if sorted(found) != classes:
@@ -98,7 +98,7 @@ class ImagenetSubset(ImageTask):
                 )
             if name == "train":
                 for label in classes:
-                    count = len(_images_in(folder / label))
+                    count = len(images_in(folder / label))
                     if count < self.per_class:
                         raise RequestError(
                             f"{folder / label} holds {count} images and per_class asks for {self.per_class}; give less"
@@ -111,7 +111,8 @@ class ImagenetSubset(ImageTask):
     def data_version(self) -> str:
         """A hash of the images' names, which decide what a seed draws."""
         parts = [self._folder(part) for part in ("train", "val")]
-        folders = [entry for part in parts if part.is_dir() for entry in sorted(part.iterdir()) if entry.is_dir()]
+        entries = [entry for part in parts if part.is_dir() for entry in sorted(part.iterdir())]
+        folders = [entry for entry in entries if is_class_folder(entry)]
         return _digest(tuple((folder, folder.stat().st_mtime_ns) for folder in folders)) if folders else ""
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
@@ -122,7 +123,7 @@ class ImagenetSubset(ImageTask):
         rng = np.random.default_rng(seed)
         classes = self._classes()
         train_files, truth, labels = self._drawn(classes, rng)
-        tests = [(path, c) for c, name in enumerate(classes) for path in _images_in(self._folder("val") / name)]
+        tests = [(path, c) for c, name in enumerate(classes) for path in images_in(self._folder("val") / name)]
         if (self.n_test or len(tests)) > len(tests) or self.n_validation >= len(tests):
             raise RequestError(
                 f"{self._folder('val')} holds {len(tests)} images; n_test={self.n_test} and "
@@ -149,7 +150,7 @@ class ImagenetSubset(ImageTask):
         files: list[Path] = []
         given: list[np.ndarray] = []
         for label, name in enumerate(classes):
-            found = _images_in(self._folder("train") / name)
+            found = images_in(self._folder("train") / name)
             files += [found[i] for i in np.sort(rng.permutation(len(found))[: self.per_class])]
             given.append(symmetric(np.full(self.per_class, label), len(classes), self.flip, rng))
         truth, labels = np.repeat(np.arange(len(classes)), self.per_class), np.concatenate(given)
@@ -184,7 +185,7 @@ class ImagenetSubset(ImageTask):
         for part in ("train", "val"):
             if not self._folder(part).is_dir():
                 raise RequestError(f"{self.name} needs its data: {self._folder(part)} is missing; {self.needs}")
-        classes = sorted(entry.name for entry in self._folder("train").iterdir() if entry.is_dir())
+        classes = sorted(entry.name for entry in self._folder("train").iterdir() if is_class_folder(entry))
         if len(classes) < 2:
             raise RequestError(f"{self._folder('train')} holds {len(classes)} class folders; at least 2 are needed")
         return classes
@@ -195,12 +196,8 @@ def _digest(folders: tuple[tuple[Path, int], ...]) -> str:
     """Of the images in folders; their times only tell when to look anew."""
     found = hashlib.sha256()
     for folder, _ in folders:
-        found.update("\0".join([folder.parent.name, folder.name, *(path.name for path in _images_in(folder))]).encode())
+        found.update("\0".join([folder.parent.name, folder.name, *(path.name for path in images_in(folder))]).encode())
     return found.hexdigest()[:16]
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def _read(paths: Sequence[Path], side: int) -> np.ndarray:
@@ -210,19 +207,7 @@ def _read(paths: Sequence[Path], side: int) -> np.ndarray:
     pixels = np.empty((len(paths), 3, side, side), dtype=np.uint8)
 
     def fill(i: int) -> None:
-        pixels[i] = _square(paths[i], side)
+        pixels[i] = square(paths[i], side)
 
     Parallel(n_jobs=-1, backend="threading")(delayed(fill)(i) for i in range(len(paths)))
     return pixels
-
-
-def _square(path: Path, side: int) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            image.draft("RGB", (side, side))  # decode a JPEG near the wanted size
-            square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
-    except Exception as error:  # a damaged image can raise anything
-        raise RequestError(f"{path} cannot be read as an image: {error}") from error
-    return np.asarray(square).transpose(2, 0, 1)

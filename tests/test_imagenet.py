@@ -18,8 +18,8 @@ import harness
 from harness.cli import main
 from harness.errors import RequestError
 from harness.store import Store
+from tasks._image_files import square
 from tasks._networks import make_network
-from tasks.imagenet import _square
 
 
 def small(**params: object) -> harness.Task:
@@ -60,7 +60,7 @@ def test_suspects_are_files(
     assert len(set(names)) == 15
     for pixels, label, name in zip(split.train.inputs, truth, names, strict=True):
         assert name.startswith(f"imagenet/train/n0{label + 1}/")
-        np.testing.assert_array_equal(pixels, _square(imagenet / name, 37))
+        np.testing.assert_array_equal(pixels, square(imagenet / name, 37))
     params = "per_class=5,n_test=9,n_validation=3,epochs=1,batch_size=8,budget=0.2"
     harness.run("outlier_l1", f"imagenet_subset[{params}]", 1, preset="smoke", out=out)
     assert main(["suspects", out, "--method", "outlier_l1", "--format", "csv"]) == 0

@@ -1,0 +1,83 @@
+"""Image files as 8-bit RGB, and which files and folders are images and classes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import RequestError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+
+NOT_DATA = frozenset({"__MACOSX", "@eaDir", "lost+found", "__pycache__", "$RECYCLE.BIN", "System Volume Information"})
+"""Folders that systems and file servers leave among data, beside all whose names start with a dot."""
+
+TWELVE_BITS = 4096
+"""Cameras and scanners write values below it into files of 16 bits, where they would look black."""
+
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+"""Pillow's names of grey images of 16 bits; ``I`` holds 32 and is what some of its versions read 16 into."""
+
+
+def is_class_folder(path: Path) -> bool:
+    """Whether a folder holds a class's images: hidden folders and those of systems do not."""
+    return path.is_dir() and not path.name.startswith(".") and path.name not in NOT_DATA
+
+
+def images_in(folder: Path) -> list[Path]:
+    """A folder's image files, sorted by name; hidden files such as ``._1.png`` are none."""
+    with os.scandir(folder) as entries:  # which tells files from folders without asking for each
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    return [folder / name for name in sorted(names) if name.lower().endswith(SUFFIXES)]
+
+
+def square(path: Path, side: int) -> np.ndarray:
+    """The middle square of an image, scaled to ``side`` pixels, (3, side, side) uint8.
+
+    An image is turned as its EXIF orientation says. 16 bits are scaled to 8, transparent pixels lie on white, and
+    palettes, grey, CMYK and other spaces become RGB.
+
+    Raises:
+        RequestError: the file is no image, or of a kind that is not known to be read rightly; its name is in the
+            sentence.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            frames = int(getattr(image, "n_frames", 1))
+            if image.format == "PNG" and frames > 1:  # a JPEG's further pictures are previews of the first
+                raise ValueError(f"it is an animation of {frames} frames; give one file per image")
+            image.draft("RGB", (side, side))  # decode a JPEG near the wanted size
+            upright = ImageOps.exif_transpose(image)
+            found = ImageOps.fit(_rgb(upright), (side, side), Image.Resampling.BILINEAR)
+    except Exception as error:  # a damaged image can raise anything
+        raise RequestError(f"{path} cannot be read as an image: {error or type(error).__name__}") from error
+    return np.asarray(found).transpose(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode in SIXTEEN_BITS:
+        values = np.asarray(image)
+        most = int(values.max(initial=0))
+        if most > 0xFFFF or int(values.min(initial=0)) < 0:
+            raise ValueError(f"its values go to {most}, beyond 16 bits")
+        if 0 < most < TWELVE_BITS:
+            raise ValueError(
+                f"it has room for 16 bits and its values go to {most}, as those of 12 bits do; scale it to 8 or 16 bits"
+            )
+        return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+    if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
+        raise ValueError(f"its pixels are of the kind {image.mode}, which is not known to become RGB rightly")
+    return image.convert("RGB")
