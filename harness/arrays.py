@@ -37,8 +37,14 @@ def tensor_of(name: str, values: Any) -> Tensor:
     """
     if isinstance(values, Tensor):
         tensor = values.detach()
-        if tensor.is_sparse or tensor.layout is not torch.strided:
+        if tensor.layout is not torch.strided:
             tensor = tensor.to_dense()
+        if tensor.is_floating_point() and tensor.dtype.itemsize == 1:
+            tensor = tensor.float()
+    elif isinstance(values, list | tuple) and values and all(isinstance(value, Tensor) for value in values):
+        if len({value.shape for value in values}) > 1:
+            raise RequestError(f"{name} must be an array of numbers; its rows have different shapes")
+        return tensor_of(name, torch.stack([value.detach() for value in values]))
     else:
         tensor = _from_numpy(name, values)
     if tensor.dtype in WHOLE:
@@ -104,7 +110,7 @@ def probabilities(name: str, values: Any) -> Tensor:
     """
     p = tensor_of(name, values)
     p = p.unsqueeze(1) if p.ndim == 1 else p
-    if p.ndim != 2 or not p.is_floating_point():
+    if p.ndim != 2 or not p.is_floating_point() or not p.shape[1]:
         raise RequestError(f"{name} must be a 2-D array of floats, not {tuple(p.shape)} {p.dtype}")
     if p.dtype.itemsize < 4:
         p = p.float()  # bfloat16 has three digits, and so would all that is computed from them
@@ -191,9 +197,7 @@ def checked_reference(train: Outputs, features: Any, probs: Any, labels: Any, bi
 def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -> Outputs:
     """A set's `Outputs` from a user's dense gradients by layer; without labels they are all 0."""
     dense = {name: _floats(tensor_of(f"{prefix}blocks[{name!r}]", values)) for name, values in blocks.items()}
-    flat = [name for name, values in dense.items() if values.ndim < 2]
-    if flat:
-        raise RequestError(f"{prefix}blocks[{flat[0]!r}] must have one row per sample, (n, …), not be a vector")
+    dense = {name: values.unsqueeze(1) if values.ndim == 1 else values for name, values in dense.items()}
     if not dense or len({len(values) for values in dense.values()}) != 1:
         raise RequestError(f"{prefix}blocks needs at least one array, and all of one length")
     n = len(next(iter(dense.values())))

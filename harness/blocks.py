@@ -55,8 +55,8 @@ class Block(Protocol):
     def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
         """G[rows] G[others]ᵀ, (r, s)."""
 
-    def rows(self, index: Any) -> Tensor:
-        """The gradients of some samples as dense rows, (r, p)."""
+    def rows(self, index: Any, precise: bool = False) -> Tensor:
+        """The gradients of some samples as dense rows, (r, p), in the stored precision, or multiplied in float64."""
 
     def columns(self, index: Any) -> Tensor:
         """Some parameters' gradients of all samples, (n, k)."""
@@ -164,8 +164,11 @@ class OuterBlock:
     def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
         return self.part(rows).inner(self.part(others), precise)
 
-    def rows(self, index: Any) -> Tensor:
-        return (self.residuals[index].unsqueeze(2) * self.features[index].unsqueeze(1)).flatten(1)
+    def rows(self, index: Any, precise: bool = False) -> Tensor:
+        residuals, features = self.residuals[index], self.features[index]
+        if precise:  # a product in float32 leaves 6e-8 of it, which an inverse with a small λ makes much larger
+            residuals, features = residuals.double(), features.double()
+        return (residuals.unsqueeze(2) * features.unsqueeze(1)).flatten(1)
 
     def columns(self, index: Any) -> Tensor:
         index = torch.as_tensor(index, device=self.features.device)
@@ -242,8 +245,8 @@ class DenseBlock:
     def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
         return self.part(rows).inner(self.part(others), precise)
 
-    def rows(self, index: Any) -> Tensor:
-        return self.values[index]
+    def rows(self, index: Any, precise: bool = False) -> Tensor:
+        return self.values[index].double() if precise else self.values[index]
 
     def columns(self, index: Any) -> Tensor:
         return self.values[:, torch.as_tensor(index, device=self.values.device)]

@@ -19,13 +19,15 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "class_detection_recall": True,
     "class_detection_auc_std": False,
     "class_detection_recall_std": False,
+    "class_detection_recall_absolute": True,
+    "class_detection_recall_absolute_std": False,
     "loss": False,
     "loss_before": False,
     "loss_by_epoch": False,
 }
 """Every metric's direction; a metric that is not listed is taken as higher = better."""
 
-COSTS = ("score_seconds", "extract_seconds", "train_seconds", "retrain_seconds", "peak_memory_mib")
+COSTS = ("score_seconds", "extract_seconds", "total_seconds", "train_seconds", "retrain_seconds", "peak_memory_mib")
 """What a cell cost, which may be compared like a metric; lower is better."""
 
 

@@ -67,15 +67,17 @@ class Inputs:
         return {f"inputs[{i}]": value for i, value in enumerate(self.positional)}
 
     def part(self, rows: Rows) -> Inputs:
-        """The same for some samples."""
+        """A copy for some samples, which a model may work on in place."""
         count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-        return self.changed(lambda tensor: tensor[rows], count)
+        return self.changed(lambda tensor: tensor[rows].clone(), count)
 
     def changed(self, change: Callable[[Tensor], Tensor], n: int) -> Inputs:
         """The same with every tensor of one row per sample changed."""
 
         def one(value: Any) -> Any:
-            return change(value) if self.is_per_sample(value) else value
+            if self.is_per_sample(value):
+                return change(value)
+            return value.clone() if isinstance(value, Tensor) else value
 
         return Inputs(tuple(map(one, self.positional)), {name: one(value) for name, value in self.named.items()}, n)
 
@@ -90,12 +92,20 @@ class Inputs:
 
 def _argument(name: str, value: Any, like: nn.Module) -> Any:
     if isinstance(value, Tensor):
+        value = value if value.layout is torch.strided else value.to_dense()
         return value.clone() if value.is_inference() else value
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    tensor = tensor_of(name, value)
-    first = next(like.parameters())
-    return tensor.to(first.device, first.dtype if tensor.is_floating_point() else tensor.dtype)
+    return _like(tensor_of(name, value), like)
+
+
+def _like(tensor: Tensor, model: nn.Module) -> Tensor:
+    """Numbers that were no tensor, on a model's device, floats in the precision of its parameters."""
+    first = next(model.parameters())
+    floats = tensor.is_floating_point() and first.is_floating_point()
+    return tensor.to(first.device, first.dtype if floats else tensor.dtype)
 
 
 def as_targets(targets: Any, like: nn.Module) -> Tensor:
@@ -106,12 +116,14 @@ def as_targets(targets: Any, like: nn.Module) -> Tensor:
     """
     if isinstance(targets, Tensor):
         found = targets.clone() if targets.is_inference() else targets
-    elif not isinstance(targets, np.ndarray) and hasattr(targets, "__len__") and not len(targets):
+    elif np.ndim(targets) > 0 and len(targets) == 0:
         found = torch.zeros(0, dtype=torch.int64)
+    elif np.ndim(targets) == 0:
+        raise RequestError("targets must have one row per sample, (n, …); it is a single value")
     else:
-        found = tensor_of("targets", targets)
+        found = _like(tensor_of("targets", targets), like)
     if found.ndim == 0:
-        raise RequestError("targets must have one row per sample, (n, …); it is a single number")
+        raise RequestError("targets must have one row per sample, (n, …); it is a single value")
     return found.to(next(like.parameters()).device)
 
 
@@ -135,13 +147,24 @@ def logits_of(output: Any) -> Tensor:
     )
 
 
+def has_scalar(output: Any) -> bool:
+    """Whether a model's output holds a single number that depends on weights, such as a loss of its own."""
+    if isinstance(output, Tensor):
+        return output.ndim == 0 and output.requires_grad
+    if isinstance(output, Mapping):
+        return any(map(has_scalar, output.values()))
+    if isinstance(output, tuple | list):
+        return any(map(has_scalar, output))
+    return any(map(has_scalar, vars(output).values())) if hasattr(output, "__dict__") else False
+
+
 def part_of_output(output: Any, rows: slice, n: int) -> Any:
     """A model's output for some of its n samples, in the form it came in."""
     if isinstance(output, Tensor):
         return output[rows] if output.ndim and len(output) == n else output
     if isinstance(output, Mapping):
         changed = {name: part_of_output(value, rows, n) for name, value in output.items()}
-        return type(output)(**changed) if hasattr(output, "to_tuple") else type(output)(changed)  # type: ignore[call-arg]
+        return type(output)(**changed) if hasattr(output, "to_tuple") else changed
     if isinstance(output, tuple) and hasattr(output, "_fields"):
         return type(output)(*(part_of_output(value, rows, n) for value in output))
     if isinstance(output, tuple | list):

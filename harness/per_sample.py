@@ -160,7 +160,8 @@ def _fill(
 
 
 def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
-    names = dict(model.named_parameters())
+    names: dict[str, Tensor] = {**dict(model.named_parameters())}
+    others = {name: values for name, values in model.named_parameters(remove_duplicate=False) if name not in names}
     found: set[str] = set()
     if not layers:
         raise RequestError(
@@ -169,22 +170,34 @@ def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
     if not names:
         raise RequestError(f"{type(model).__name__} has no parameter that a loss could have a gradient in")
     for pattern in [layers] if isinstance(layers, str) else layers:
-        matching = {name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")}
+        matching = {name for name in names if _matches(name, pattern)}
+        taken = {id(names[name]) for name in (*found, *matching)}
+        for name, tied in others.items():  # a tied weight goes by the first of its names that is asked for
+            if _matches(name, pattern) and id(tied) not in taken:
+                names[name] = tied
+                matching.add(name)
+                taken.add(id(tied))
         if not matching:
             known = [*names, *(name for name, _ in model.named_modules() if name)]
             near = difflib.get_close_matches(pattern, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise RequestError(f"layers={pattern!r} names no parameter of this model{hint}; it has {_listed(names)}")
         found |= matching
-    chosen: dict[str, Tensor] = {name: values for name, values in names.items() if name in found}
+    chosen = {name: values for name, values in names.items() if name in found}
     for name, values in chosen.items():
+        if isinstance(values, nn.parameter.UninitializedParameter):
+            raise RequestError(f"{name} has no shape yet; call the model once on a sample first")
         if not values.is_floating_point():
-            raise RequestError(f"{name} is {values.dtype} and has no gradient; choose other layers by layers=")
+            raise RequestError(f"{name} is {values.dtype}, not a real float; choose other layers by layers=")
         if values.is_inference():
             raise RequestError(
                 f"{name} was made in torch.inference_mode, so it has no gradient; make the model outside"
             )
     return chosen
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
 def _listed(names: Mapping[str, Tensor]) -> str:
@@ -202,7 +215,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
                 f"{name or type(module).__name__} normalises by the batch's own statistics even in eval mode, "
                 "so a sample by itself has no gradient; give it running statistics"
             )
-    model.eval()
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        raise RequestError(f"{type(model).__name__} cannot be put into eval mode: {error}") from error
     device = next(model.parameters()).device.type
     try:
         with torch.autocast(device, enabled=False), torch.inference_mode(False):

@@ -7,15 +7,17 @@
 A parameter starts with the fastest way that its layer has, and falls to the next where that way cannot run or is wrong.
 What is wrong is seen in two ways. The graph of each chunk's loss tells whether a parameter acts through calls of its
 layer alone, as a rule supposes; a weight that is used elsewhere, by a penalty in the loss say, does not. And gradients
-are compared with those of single samples, for each parameter on samples where it has a gradient.
+are compared with those of single samples: of one sample in every chunk, and for each parameter on samples where it has
+a gradient.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -24,13 +26,20 @@ from torch.func import functional_call, grad, vmap
 
 from harness.errors import RequestError
 from harness.layer_rules import PARAMETERS, Rule, Sum, rule_of
-from harness.model_inputs import Inputs, part_of_output
+from harness.model_inputs import Inputs, has_scalar, part_of_output
 
 Loss = Callable[[Any, Tensor], Tensor]
 """(the model's output, targets) to the losses (n,), or to their sum or mean."""
 
 CHECKED_TOGETHER = 5
-"""Samples of a chunk, at most, whose gradients are compared with backward passes of each alone at a time."""
+"""Samples of a chunk, at most, whose gradients are compared with backward passes of each alone."""
+
+REENTRANT = "CheckpointFunctionBackward"
+"""The node of a graph behind which reentrant checkpointing hides another."""
+
+
+class NotPerSample(Exception):
+    """What a batch gives cannot be told apart by samples."""
 
 
 class _Call:
@@ -43,6 +52,11 @@ class _Call:
     @property
     def overwritten(self) -> bool:
         return (self.given._version, self.output._version) != self.versions
+
+    def has_rows(self, n: int) -> bool:
+        """Whether the first axis of what went in and came out is the samples."""
+        shapes = self.given.shape, self.output.shape
+        return all(len(shape) > 0 and shape[0] == n for shape in shapes)
 
 
 class _Whole(nn.Module):
@@ -69,7 +83,9 @@ class Engine:
     def __init__(self, model: nn.Module, chosen: Mapping[str, Tensor], loss: Loss) -> None:
         self.model, self.chosen, self.loss = model, dict(chosen), loss
         self.clone = False
-        self.tolerance = _tolerance(model)
+        self.tolerance, self.scale_tolerance = _tolerances(model)
+        self.told: set[str] = set()
+        self.looked_at = 0
         self.unverified = set(chosen)
         self.ruled: dict[nn.Module, tuple[Rule, dict[str, str]]] = {}
         self.vmapped = set(chosen)
@@ -90,10 +106,16 @@ class Engine:
         Raises:
             RequestError: the model cannot run on the inputs, or the loss gives no losses.
         """
-        counter = _SavedBytes(self.model)
+        counter = _Activations(self.model)
         try:
-            with self._differentiable(), counter:
-                self._total(inputs, targets)
+            try:
+                with self._differentiable(), counter:
+                    self._total(inputs.part(slice(0, 1)), targets.clone())
+            except RuntimeError as error:  # torch.func within the model admits no such counting
+                if "hooks" not in str(error):
+                    raise
+                with self._differentiable():
+                    self._total(inputs.part(slice(0, 1)), targets.clone())
         except RequestError:
             raise
         except Exception as error:
@@ -111,7 +133,8 @@ class Engine:
         self.write(inputs, targets, {name: p.new_empty(len(targets), *p.shape) for name, p in self.chosen.items()})
 
     def write(self, inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]) -> None:
-        """Write some samples' gradients, verified for the parameters that had none to be verified on so far."""
+        """Write some samples' gradients, verified on one of them, and on more for parameters that had none so far."""
+        into = {name: values for name, values in into.items() if values[:1].numel()}  # parameters without numbers
         todo = set(into)
         while todo:
             ruled = {name: into[name] for name in self._ruled_names() & todo}
@@ -123,8 +146,7 @@ class Engine:
             alone = [name for name in rest if name not in self.vmapped]
             if alone:
                 self._alone(alone, inputs, targets, into)
-            unverified = (todo - wrong - set(alone)) & self.unverified
-            wrong |= self._disagreeing(unverified, inputs, targets, into)
+            wrong |= self._disagreeing(todo - wrong - set(alone), inputs, targets, into)
             self._fall(wrong)
             todo = wrong
 
@@ -149,26 +171,47 @@ class Engine:
         """Parameters whose gradients are not those of single samples; the others count as verified, where they have
         any gradient to be compared."""
         wrong: set[str] = set()
-        left = set(names)
-        for row in self._rows_with_gradients(left, into, len(targets)):
-            sample = slice(row, row + 1)
-            expected = self._of_one(sorted(left), inputs.part(sample), targets[sample])
-            rounding = 1e-6 * max((float(values.abs().max()) for values in expected.values()), default=0.0)
+        if not names:
+            return wrong
+        any_row = hash((len(targets), self.looked_at)) % len(targets)  # another one in every chunk
+        self.looked_at += 1
+        rows = [any_row, *self._rows_with_gradients(set(names) & self.unverified, into, len(targets))]
+        for row in dict.fromkeys(rows):
+            expected = self._of_one(sorted(names), inputs, targets, row)
+            largest: dict[str, float] = {}
+            for name, values in expected.items():  # layer by layer, since rounding in one says nothing of another
+                layer = name.rpartition(".")[0]
+                largest[layer] = max(largest.get(layer, 0.0), float(values.abs().nan_to_num(0).max()))
             for name, values in expected.items():
-                found = into[name][row]
-                apart, largest = float((found - values).abs().max()), float(values.abs().max())
-                if not apart <= self.tolerance * largest + rounding:
+                if not self._alike(into[name][row], values, 1e-6 * largest[name.rpartition(".")[0]]):
                     wrong.add(name)
-                if largest > 0:
+                if bool(values.any()):
                     self.unverified.discard(name)
         self.unverified -= wrong
         return wrong
+
+    def _alike(self, found: Tensor, expected: Tensor, rounding: float) -> bool:
+        """Whether a gradient is what it should be, up to rounding of its precision.
+
+        Two things are compared: the largest difference, and, where rounding averages out, the size along the right
+        gradient. NaN is like NaN, and an infinity like itself.
+        """
+        unknown = (found.isnan() & expected.isnan()) | ((found == expected) & ~expected.isfinite())
+        found, expected = found[~unknown].double(), expected[~unknown].double()
+        if not found.numel():
+            return True
+        apart = found - expected
+        largest, most = float(apart.abs().max()), float(expected.abs().max())
+        if largest <= rounding:
+            return True
+        along = abs(float((apart * expected).sum())) <= self.scale_tolerance * float(expected.square().sum())
+        return along and largest <= self.tolerance * most
 
     def _rows_with_gradients(self, names: Collection[str], into: Mapping[str, Tensor], n: int) -> list[int]:
         """Rows to compare: for each parameter one of its largest gradients, and further ones up to five in all."""
         if not names:
             return []
-        sizes = torch.stack([into[name].flatten(1).abs().amax(1).float().cpu() for name in sorted(names)])
+        sizes = torch.stack([into[name].reshape(n, -1).abs().amax(1).float().cpu() for name in sorted(names)])
         sizes = torch.nan_to_num(sizes, nan=torch.inf)
         largest = {int(row) for row, size in zip(sizes.argmax(1), sizes.amax(1), strict=True) if size > 0}
         rows = sorted(largest)[:: max(1, len(largest) // CHECKED_TOGETHER)]
@@ -206,6 +249,8 @@ class Engine:
         if losses.ndim and len(losses) == n:
             losses = losses.reshape(n, -1).sum(1)
         else:
+            if n > 1 and has_scalar(output):
+                raise NotPerSample("the model gives one number for a whole batch")
             parts = [slice(i, i + 1) for i in range(n)]
             each = [_tensor(self.loss(part_of_output(output, part, n), targets[part])).sum() for part in parts]
             losses = torch.stack(each)
@@ -222,39 +267,46 @@ class Engine:
 
     def _by_rules(self, inputs: Inputs, targets: Tensor, into: dict[str, Tensor]) -> set[str]:
         """Write gradients by rules; returns the parameters that rules do not hold for."""
+        try:
+            return self._ruled_gradients(inputs, targets, into)
+        except Exception as error:  # what one sample at a time can do need not be possible for a batch
+            if _is_memory(error):
+                raise
+            return set(into)
+
+    def _ruled_gradients(self, inputs: Inputs, targets: Tensor, into: dict[str, Tensor]) -> set[str]:
         calls: list[_Call] = []
+        n = len(targets)
 
         def note(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> Tensor | None:
             given = arguments[0] if arguments else named["input"]
-            call = _Call(module, given.detach().clone() if self.clone else given.detach(), output)
-            calls.append(call)
+            given = given.detach().clone() if self.clone else given.detach()
+            if "weight" not in self.ruled[module][1] and len(given) == n:
+                given = given[:, :0].new_empty(n)  # a bias does not need it
+            calls.append(_Call(module, given, output))
             return output.clone() if self.clone else None
 
         with self._differentiable() as parameters:
             handles = [module.register_forward_hook(note, with_kwargs=True) for module in self.ruled]
             try:
-                total = self._total(inputs, targets)
+                total = self._total(inputs.part(slice(0, n)), targets.clone())
             finally:
                 for handle in handles:
                     handle.remove()
-            if any(call.overwritten for call in calls):
+            if any(call.overwritten for call in calls) and not self.clone:
                 self.clone = True  # something works in place on a layer's input or output: keep copies from now on
-                return self._by_rules(inputs, targets, into)
+                return self._ruled_gradients(inputs, targets, into)
             calls = [call for call in calls if call.output.requires_grad]  # what ran without gradients has none
             counted: Counter[str] = Counter()
             for call in calls:
                 counted.update(self.ruled[call.module][1].values())
-            used = _uses(total, {id(parameters[name]): name for name in into})
-            wrong = {name for name in into if used[name] != counted[name]}
-            n = len(targets)
-            odd = [call.module for call in calls if len(call.given) != n or len(call.output) != n]
-            wrong |= {name for module in odd for name in self.ruled[module][1].values()}  # their first axis is another
-            try:
-                deltas = _gradients(total, [call.output for call in calls])
-            except (RuntimeError, ValueError) as error:
-                if _is_memory(error):
-                    raise
+            graph = _Graph(total, {id(parameters[name]): name for name in into})
+            if graph.is_reentrant:
                 return set(into)
+            wrong = {name for name in into if graph.uses[name] != counted[name]}
+            odd = [call.module for call in calls if not call.has_rows(n)]
+            wrong |= {name for module in odd for name in self.ruled[module][1].values()}  # their first axis is another
+            deltas = _gradients(total, [call.output for call in calls])
         sums = {name: Sum(values) for name, values in into.items() if name not in wrong}
         with torch.no_grad():
             for call, delta in zip(calls, deltas, strict=True):
@@ -270,25 +322,22 @@ class Engine:
         """Write gradients by torch.func; returns the names where it cannot."""
         whole = _Whole(self.model, self.loss)
         detached = {f"model.{name}": self.chosen[name].detach() for name in names}
-        batched = {key: value for key, value in inputs.leaves().items() if inputs.is_per_sample(value)}
+        copy = inputs.part(slice(0, inputs.n))
+        batched = {key: value for key, value in copy.leaves().items() if copy.is_per_sample(value)}
 
         def one(values: dict[str, Tensor], sample: dict[str, Tensor], target: Tensor) -> Tensor:
             rows = iter(sample.values())
-            arguments = inputs.changed(lambda _: next(rows).unsqueeze(0), 1)
+            arguments = copy.changed(lambda _: next(rows).unsqueeze(0), 1)
             return _tensor(functional_call(whole, values, (arguments, target.unsqueeze(0)))).sum()
 
         try:
-            with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _attributes_kept(self.model):
                 warnings.filterwarnings("ignore", "There is a performance drop")  # still faster than one at a time
-                found: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, batched, targets)
+                found: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, batched, targets.clone())
         except Exception as error:  # torch.func raises many kinds for what it cannot do
             if _is_memory(error):
                 raise
-            warnings.warn(
-                f"gradients of {_listed(names)} are computed one sample at a time, which is slow: torch.func.vmap "
-                f"cannot run this model ({_first_line(error)})",
-                stacklevel=2,
-            )
+            self._tell(names, f"torch.func.vmap cannot run this model ({_first_line(error)})")
             return set(names)
         ignored = self._ignored(targets)
         for name in names:
@@ -297,23 +346,32 @@ class Engine:
                 into[name][ignored] = 0
         return set()
 
+    def _tell(self, names: Collection[str], reason: str) -> None:
+        """Warn once that parameters go the slow way."""
+        new = [name for name in names if name not in self.told]
+        if new:
+            self.told.update(new)
+            warnings.warn(
+                f"gradients of {_listed(new)} are computed one sample at a time, which is slow: {reason}", stacklevel=2
+            )
+
     def _alone(self, names: Sequence[str], inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]) -> None:
+        if len(targets) > 1:
+            self._tell(names, "a batch does not give what each sample by itself gives")
         for row in range(len(targets)):
-            sample = slice(row, row + 1)
-            for name, values in self._of_one(names, inputs.part(sample), targets[sample]).items():
+            for name, values in self._of_one(names, inputs, targets, row).items():
                 into[name][row].copy_(values)
 
-    def _of_one(self, names: Sequence[str], inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
+    def _of_one(self, names: Sequence[str], inputs: Inputs, targets: Tensor, row: int) -> dict[str, Tensor]:
         """Gradients of one sample's loss: what all the ways must give."""
+        sample = slice(row, row + 1)
         with self._differentiable() as parameters:
             wanted = [parameters[name] for name in names]
-            total = self._total(inputs, targets)
-            try:
+            total = self._total(inputs.part(sample), targets[sample].clone())
+            if _Graph(total, {}).is_reentrant:
+                found = _by_backward(total, wanted, [*self.model.parameters()])
+            else:
                 found = _gradients(total, wanted)
-            except RuntimeError as error:
-                if "heckpoint" not in str(error):
-                    raise
-                found = _by_backward(self._total(inputs, targets), wanted)
         return dict(zip(names, found, strict=True))
 
     def _is_captured(self, inputs: Inputs, targets: Tensor) -> bool:
@@ -322,56 +380,97 @@ class Engine:
         with self._differentiable() as parameters:
             others = {f"model.{name}": values.detach().clone() for name, values in parameters.items()}
             try:
-                total = _tensor(functional_call(whole, others, (inputs, targets))).sum()
+                total = _tensor(functional_call(whole, others, (inputs.part(slice(0, 1)), targets.clone()))).sum()
             except Exception as error:  # nothing can stand in for parameters in this model
                 if _is_memory(error):
                     raise
                 return True
-            return bool(_uses(total, {id(values): name for name, values in parameters.items()}))
+            return bool(_Graph(total, {id(values): name for name, values in parameters.items()}).uses)
 
 
-class _SavedBytes:
-    """Bytes that a forward pass keeps for its backward pass, the model's own parameters left out."""
+class _Activations:
+    """Bytes that a forward and backward pass holds at a time, as counted in a forward pass: what is saved for the
+    backward pass, or what layers give where more of it is computed than saved; the model's own tensors left out."""
 
     def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.seen = {values.untyped_storage().data_ptr() for values in (*model.parameters(), *model.buffers())}
-        self.bytes = 0
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept)
+        self.saved = self.given = 0
+        keep: Any = self._keep
+        if "torch._dynamo" in sys.modules:
+            keep = torch.compiler.disable(keep)  # type: ignore[no-untyped-call]
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept)
+        self.handles: list[Any] = []
+
+    @property
+    def bytes(self) -> int:
+        return max(self.saved, self.given)
 
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage() if tensor.layout is torch.strided else None
         if storage is not None and storage.data_ptr() not in self.seen:
             self.seen.add(storage.data_ptr())
-            self.bytes += min(storage.nbytes(), tensor.numel() * tensor.element_size())  # it may be a part of the data
+            self.saved += min(storage.nbytes(), tensor.numel() * tensor.element_size())  # it may be a part of the data
         return tensor
 
+    def _note(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self.given += output.numel() * output.element_size()
+
     def __enter__(self) -> None:
+        leaves = [module for module in self.model.modules() if next(module.children(), None) is None]
+        with suppress(RuntimeError):  # a scripted module takes no hooks
+            self.handles = [module.register_forward_hook(self._note) for module in leaves]
         self.hooks.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self.hooks.__exit__(*error)
+        for handle in self.handles:
+            handle.remove()
 
 
-def _uses(total: Tensor, parameters: Mapping[int, str]) -> Counter[str]:
-    """How often each parameter enters the graph of a total.
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Modules' attributes as they were: what a forward pass under torch.func notes down is of no use afterwards."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            for name in [name for name in vars(module) if name not in attributes]:
+                del vars(module)[name]
+            for name, value in attributes.items():
+                if vars(module).get(name) is not value:
+                    vars(module)[name] = value
+
+
+class _Graph:
+    """What the graph of a total says.
 
     Args:
         parameters: names by the id of the parameter.
+
+    Attributes:
+        uses: how often each parameter enters the graph.
+        is_reentrant: whether a part of the graph is hidden by reentrant checkpointing.
     """
-    found: Counter[str] = Counter()
-    seen, todo = set(), [total.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        for following, _ in node.next_functions:
-            name = None if following is None else parameters.get(id(getattr(following, "variable", None)))
-            if name is not None:
-                found[name] += 1
-            else:
-                todo.append(following)
-    return found
+
+    def __init__(self, total: Tensor, parameters: Mapping[int, str]) -> None:
+        self.uses: Counter[str] = Counter()
+        self.is_reentrant = False
+        seen, todo = set(), [total.grad_fn]
+        while todo:
+            node = todo.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            self.is_reentrant |= node.name() == REENTRANT
+            for following, _ in node.next_functions:
+                name = None if following is None else parameters.get(id(getattr(following, "variable", None)))
+                if name is not None:
+                    self.uses[name] += 1
+                else:
+                    todo.append(following)
 
 
 def _gradients(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -383,16 +482,20 @@ def _gradients(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(torch.zeros_like(own) if g is None else g for own, g in zip(of, dense, strict=True))
 
 
-def _by_backward(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The same through ``backward``, which reentrant checkpointing needs; the parameters' own gradients come back."""
-    before = [values.grad for values in of]
-    for values in of:
+def _by_backward(total: Tensor, of: Sequence[Tensor], every: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The same through ``backward``, which reentrant checkpointing needs.
+
+    Args:
+        every: parameter whose own gradient is put back.
+    """
+    before = [values.grad for values in every]
+    for values in every:
         values.grad = None
     try:
         torch.autograd.backward(total)
         return tuple(torch.zeros_like(values) if values.grad is None else values.grad.clone() for values in of)
     finally:
-        for values, kept in zip(of, before, strict=True):
+        for values, kept in zip(every, before, strict=True):
             values.grad = kept
 
 
@@ -402,11 +505,15 @@ def _tensor(losses: Any) -> Tensor:
     return losses
 
 
-def _tolerance(model: nn.Module) -> float:
-    """By how much of its largest number a gradient may differ between a batch and a sample alone: what the coarsest of
-    the model's weights leave open, whole numbers being as coarse as bfloat16."""
-    kinds = {values.dtype if values.is_floating_point() else torch.bfloat16 for values in model.parameters()}
-    return max([1e-3, *(16 * torch.finfo(kind).eps for kind in kinds)])
+def _tolerances(model: nn.Module) -> tuple[float, float]:
+    """By how much of its largest number, and of its size, a gradient may differ between a batch and a sample alone.
+
+    That is what the coarsest of the model's weights leave open; weights coarser than bfloat16 are not computed with.
+    """
+    coarsest = torch.finfo(torch.bfloat16).eps
+    kinds = [values.dtype for values in model.parameters()]
+    eps = max(min(torch.finfo(k).eps, coarsest) if k.is_floating_point else coarsest for k in kinds)
+    return max(1e-3, 16 * eps), max(1e-3, 4 * eps)
 
 
 def _is_memory(error: BaseException) -> bool:

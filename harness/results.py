@@ -33,6 +33,7 @@ COLUMNS = (
     "train_seconds",
     "extract_seconds",
     "score_seconds",
+    "total_seconds",
     "retrain_seconds",
     "peak_memory_mib",
     "n_train",

@@ -31,12 +31,17 @@ SHARED = (
     "train_seconds",
     "extract_seconds",
     "score_seconds",
+    "total_seconds",
     "peak_memory_mib",
     "n_train",
     "n_noisy",
     "uses",
 )
 """What the records of cells with one scoring have in common."""
+
+
+CONSTANT = "constant_model"
+"""The health entry of scores of a model that gives every training sample the same class: it has learnt nothing."""
 
 
 @dataclass
@@ -81,6 +86,9 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
                 yield Finished(cell, _attributed(cell, base, record), _with_classes(scores, base.split))
             else:
                 scored.append(_trimmed(cell, base, record, scores))
+    if scored and view.predicts_one_class():
+        for entry in scored:
+            entry.record.health[CONSTANT] = True
     return scored
 
 
@@ -144,6 +152,7 @@ def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
     record.uses = record.uses or list(observed(view.used))
     record.extract_seconds = view.extract_seconds
     record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
+    record.total_seconds = record.extract_seconds + record.score_seconds
     record.health = _plain(view.health)
     if scores.shape != shape:
         raise ValueError(f"{cell.method.name} returned scores of shape {scores.shape}; {shape} was expected")

@@ -38,7 +38,9 @@ STATUSES = ("ok", "skipped", *FAILURES)
 class Record:
     """What is kept of a cell.
 
-    Times are in seconds, memory in MiB, metrics fractions. ``metrics`` holds what was measured on models, ``curves``
+    Times are in seconds, memory in MiB, metrics fractions. ``total_seconds`` is what the scores cost beside the base
+    model: all that they were made from (``extract_seconds``: passes over the data, gradients, cross-validation),
+    whichever method caused it first, and the scoring itself. ``metrics`` holds what was measured on models, ``curves``
     what was measured at each step of the retraining; detection metrics come from the raw scores when results are read.
     """
 
@@ -64,6 +66,7 @@ class Record:
     train_seconds: float | None = None
     extract_seconds: float | None = None
     score_seconds: float | None = None
+    total_seconds: float | None = None
     retrain_seconds: float | None = None
     peak_memory_mib: float | None = None
     n_train: int | None = None

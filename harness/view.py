@@ -232,6 +232,16 @@ class View:
         """Seconds of all parts computed so far, by any method."""
         return sum(self._parts.seconds.values())
 
+    def predicts_one_class(self) -> bool:
+        """Whether the model is known to give every training sample the same class, where several classes are given.
+
+        False where no method has looked at the model's outputs yet.
+        """
+        outputs = self._parts.values.get("outputs")
+        if outputs is None or outputs.probs is None or len(set(self._labels.tolist())) < 2:
+            return False
+        return len(set(outputs.class_probs().argmax(1).tolist())) == 1
+
     def outputs(self, name: str = "train") -> Outputs:
         """The raw outputs of a set, for the harness; methods read the parts above."""
         self._asked |= {"labels", "probs", "features"}

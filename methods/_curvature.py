@@ -49,7 +49,7 @@ class OuterProduct:
         p = self.dimension
         total: Tensor | None = None
         for part in chunks(self.block.n, 16 * p):
-            rows = self.block.rows(part).double()
+            rows = self.block.rows(part, precise=True)
             total = rows.T @ rows if total is None else total.addmm_(rows.T, rows)
         assert total is not None
         return total.div_(self.block.n)

@@ -48,7 +48,7 @@ class Spectrum:
         if block.dimension <= block.n:
             values, basis = torch.linalg.eigh(OuterProduct(block).matrix())
             return cls(values.clamp_min(0), basis)
-        basis, small = torch.linalg.qr(block.rows(slice(None)).double().T)
+        basis, small = torch.linalg.qr(block.rows(slice(None), precise=True).T)
         left, singular, _ = torch.linalg.svd(small)  # n × n, which a GPU does fast, too
         return cls(singular.square() / block.n, basis @ left)
 

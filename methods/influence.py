@@ -123,7 +123,7 @@ class Influence(Method):
             health: dict[str, Any] = view.health.setdefault(name, {})
             solve = self.inverse(block, health)
             for part in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
-                vectors = reference.gradients[name].rows(part).double().T
+                vectors = reference.gradients[name].rows(part, precise=True).T
                 total[part] -= block.matvec(solve(vectors), precise=self.precise).T.cpu()
         return np.asarray(total.numpy())
 

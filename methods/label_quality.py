@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.method_base import Method, register_method
+from harness.params import option
 
 if TYPE_CHECKING:
     from harness.view import View
@@ -35,11 +36,15 @@ class LabelQuality(Method):
         looked_at = ("labels", "probs") if self.labels == "given" else ("probs",)
         return (*looked_at, "retraining") if self.probs == "out_of_sample" else looked_at
 
+    def seen(self, view: View) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (n,) and probabilities (n, c) that count."""
+        probs = view.probs if self.probs == "in_sample" else view.out_of_sample_probs
+        return (view.labels if self.labels == "given" else probs.argmax(1)), probs
+
     def score(self, view: View) -> np.ndarray:
         from cleanlab.rank import get_label_quality_scores
 
-        probs = view.probs if self.probs == "in_sample" else view.out_of_sample_probs
-        labels = view.labels if self.labels == "given" else probs.argmax(1)
+        labels, probs = self.seen(view)
         return 1 - np.asarray(get_label_quality_scores(labels, probs, method=self.name, adjust_pred_probs=False))
 
 
@@ -66,8 +71,44 @@ class SelfConfidence(LabelQuality):
 @register_method
 @dataclass(frozen=True)
 class ConfidenceWeightedEntropy(LabelQuality):
-    """Entropy of the probabilities over the probability of the label."""
+    """Entropy of the probabilities over the probability of the label, as its logarithm.
+
+    Cleanlab's number is 1 − log(1 + r)/r of that ratio r, which orders samples as r does. It cuts r off at 1e-6 in a
+    way that gives samples below it, the surest and rightly labelled ones, the lowest quality of all.
+
+    Args:
+        clipped: one minus cleanlab's number, as published.
+    """
 
     name: ClassVar[str] = "confidence_weighted_entropy"
     title: ClassVar[str] = "Confidence Entropy"
     source: ClassVar[str] = "Kuan & Mueller, ICML DataPerf workshop 2022; cleanlab"
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"labels": "predicted", "clipped": True}}
+
+    clipped: bool = option(False)
+
+    def score(self, view: View) -> np.ndarray:
+        labels, probs = self.seen(view)
+        logarithm = log_weighted_entropy(labels, probs)
+        view.health["clipped_by_cleanlab"] = int((logarithm < np.log(SMALLEST_RATIO)).sum())
+        return super().score(view) if self.clipped else logarithm
+
+
+SMALLEST_RATIO = 1e-6
+"""Where cleanlab cuts off the ratio of entropy and probability."""
+
+
+def log_weighted_entropy(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """log of the normalised entropy over the probability of the label, (n,), finite.
+
+    Probabilities below float64's smallest normal number count as that number, so that a class that is ruled out leaves
+    a ratio: a sure and wrong label is the worst, a sure and right one the best.
+
+    Args:
+        labels: (n,) class numbers.
+        probs: (n, c) float64.
+    """
+    floored = np.maximum(probs, np.finfo(np.float64).tiny)
+    entropy = -(floored * np.log(floored)).sum(1) / np.log(probs.shape[1])
+    smallest = np.finfo(np.float64).tiny
+    return np.asarray(np.log(np.maximum(entropy, smallest)) - np.log(floored[np.arange(len(labels)), labels]))

@@ -38,7 +38,8 @@ class SelfInfluence(Method):
 
     Args:
         damping: λ, or ``auto`` for mean(g²)/10 over a block's elements and samples.
-        layers: whose gradients count: ``all``, the ``last`` layer's, or those that a glob over gradient blocks names.
+        layers: whose gradients count: ``all``, the ``last`` layer's, as published for text encoders, or those that a
+            glob over gradient blocks names.
     """
 
     damping: float | Literal["auto"] = "auto"
@@ -76,7 +77,7 @@ class ExactSelfInfluence(SelfInfluence):
     name: ClassVar[str] = "self_influence"
     title: ClassVar[str] = "Self-Influence (exact)"
     source: ClassVar[str] = "Koh & Liang, ICML 2017; Bejan et al., EMNLP 2023"
-    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"hessian": "outer_product"}}
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"layers": "last", "hessian": "outer_product"}}
 
     hessian: Literal["auto", "exact", "outer_product"] = "auto"
 
@@ -92,7 +93,7 @@ class ExactSelfInfluence(SelfInfluence):
         parts = list(chunks(block.n, 8 * 6 * block.dimension))
         factor = factorised(curvature, damping, health)
         if factor is not None:
-            return torch.cat([factor.quadratic(block.rows(part)) for part in parts])
+            return torch.cat([factor.quadratic(block.rows(part, precise=True)) for part in parts])
         if block.n**2 * block.dimension > MOST_WORK:
             raise Unsupported(
                 f"self_influence solves one system a sample: {block.n} of {block.dimension} unknowns each are too many "
@@ -100,7 +101,7 @@ class ExactSelfInfluence(SelfInfluence):
             )
         scores = []
         for part in parts:
-            rows = block.rows(part).double()
+            rows = block.rows(part, precise=True)
             solved = conjugate_gradient(curvature, damping, rows.T, health)
             scores.append((rows * solved.T).sum(1))
         return torch.cat(scores)
@@ -123,7 +124,7 @@ class SelfDataInf(SelfInfluence):
     name: ClassVar[str] = "self_datainf"
     title: ClassVar[str] = "Self-DataInf"
     source: ClassVar[str] = "Kwon et al., ICLR 2024, applied to each sample itself"
-    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"curvature": "sample"}}
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"layers": "last", "curvature": "sample"}}
 
     curvature: Literal["train", "sample"] = "train"
 
@@ -185,7 +186,14 @@ class SelfLiSSA(SelfInfluence):
     title: ClassVar[str] = "Self-LiSSA"
     source: ClassVar[str] = "Bejan et al., EMNLP 2023; Koh & Liang, ICML 2017, section 3"
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"curvature": "sample", "damping_sign": -1, "scale": 1.0, "iterations": 10, "tolerance": None}
+        "paper": {
+            "layers": "last",
+            "curvature": "sample",
+            "damping_sign": -1,
+            "scale": 1.0,
+            "iterations": 10,
+            "tolerance": None,
+        }
     }
 
     curvature: Literal["train", "sample"] = "train"
@@ -261,7 +269,7 @@ class SelfLiSSA(SelfInfluence):
             return torch.mv(vectors.square(), block.n * eigenvalues * series)
         scores = []
         for part in chunks(block.n, 8 * 3 * block.dimension):
-            scores.append((block.rows(part).double() @ vectors).square() @ series)
+            scores.append((block.rows(part, precise=True) @ vectors).square() @ series)
         return torch.cat(scores)
 
     def _iterations(self, rate: float) -> int:

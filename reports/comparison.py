@@ -18,6 +18,7 @@ RANKED = {
     "accuracy": 3,
     "class_detection_auc": 3,
     "class_detection_recall": 3,
+    "class_detection_recall_absolute": 3,
 }
 """Ranked metrics and the decimals (of fractions) that reports show: what looks equal is ranked equal."""
 
@@ -37,6 +38,7 @@ class Row:
     summaries: dict[str, Summary]
     gain: Difference | None
     score_seconds: float | None
+    total_seconds: float | None
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stale: bool = False
@@ -128,10 +130,11 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
     summaries = {
         str(metric): summarise(values["value"].to_numpy(dtype=float)) for metric, values in ok.groupby("metric")
     }
-    after, before = (
-        ok[ok["metric"] == metric].sort_values("seed")["value"].to_numpy(dtype=float)
+    by_seed = {
+        metric: ok[ok["metric"] == metric].drop_duplicates("seed").set_index("seed")["value"].astype(float)
         for metric in ("accuracy", "accuracy_base")
-    )
+    }
+    pairs = pd.concat(by_seed, axis=1, join="inner").dropna()
     cells = frame.drop_duplicates("seed")
     troubles = []
     for status, failed in cells[cells["status"] != "ok"].groupby("status"):
@@ -140,20 +143,25 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
     absent = len(seeds) - len(cells)
     if absent:
         troubles.append(f"missing in {absent} of {len(seeds)} seeds")
-    times = cells["score_seconds"].dropna()
     return Row(
         label=str(first["method_label"]),
         title=str(first["method_title"]),
         uses=tuple(part for part in str(first["uses"]).split(";") if part),
         expected=len(seeds),
         summaries=summaries,
-        gain=paired_difference(after, before) if len(after) and len(after) == len(before) else None,
-        score_seconds=float(times.median()) if len(times) else None,
+        gain=paired_difference(pairs["accuracy"].to_numpy(), pairs["accuracy_base"].to_numpy()) if len(pairs) else None,
+        score_seconds=_median(cells["score_seconds"]),
+        total_seconds=_median(cells["total_seconds"]),
         troubles=troubles,
         notes=_health_notes(ok.drop_duplicates("seed")),
         stale=bool(set(frame["key"]) & set(stale)),
         skipped=set(cells["status"]) == {"skipped"},
     )
+
+
+def _median(times: pd.Series) -> float | None:
+    known = times.dropna()
+    return float(known.median()) if len(known) else None
 
 
 def _health_notes(cells: pd.DataFrame) -> list[str]:

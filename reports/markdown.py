@@ -10,10 +10,7 @@ from harness.statistics import Difference
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
 from reports.variants import differences, variants
-from reports.words import caption, facts_of, fraction, percent, seconds
-
-SEEDS_FOR_INTERVAL = 4
-"""With fewer seeds a bootstrap interval is hardly more than the smallest and the largest value."""
+from reports.words import caption, facts_of, fraction, percent, seconds, signed
 
 COLUMNS = {
     "detection_accuracy": "Detection accuracy %",
@@ -23,7 +20,11 @@ COLUMNS = {
 }
 
 
-ATTRIBUTION = {"class_detection_auc": "Class detection AUC", "class_detection_recall": "Class detection recall"}
+ATTRIBUTION = {
+    "class_detection_auc": "Class detection AUC",
+    "class_detection_recall": "Class detection recall",
+    "class_detection_recall_absolute": "Class detection recall by |influence|",
+}
 """Of attribution tasks."""
 
 
@@ -96,6 +97,7 @@ def _section(section: Section) -> str:
         header.append("Gain, points [95 % CI]")
     header += [
         "Scoring s",
+        "Total s",
         "Uses",
         *(f"Printed: {columns[metric][0].lower()}{columns[metric][1:]}" for metric in printed),
     ]
@@ -104,7 +106,7 @@ def _section(section: Section) -> str:
         line = [_name(row), *(_value(row, metric, section) for metric in shown)]
         if "accuracy" in shown:
             line.append(_gain(row.gain))
-        line += [seconds(row.score_seconds), ", ".join(row.uses) or "—"]
+        line += [seconds(row.score_seconds), seconds(row.total_seconds), ", ".join(row.uses) or "—"]
         line += [_printed(values[row.label]) for values in printed.values()]
         body.append(line)
     noted: dict[str, list[str]] = {}
@@ -194,7 +196,7 @@ def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[st
             parts.append(
                 f"## What one parameter alone changes: `{base.label}`, protocol {base.protocol}, preset {base.preset}"
                 f"\n\n{markdown_table(header, body)}\n\n*Paired differences to that run, seed by seed, as means "
-                f"over the methods that trim; 95 % intervals from {SEEDS_FOR_INTERVAL} seeds on.*"
+                f"over the methods that trim; Student's 95 % intervals from 2 seeds on.*"
             )
     return parts
 
@@ -238,8 +240,9 @@ def _value(row: Row, metric: str, section: Section) -> str:
 def _gain(gain: Difference | None) -> str:
     if gain is None:
         return "—"
-    mean, low, high = (f"{round(100 * value, 1) + 0.0:+.1f}" for value in (gain.mean, gain.low, gain.high))
-    return f"{mean} [{low}, {high}]" if gain.count >= SEEDS_FOR_INTERVAL else mean
+    if gain.low is None or gain.high is None:
+        return signed(gain.mean)
+    return f"{signed(gain.mean)} [{signed(gain.low)}, {signed(gain.high)}]"
 
 
 def _printed(number: Published | None) -> str:

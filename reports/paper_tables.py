@@ -22,9 +22,11 @@ FREE = frozenset({"noise", "budget"})
 HEADINGS = {
     "class_detection_auc": "AUC",
     "class_detection_recall": "recall",
+    "class_detection_recall_absolute": "recall by |influence|",
     "accuracy": "accuracy %",
     "detection_accuracy": "detection %",
-    "score_seconds": "s",
+    "score_seconds": "scoring s",
+    "total_seconds": "total s",
 }
 RECIPE = ["model", "epochs", "batch_size", "lr", "schedule", "precision", "width", "steps", "size", "weights", "rank"]
 """Task parameters that are told below a heading."""
@@ -104,7 +106,7 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
     for _, _, heading in columns:
         for metric in table.metrics:
             header.append(f"{heading}, {HEADINGS[metric]}" if len(table.metrics) > 1 else heading)
-            header += ["printed"] * (not table.is_figure)
+            header += ["printed"] * _has_printed(table, metric)
     body = []
     for method in table.methods:
         mine = cells[cells["row"] == method]
@@ -116,12 +118,17 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
             for metric in table.metrics:
                 number = printed(table.number, task, setting, method, metric)
                 line.append(_measured(here, metric, seeds))
-                line += [str(number) if number else "—"] * (not table.is_figure)
+                line += [str(number) if number else "—"] * _has_printed(table, metric)
         body.append(line)
     parts = [f"## Protocol {setup}", *_facts(cells), markdown_table(header, body)]
     if "accuracy" in table.metrics and table.number != "1":
         parts += ["What the paper does not show, the wrong labels being known:", _detection(table, columns, cells)]
     return parts
+
+
+def _has_printed(table: PaperTable, metric: str) -> bool:
+    """Whether the paper prints such numbers; it does not print what was computed before the scoring."""
+    return not table.is_figure and metric != "total_seconds"
 
 
 def _detection(table: PaperTable, columns: Sequence[tuple[str, str, str]], cells: pd.DataFrame) -> str:
@@ -163,8 +170,8 @@ def _measured(cells: pd.DataFrame, metric: str, seeds: int) -> str:
         if mean and within:
             mean = replace(mean, std=within.mean)  # over test samples, as printed
         return _shown(mean, 1, 3, seeds)
-    if metric == "score_seconds":
-        taken = cells.drop_duplicates("slot")["score_seconds"].dropna()
+    if metric in ("score_seconds", "total_seconds"):
+        taken = cells.drop_duplicates("slot")[metric].dropna()
         return seconds(None if taken.empty else float(taken.median()))
     return _shown(_summary(cells, metric), 100, 2, seeds)
 

@@ -72,6 +72,11 @@ def fraction(summary: Summary) -> str:
     return f"{summary.mean:.3f}{spread}"
 
 
+def signed(share: float) -> str:
+    """A share as points with a sign; what rounds to zero has none of its own."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
+
+
 def short(value: object) -> str:
     """A parameter's value."""
     return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)

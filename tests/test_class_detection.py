@@ -33,6 +33,17 @@ def test_by_hand() -> None:
     assert found["class_detection_recall_std"] == pytest.approx(1 / 12)
 
 
+def test_recall_by_absolute_influence_is_named_apart() -> None:
+    """As published: the largest absolute values, harmful or helpful."""
+    classes = np.array([0, 0, 0, 1, 1])
+    harm = np.array([[-5.0, -4.0, 1.0, -4.5, 6.0]])
+
+    found = class_detection(harm, classes, np.array([0]))
+
+    assert found["class_detection_recall"] == pytest.approx(2 / 3)  # 5, 4.5 and 4
+    assert found["class_detection_recall_absolute"] == pytest.approx(1 / 3)  # 6, 5 and 4.5
+
+
 def test_one_value_a_class() -> None:
     """All samples of a class tie: recall is 0 or 1 a test sample, unless two classes tie at the edge."""
     classes = np.repeat([0, 1, 2], 4)

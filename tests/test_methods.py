@@ -267,6 +267,49 @@ def test_label_quality_is_cleanlabs_documented_score() -> None:
     assert spearmanr(ours, -ratio).statistic > 0.999
 
 
+def test_the_surest_right_labels_are_the_least_suspicious() -> None:
+    """Cleanlab's number puts them on top, since it cuts a ratio off below 1e-6; `paper` keeps it, `fair` does not."""
+    probs = np.array([[1, 0, 0], [1 - 1e-9, 1e-9, 0], [0.9, 0.05, 0.05], [0.6, 0.3, 0.1], [0.05, 0.9, 0.05], [0, 1, 0]])
+    view = harness.View.from_arrays(None, probs, np.zeros(6, int))
+    fair = harness.method("confidence_weighted_entropy").score(view)
+    assert view.health["clipped_by_cleanlab"] == 2
+    published = harness.method("confidence_weighted_entropy", clipped=True).score(view)
+
+    assert np.isfinite(fair).all()
+    assert fair.argsort().tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_allclose(published[[0, 2, 3, 4]], [1, 0.158, 0.369, 0.707], atol=5e-4)
+    assert published[0] == published.max()
+    entropy = -(probs[2:5] * np.log(probs[2:5])).sum(1) / np.log(3)
+    np.testing.assert_allclose(fair[2:5], np.log(entropy / probs[2:5, 0]))
+    assert harness.method("confidence_weighted_entropy", protocol="paper").clipped
+
+
+@pytest.mark.parametrize("damping", [1e-4, 1e-6, 1e-8])
+def test_outer_products_of_a_last_layer_are_taken_in_float64(damping: float) -> None:
+    """Features of low rank and float32 outputs: products rounded to float32 would come back divided by λ."""
+    rng = np.random.default_rng(0)
+    h = (rng.standard_normal((60, 2)) @ rng.standard_normal((2, 8))).astype(np.float32)
+    p = rng.dirichlet(np.ones(4), 60).astype(np.float32)
+    y = rng.integers(0, 4, 60)
+    view = harness.View.from_arrays(h, p, y, h[:9], p[:9], y[:9])
+    e = view.outputs().probs.double().numpy() - np.eye(4)[y]
+    g = (e[:, :, None] * h[:, None, :].astype(float)).reshape(60, -1)
+    inverse = np.linalg.inv(g.T @ g / 60 + damping * np.eye(32))
+
+    for name in ("exact_hessian", "self_influence"):
+        method = harness.method(name, hessian="outer_product", damping=damping)
+        expected = (
+            -g[:9].mean(0) @ inverse @ g.T if name == "exact_hessian" else np.einsum("ip,pq,iq->i", g, inverse, g)
+        )
+        np.testing.assert_allclose(method.score(view), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_self_influence_on_the_head_alone_is_the_published_way() -> None:
+    for name in ("self_influence", "self_datainf", "self_lissa"):
+        assert harness.method(name, protocol="paper").layers == "last"
+        assert harness.method(name).layers == "all"
+
+
 def test_predicted_labels_hide_the_noise() -> None:
     """Row 1 of the protocols: with predicted labels the given ones no longer matter."""
     arrays = last_layer(50, 4, 3)

@@ -19,7 +19,8 @@ def frame(cells: dict[tuple[str, int], dict[str, float] | str], task: str = "moo
         base = dict.fromkeys(COLUMNS, "") | {
             "key": f"{method}{seed}", "task": task, "task_params": "{}", "method": method, "method_params": "{}",
             "seed": seed, "protocol": "fair", "preset": "fast", "status": "failed" if failed else "ok",
-            "error": metrics if failed else "", "score_seconds": 0.5, "train_seconds": 1.0, "n_train": 10, "n_noisy": 2,
+            "error": metrics if failed else "", "score_seconds": 0.5,
+            "total_seconds": 0.75, "train_seconds": 1.0, "n_train": 10, "n_noisy": 2,
             "n_flagged": 1, "uses": "labels", "health": '{"largest_tie": 1}', "versions": "{}",
             "task_label": task, "task_title": task, "method_label": method, "method_title": method,
             "utc": "2026-01-02T03:04:05+00:00",
@@ -80,7 +81,7 @@ def test_gain_is_paired_with_the_untrimmed_model() -> None:
     text = tables(frame({("a", seed): cell(0.9, 0.90) for seed in range(4)}))
     assert line(text, "a")[5] == "+2.0 [+2.0, +2.0]"
     text = tables(frame({("a", 0): cell(0.9, 0.90), ("a", 1): cell(0.9, 0.92)}))
-    assert line(text, "a")[5] == "+3.0", "two seeds make no interval"
+    assert line(text, "a")[5] == "+3.0 [-9.7, +15.7]"
     assert line(tables(frame({("a", 0): cell(0.9, 0.9)})), "a")[5] == "+2.0"
 
 
