@@ -70,6 +70,10 @@ class Section:
     facts: dict[str, Any]
     rows: list[Row]
     best: dict[str, set[str]]
+    alive: bool = False
+    """Whether these are only the seeds whose base model tells classes apart, beside a section of all."""
+    constant: list[int] = field(default_factory=list)
+    """Seeds whose base model gives every training sample the same class."""
 
 
 def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
@@ -80,10 +84,23 @@ def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
         stale: keys of cells whose code has moved.
     """
     keys = ["task", "protocol", "preset", "task_params"]
-    return [_section(group, stale) for _, group in frame.groupby(keys, sort=True)]
+    found = []
+    for _, group in frame.groupby(keys, sort=True):
+        found.append(_section(group, stale))
+        dead = constant_seeds(group)
+        if dead and dead < set(group["seed"]):
+            found.append(_section(group[~group["seed"].isin(dead)], stale, alive=True))
+    return found
 
 
-def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
+def constant_seeds(frame: pd.DataFrame) -> set[int]:
+    """Seeds whose base model gives every training sample the same class."""
+    ok = frame[frame["status"] == "ok"].drop_duplicates("key")
+    constant = [json.loads(text).get("constant_model", False) for text in ok["health"]]
+    return set(ok["seed"][constant])
+
+
+def _section(frame: pd.DataFrame, stale: Collection[str], alive: bool = False) -> Section:
     first = frame.iloc[0]
     seeds = sorted(int(seed) for seed in frame["seed"].unique())
     rows = [_row(cells, seeds, stale) for _, cells in frame.groupby(["method", "method_params"])]
@@ -115,6 +132,8 @@ def _section(frame: pd.DataFrame, stale: Collection[str]) -> Section:
         facts,
         rows,
         best,
+        alive,
+        sorted(constant_seeds(frame)),
     )
 
 

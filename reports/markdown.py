@@ -116,7 +116,14 @@ def _section(section: Section) -> str:
     notes = [f"- {', '.join(labels)}: {note}" for note, labels in noted.items()]
     if any(row.stale for row in rows):
         notes.append("- † made by other code than the one at hand; `run --rerun stale` computes it anew")
-    parts = [f"## {section.title}: `{section.label}`, protocol {section.protocol}, preset {section.preset}"]
+    heading = f"## {section.title}: `{section.label}`, protocol {section.protocol}, preset {section.preset}"
+    parts = [f"{heading}, only seeds whose model tells classes apart" if section.alive else heading]
+    if section.constant:
+        parts.append(
+            f"The base model gives every training sample the same class in {len(section.constant)} of "
+            f"{len(section.seeds)} seeds ({', '.join(map(str, section.constant))}): it has learnt nothing there, and "
+            "scores from it say nothing."
+        )
     parts.append(facts_of(section))
     parts.append(markdown_table(header, body))
     parts.append(caption(section))
@@ -134,7 +141,7 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
     """For each task that was run in both protocols: how much of a method's rank is the protocol's."""
     parts = []
     by_task: dict[tuple[str, str], dict[str, Section]] = {}
-    for section in found:
+    for section in (section for section in found if not section.alive):
         by_task.setdefault((section.label, section.preset), {})[section.protocol] = section
     for (label, preset), both in by_task.items():
         if set(both) < {"fair", "paper"}:
@@ -168,7 +175,7 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
 def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[str]:
     """For each task that was run with one parameter changed: what that alone is worth."""
     parts = []
-    for base, changed in variants(found):
+    for base, changed in variants([section for section in found if not section.alive]):
         body = []
         for what, other in changed:
             found_here = differences(frame, base, other)

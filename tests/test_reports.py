@@ -77,6 +77,19 @@ def test_what_looks_equal_is_ranked_equal() -> None:
     assert [line(text, name)[2] for name in "abc"] == ["**0.900**"] * 3
 
 
+def test_seeds_of_constant_models_are_shown_apart() -> None:
+    data = frame({("a", seed): cell(0.9 - 0.2 * (seed == 1), 0.9) for seed in range(3)})
+    data.loc[data["seed"] == 1, "health"] = '{"constant_model": true}'
+
+    text = tables(data)
+
+    both, alive = text.split("only seeds whose model tells classes apart")
+    assert "same class in 1 of 3 seeds (1)" in both
+    assert line(both, "a")[2] == "**0.833 ± 0.115**" or "0.833" in line(both, "a")[2]
+    assert "0.900" in line(alive, "a")[2]
+    assert "same class" not in alive
+
+
 def test_gain_is_paired_with_the_untrimmed_model() -> None:
     text = tables(frame({("a", seed): cell(0.9, 0.90) for seed in range(4)}))
     assert line(text, "a")[5] == "+2.0 [+2.0, +2.0]"
