@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from harness.packages import claim
+
 if TYPE_CHECKING:
     from harness.api import method, run, task
     from harness.blocks import DenseBlock, OuterBlock
@@ -66,6 +68,9 @@ __all__ = [
     "run",
     "task",
 ]
+
+
+claim()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,8 @@
     def my_detector(view, strength=1.0): ...            parameters are the function's, each with a default
 
 In a module where nothing is decorated, every public class and function of these forms becomes a method (and every
-public `Task` class a task); where something is, the decorators alone say what counts.
+public `Task` class a task); where something is, the decorators alone say what counts. A function of a view with a
+parameter that has no default is a helper of others, as long as there are others.
 """
 
 from __future__ import annotations
@@ -181,7 +182,17 @@ def _candidates(module: ModuleType, kind: str) -> list[Any]:
         return [thing for thing in own if is_task(thing) and not inspect.isabstract(thing)]
     methods = [thing for thing in own if not is_task(thing) and _is_plain_method(thing)]
     bases = {base for thing in methods if inspect.isclass(thing) for base in thing.__mro__[1:]}
-    return [thing for thing in methods if thing not in bases and not inspect.isabstract(thing)]
+    found = [thing for thing in methods if thing not in bases and not inspect.isabstract(thing)]
+    return [thing for thing in found if not _is_helper(thing)] or found
+
+
+def _is_helper(thing: Any) -> bool:
+    """Whether a function of a view wants more than a view."""
+    if inspect.isclass(thing):
+        return False
+    further = list(inspect.signature(thing).parameters.values())[1:]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(each.default is each.empty and each.kind not in variable for each in further)
 
 
 def _snake_case(name: str) -> str:

@@ -50,10 +50,16 @@ def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], task: Any, w
     order = np.argsort(-np.where(arrays["flagged"], arrays["scores"], -np.inf), kind="stable")[:SHOWN]
     images = task.pictures(split, order)
     names = task.class_names() or [str(c) for c in range(split.n_classes)]
-    precision = arrays["noisy"][arrays["flagged"]].mean()
     title = (
         f"{where}, protocol {record.protocol}, preset {record.preset}, seed {record.seed}: the {len(order)} most "
-        f"suspicious of {int(arrays['flagged'].sum())} flagged by {record.method_title}; {100 * precision:.0f} % of "
-        "these have a wrong label"
+        f"suspicious of {int(arrays['flagged'].sum())} flagged by {record.method_title}; "
     )
-    return Flagged(title, images, [names[c] for c in given[order]], [names[c] for c in np.asarray(truth)[order]])
+    shown = [names[c] for c in given[order]]
+    if truth is not None and "noisy" in arrays:
+        precision = arrays["noisy"][arrays["flagged"]].mean()
+        title += f"{100 * precision:.0f} % of these have a wrong label"
+        return Flagged(title, images, shown, [names[c] for c in np.asarray(truth)[order]])
+    if "predicted" in arrays:
+        title += "true labels are not known, below is what the model predicts"
+        return Flagged(title, images, shown, [names[c] for c in arrays["predicted"][order]], known=False)
+    return Flagged(f"{title}true labels are not known", images, shown, shown, known=False)

@@ -20,8 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.errors import RequestError, Unsupported
 from harness.model_inputs import Inputs, as_targets, logits_of
-from harness.per_sample_engine import Engine, Loss
+from harness.per_sample_engine import Engine
 from harness.products import CHUNK_BYTES
+from harness.sample_losses import Loss
 
 MOST_TOGETHER = 256
 

@@ -7,11 +7,11 @@ import importlib.metadata
 import pkgutil
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from harness.errors import RequestError, unknown
+from harness.packages import check
 from harness.params import fields_of
 from harness.spec import Term, parse_selection
 
@@ -60,11 +60,7 @@ class Registry(Generic[T]):
         if not self._loaded:
             self._loaded = True
             package = importlib.import_module(self.package)
-            if Path(str(package.__file__)).parents[1] != Path(__file__).parents[1]:
-                raise RequestError(
-                    f"{package.__file__} stands in the way of the harness's own package {self.package!r}; "
-                    "rename it, or run from another folder"
-                )
+            check(package)
             families = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
             for module in sorted(families):
                 self._import(module, partial(importlib.import_module, f"{self.package}.{module}"))

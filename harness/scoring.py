@@ -86,10 +86,17 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
                 yield Finished(cell, _attributed(cell, base, record), _with_classes(scores, base.split))
             else:
                 scored.append(_trimmed(cell, base, record, scores))
-    if scored and view.predicts_one_class():
+    predicted = _known_predictions(view)
+    if predicted is not None and len(set(predicted)) == 1 < len(set(view.labels)):
         for entry in scored:
             entry.record.health[CONSTANT] = True
     return scored
+
+
+def _known_predictions(view: View) -> np.ndarray | None:
+    """The model's predicted labels, (n,); None where no method has looked at its outputs yet."""
+    outputs = view.computed_outputs()
+    return None if outputs is None or outputs.probs is None else outputs.class_probs().argmax(1)
 
 
 def _by_method(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
@@ -107,6 +114,9 @@ def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray) -> Scor
         mask = flagged(scores, cell.task.budget, tie_seed(cell.task.name, cell.method.name, base.seed))
     record.n_flagged = int(mask.sum())
     arrays = {"scores": scores, "flagged": mask}
+    predicted = _known_predictions(base.view)
+    if predicted is not None:  # what a list of suspects suggests in the place of a label
+        arrays["predicted"] = predicted.astype(np.min_scalar_type(int(predicted.max())))
     if cell.method.trims and base.noisy is not None:
         arrays["noisy"] = base.noisy
     return Scored(cell, base, record, arrays, ~mask)

@@ -37,13 +37,16 @@ MACHINERY = (
 """Modules of this package that can decide a number of any result."""
 
 GRADIENTS = (
+    "harness.autograd",
     "harness.blocks",
     "harness.gradients",
     "harness.layer_rules",
     "harness.model_inputs",
     "harness.per_sample",
+    "harness.per_sample_check",
     "harness.per_sample_engine",
     "harness.products",
+    "harness.sample_losses",
     "harness.storage",
 )
 """Modules of this package that can decide a number of the methods that look at gradients, and of no other."""

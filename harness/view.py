@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -232,15 +232,9 @@ class View:
         """Seconds of all parts computed so far, by any method."""
         return sum(self._parts.seconds.values())
 
-    def predicts_one_class(self) -> bool:
-        """Whether the model is known to give every training sample the same class, where several classes are given.
-
-        False where no method has looked at the model's outputs yet.
-        """
-        outputs = self._parts.values.get("outputs")
-        if outputs is None or outputs.probs is None or len(set(self._labels.tolist())) < 2:
-            return False
-        return len(set(outputs.class_probs().argmax(1).tolist())) == 1
+    def computed_outputs(self) -> Outputs | None:
+        """The training samples' outputs for the harness, if a method has asked for something that needed them."""
+        return self._parts.values.get("outputs")
 
     def outputs(self, name: str = "train") -> Outputs:
         """The raw outputs of a set, for the harness; methods read the parts above."""
@@ -248,8 +242,7 @@ class View:
         return self._outputs() if name == "train" else self._reference_outputs(name)
 
     def _outputs(self) -> Outputs:
-        outputs: Outputs = self._get("outputs", self._train)
-        return outputs
+        return cast(Outputs, self._get("outputs", self._train))
 
     def _reference_outputs(self, name: str) -> Outputs:
         outputs: Outputs = self._get(f"reference:{name}", self._references[name])

@@ -30,12 +30,14 @@ class Flagged:
         title: data set and what the row is.
         images: uint8 (k, h, w, 3).
         given, true: the labels' names, k each.
+        known: whether the true labels are; otherwise ``true`` is what a model suggests.
     """
 
     title: str
     images: np.ndarray
     given: Sequence[str]
     true: Sequence[str]
+    known: bool = True
 
 
 def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:
@@ -57,7 +59,10 @@ def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:
 
 
 def flagged_grid(rows: Sequence[Flagged]) -> Figure:
-    """Flagged images, the given label above in red, the correct one below in green; a right label is grey above."""
+    """Flagged images, the given label above in red, the correct one below in green; a right label is grey above.
+
+    Where the correct labels are not known, a suggested label that differs is below in black.
+    """
     from matplotlib.figure import Figure
 
     widest = max(len(row.images) for row in rows)
@@ -69,10 +74,10 @@ def flagged_grid(rows: Sequence[Flagged]) -> Figure:
         ):
             axes.imshow(image, interpolation="nearest")
             wrong = given != true
-            axes.set_title(given.replace("_", " "), color=WRONG if wrong else "0.4", fontsize=8, pad=3)
-            axes.set_xlabel(
-                true.replace("_", " ") if wrong else "label right", color=RIGHT if wrong else "0.4", fontsize=8
-            )
+            above, below = (WRONG, RIGHT) if row.known else ("black", "black")
+            axes.set_title(given.replace("_", " "), color=above if wrong else "0.4", fontsize=8, pad=3)
+            same = "label right" if row.known else "the same"
+            axes.set_xlabel(true.replace("_", " ") if wrong else same, color=below if wrong else "0.4", fontsize=8)
         for axes in part.axes:
             axes.set_xticks([])
             axes.set_yticks([])

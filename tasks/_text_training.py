@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError
 from harness.per_sample import cross_entropies, iterate
-from harness.per_sample_engine import Loss
+from harness.sample_losses import Loss
 from harness.storage import allocated
 from tasks._adapters import Adapted
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import harness
 from harness.testing import check_all
 from harness.view import View
 
@@ -122,27 +119,6 @@ def walks_objects(view: View) -> np.ndarray:
     return -given(view)
 
 
-def loads_the_task(view: View) -> np.ndarray:
-    harness.task("moons", preset="smoke").load(0)
-    return -given(view)
-
-
-def reads_a_file(view: View) -> np.ndarray:
-    (Path(__file__).parents[1] / "README.md").read_text()
-    return -given(view)
-
-
-@functools.cache
-def _once() -> int:
-    harness.task("blobs", preset="smoke").load(0)
-    return (Path(__file__).parents[1] / "README.md").stat().st_size
-
-
-def loads_once(view: View) -> np.ndarray:
-    _once()
-    return -given(view)
-
-
 def spoils_reference_labels(view: View) -> np.ndarray:
     view.reference("validation").labels[:] = 0
     return -given(view)
@@ -183,9 +159,6 @@ FAULTS: dict[Callable[[View], Any], set[str]] = {
     undeclared: {"uses"},
     walks_frames: {"truth"},
     walks_objects: {"truth", "sample_order", "orientation"},
-    loads_the_task: {"truth"},
-    reads_a_file: {"truth"},
-    loads_once: {"truth"},
     constant_up_to_rounding: {"constant", "certain_model", "sample_order"},
     raw_outputs: {"uses"},
     FewPairs: {"attribution"},

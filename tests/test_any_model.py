@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import harness
+from harness.autograd import Activations
 from harness.errors import RequestError
-from harness.per_sample_engine import _Activations
 
 N, D, C = 60, 6, 4
 
@@ -797,7 +797,7 @@ def test_chunks_count_what_is_computed_and_not_saved(kind: str) -> None:
 
     model = seeded(Body)
     model.requires_grad_(kind == "checkpoint")
-    counter = _Activations(model.eval())
+    counter = Activations(model.eval())
     with counter, torch.enable_grad():
         model(drawn(1, 256, 64))
     assert counter.bytes >= 6 * 256 * 64 * 4

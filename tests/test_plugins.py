@@ -261,3 +261,18 @@ def test_sources() -> None:
     assert split_source("a.py") == ("a.py", "")
     assert absolute("tests/conftest.py:plug_in") == f"{Path('tests/conftest.py').resolve()}:plug_in"
     assert absolute("package.module") == "package.module"
+
+
+def test_a_helper_with_a_view_is_no_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch)
+    path = tmp_path / "with_helper.py"
+    path.write_text(
+        "def pick(view, values):\n    return values[range(view.n), view.labels]\n\n\n"
+        "def with_a_helper(view):\n    return -pick(view, view.probs)\n"
+    )
+
+    assert [cls.name for cls in load_plugin(str(path))] == ["with_a_helper"]
+
+    path.write_text("def alone(view, strength):\n    return strength * view.labels\n")
+    with pytest.raises(RequestError, match="'strength' of alone needs a default value"):
+        load_plugin(str(path))

@@ -138,3 +138,18 @@ def test_faults_of_tasks(cls: Any) -> None:
     found = set(failed(as_dataclass(frozen=True)(cls)()))
     assert found <= TASK_FAULTS[cls]
     assert bool(found) == bool(TASK_FAULTS[cls])
+
+
+class GradientsAlone(ToyTask):
+    """Its view has gradients, which depend on labels, and no probabilities."""
+
+    name: ClassVar[str] = "gradients_alone"
+
+    def view(self, model: Any, split: Split) -> View:
+        shown = super().view(model, split)
+        return View.from_blocks({"head": shown.gradients.rows(slice(None))}, labels=shown.labels)
+
+
+def test_a_view_of_gradients_alone_is_no_fault_of_training() -> None:
+    """Gradients of samples that are left out follow their labels; those of kept samples must not."""
+    assert "keep" not in failed(GradientsAlone())

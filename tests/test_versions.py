@@ -27,6 +27,7 @@ WITHOUT_NUMBERS = {
     "fetching": "brings files whose checksums are known",
     "metrics": "computed anew whenever results are read",
     "params": "values, which are part of a cell themselves",
+    "packages": "where modules are found",
     "parts": "computes each part once, and times it",
     "plan": "names and parameters, which are part of a cell themselves",
     "registry": "names",

@@ -11,7 +11,7 @@ import torch
 
 import harness.products
 from harness.conformance.check import Check, CheckFailure
-from harness.conformance.peeking import peeks
+from harness.conformance.hidden_truth import follows_no_truth
 from harness.conformance.problem import Problem, certain, problem, without_a_class
 from harness.errors import RequestError, Unsupported, did_you_mean
 from harness.method_base import Method
@@ -267,7 +267,7 @@ def _devices(method: Method) -> None:
 
 METHOD_CHECKS = (
     Check("parameters", "a cell is found again by its parameters, and they travel between processes", _parameters),
-    Check("truth", "a detector that sees which labels are wrong detects nothing", peeks),
+    Check("truth", "a detector that sees which labels are wrong detects nothing", follows_no_truth),
     Check("shape", "a score for every training sample, in order", _shape),
     Check("finite", "a score that is no number is ranked last and hides what it means", _finite),
     Check("orientation", "a detector with its sign turned removes the best samples", _orientation),

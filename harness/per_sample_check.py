@@ -1,0 +1,72 @@
+"""Whether gradients of a batch are those of single samples, up to rounding, and on which samples that can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+TOGETHER = 5
+"""Samples of a chunk, at most, whose gradients are compared with backward passes of each alone."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """By how much a gradient may differ between a batch and a sample alone.
+
+    Args:
+        largest: share of its largest number.
+        size: share of its size, measured along the right gradient, where rounding averages out.
+    """
+
+    largest: float
+    size: float
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Comparison:
+        """What the coarsest of a model's weights leave open; weights coarser than bfloat16 are not computed with."""
+        coarsest = torch.finfo(torch.bfloat16).eps
+        kinds = [values.dtype for values in model.parameters()]
+        eps = max(min(torch.finfo(k).eps, coarsest) if k.is_floating_point else coarsest for k in kinds)
+        return cls(max(1e-3, 16 * eps), max(1e-3, 4 * eps))
+
+    def alike(self, found: Tensor, expected: Tensor, rounding: float) -> bool:
+        """Whether a gradient is what it should be. NaN is like NaN, and an infinity like itself.
+
+        Args:
+            rounding: a difference that is always allowed.
+        """
+        unknown = (found.isnan() & expected.isnan()) | ((found == expected) & ~expected.isfinite())
+        found, expected = found[~unknown].double(), expected[~unknown].double()
+        if not found.numel():
+            return True
+        apart = found - expected
+        largest, most = float(apart.abs().max()), float(expected.abs().max())
+        if largest <= rounding:
+            return True
+        along = abs(float((apart * expected).sum())) <= self.size * float(expected.square().sum())
+        return along and largest <= self.largest * most
+
+
+def rows_with_gradients(names: Collection[str], into: Mapping[str, Tensor], n: int) -> list[int]:
+    """Rows to compare: for each parameter one of its largest gradients, and further ones up to five in all.
+
+    Args:
+        names: of parameters.
+        into: their gradients, (n, …).
+    """
+    if not names:
+        return []
+    sizes = torch.stack([into[name].reshape(n, -1).abs().amax(1).float().cpu() for name in sorted(names)])
+    sizes = torch.nan_to_num(sizes, nan=torch.inf)
+    largest = {int(row) for row, size in zip(sizes.argmax(1), sizes.amax(1), strict=True) if size > 0}
+    rows = sorted(largest)[:: max(1, len(largest) // TOGETHER)]
+    total = (sizes > 0).sum(0)
+    for row in total.argsort(descending=True, stable=True).tolist():
+        if len(rows) >= min(n, TOGETHER) or total[row] == 0:
+            break
+        if row not in rows:
+            rows.append(row)
+    return rows
