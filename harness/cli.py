@@ -44,6 +44,12 @@ EXAMPLES = """examples:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence and exits with 2."""
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        odd = next((each for each in args or () if each.endswith("=--")), None)
+        if odd is not None:  # argparse makes an empty list of it
+            self.error(f"{odd} gives no value")
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         if "invalid choice" in message and "choose from" in message:
             given = message.split("invalid choice: ")[1].split(" (")[0].strip("'")

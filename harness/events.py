@@ -50,7 +50,7 @@ def new_record(cell: Cell, device: str, status: str = "ok", error: str = "") -> 
         task_label=cell.task_label,
         task_title=cell.task.title or cell.task.name,
         method_label=cell.method_label,
-        method_title=cell.method.title or cell.method.name,
+        method_title=cell.method.full_title,
         status=status,
         error=error,
         device=device,

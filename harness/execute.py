@@ -6,10 +6,12 @@ import importlib
 import math
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
@@ -205,7 +207,8 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
     while left:
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_child, args=([c.spec for c in left], device, options, theirs), daemon=False)
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         stage: Any = Begin("start", tuple(left))
         limit: float | None = None  # starting Python and importing torch is not the cell's time
@@ -244,6 +247,20 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
             left = [cell for cell in left if cell.slot not in blamed]
         elif left:
             raise RuntimeError(f"{len(left)} cells of {members.label} ended without a record")
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let a new process leave the running script alone: it would run the script again, and start processes anew.
+
+    Nothing of the script is needed there: cells travel as names, and what a script defines is refused before.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _child(specs: list[CellSpec], device: str, options: Options, pipe: Any) -> None:

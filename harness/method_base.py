@@ -45,6 +45,11 @@ class Method(ABC):
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     @property
+    def full_title(self) -> str:
+        """Its row in reports, with what a parameter names where the title alone would not say it."""
+        return self.title or self.name
+
+    @property
     def uses(self) -> tuple[str, ...]:
         """What it looks at: labels, probs, features, gradients, clean validation, noisy validation, class labels,
         retraining. Left empty, reports print what it was seen to use."""

@@ -17,6 +17,10 @@ class Curvature(Protocol):
     """A symmetric positive semi-definite p × p operator, in float64."""
 
     @property
+    def n(self) -> int:
+        """Number of samples that it is a mean over."""
+
+    @property
     def dimension(self) -> int:
         """p."""
 
@@ -37,6 +41,10 @@ class OuterProduct:
 
     block: Block
     precise: bool = True
+
+    @property
+    def n(self) -> int:
+        return self.block.n
 
     @property
     def dimension(self) -> int:
@@ -83,6 +91,10 @@ class LastLayerHessian:
                 "the true Hessian is known for a last layer with its output probabilities only; "
                 "use hessian=auto or outer_product for other gradient blocks"
             )
+
+    @property
+    def n(self) -> int:
+        return self.block.n
 
     @property
     def dimension(self) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import importlib.util
 import inspect
+import pkgutil
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +49,7 @@ class Detector:
         Raises:
             RequestError: it is not there.
         """
-        module = self.module or SKLEARN.get(self.name) or f"pyod.models.{self.name.lower()}"
+        module = self.module or SKLEARN.get(self.name) or _pyod_module(self.name)
         try:
             cls = getattr(importlib.import_module(module), self.name, None)
         except ImportError as error:
@@ -106,6 +108,17 @@ class Detector:
             if hasattr(fitted, "score_samples"):  # scikit-learn: higher = more normal
                 return -np.asarray(fitted.score_samples(points), dtype=np.float64)
         raise TypeError(f"{self.name} has no decision_scores_, negative_outlier_factor_ or score_samples after fit")
+
+
+def _pyod_module(name: str) -> str:
+    """The module in which PyOD keeps a class: its name in small letters, here and there with underscores."""
+    guess = f"pyod.models.{name.lower()}"
+    if importlib.util.find_spec("pyod") is None:
+        return guess
+    folder = importlib.util.find_spec("pyod.models")
+    places = folder.submodule_search_locations if folder is not None else None
+    names = [module.name for module in pkgutil.iter_modules(places)]
+    return next((f"pyod.models.{m}" for m in names if m.replace("_", "") == name.lower().replace("_", "")), guess)
 
 
 def parse(text: str) -> Detector:

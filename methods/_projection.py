@@ -29,3 +29,19 @@ def finite(rows: Any) -> np.ndarray:
     if not np.isfinite(points).all():
         raise ValueError("gradients are not finite, and a detector of outliers would place them by chance")
     return points
+
+
+SMALL = 2.0**-7
+"""Gradients whose lengths are all below it are scaled up before a detector sees them. scikit-learn's trees take columns
+that vary by less than 1e-7 for constant, and other detectors have bandwidths and floors of their own."""
+
+
+def scale_for_detectors(gradients: Gradients) -> float:
+    """1 for gradients of an ordinary size; else the power of two that brings the longest to a length in [1, 2).
+
+    Splits of an isolation forest do not depend on scale, and a power of two leaves every digit of a float as it is.
+    """
+    longest = float(gradients.norm(2, precise=False).max(initial=0))
+    if not 0 < longest < SMALL:
+        return 1.0
+    return float(2.0 ** -np.floor(np.log2(longest)))

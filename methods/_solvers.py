@@ -13,8 +13,14 @@ from harness.blocks import Block
 from methods._curvature import Curvature, OuterProduct
 from methods._spectral import Spectrum
 
-DIRECT_DIMENSION = 5130
-"""Largest p that is solved by a Cholesky factorisation (10 classes × 513: a CIFAR ResNet's head with bias)."""
+FACTOR_BYTES = 4 * 2**30
+"""Largest matrix in float64, with the copy that is made of it, that is factorised."""
+
+MOST_ITERATIONS = 500
+"""Of conjugate gradients; also how many are counted on where their work is compared with a factorisation's."""
+
+CONVERGED = 1e-8
+"""Relative residual at which conjugate gradients end."""
 
 SMALLEST_DAMPING = 1e-150
 
@@ -84,8 +90,8 @@ def conjugate_gradient(
     damping: float,
     vectors: Tensor,
     health: Health,
-    tolerance: float = 1e-8,
-    max_iterations: int = 500,
+    tolerance: float = CONVERGED,
+    max_iterations: int = MOST_ITERATIONS,
 ) -> Tensor:
     """(C + λI)⁻¹ v for (p, m) vectors without forming C.
 
@@ -145,25 +151,76 @@ class InEigenvectors:
         return total
 
 
-def factorised(curvature: Curvature, damping: float, health: Health) -> Factorised | InEigenvectors | None:
-    """C + λI ready to be solved for, or None where neither p nor, of F, n is small, or memory does not suffice."""
-    p = curvature.dimension
+def factorised(
+    curvature: Curvature, damping: float, health: Health, columns: int = 1
+) -> Factorised | InEigenvectors | None:
+    """C + λI ready to be solved for, in the way that takes the fewest operations.
+
+    None where conjugate gradients take fewer, or where no other way fits in memory.
+
+    Args:
+        columns: how many vectors will be solved for.
+    """
+    iterating = MOST_ITERATIONS * 4.0 * curvature.n * curvature.dimension * columns
+    ways = [("cholesky", _cholesky_operations(curvature, columns), 16 * curvature.dimension**2)]
+    if isinstance(curvature, OuterProduct) and damping > 0:
+        smaller = min(curvature.n, curvature.dimension)
+        ways.append(("eigenvectors", _spectral_operations(curvature, columns), 16 * smaller * curvature.dimension))
+    fitting = [(operations, way) for way, operations, size in ways if size <= FACTOR_BYTES]
+    if not fitting or min(fitting)[0] > iterating:
+        return None
     try:
-        if isinstance(curvature, OuterProduct) and damping > 0:
-            n = curvature.block.n
-            if 4 * n <= p or 2 * n <= DIRECT_DIMENSION < p:  # the eigenvectors are the less work, or can be had at all
-                return InEigenvectors(curvature.block, damping, health)
-        return Factorised(curvature, damping, health) if p <= DIRECT_DIMENSION else None
+        if min(fitting)[1] == "eigenvectors":
+            assert isinstance(curvature, OuterProduct)
+            return InEigenvectors(curvature.block, damping, health)
+        return Factorised(curvature, damping, health)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         return None
 
 
-def solver(curvature: Curvature, damping: float, health: Health) -> Callable[[Tensor], Tensor]:
-    """(C + λI)⁻¹ as a function of (p, m) vectors: directly where `factorised` can, else by conjugate gradients."""
-    factor = factorised(curvature, damping, health)
-    return factor.solve if factor is not None else partial(conjugate_gradient, curvature, damping, health=health)
+def _cholesky_operations(curvature: Curvature, columns: int) -> float:
+    """n p² to form the matrix, p³/3 to factorise it, 2 p² for each vector."""
+    n, p = curvature.n, curvature.dimension
+    return n * p**2 + p**3 / 3 + 2.0 * p**2 * columns
+
+
+def _spectral_operations(curvature: Curvature, columns: int) -> float:
+    """An orthogonal basis of the gradients and the small matrix's singular vectors, or the p × p matrix's eigenvectors;
+    then two products with the basis for each vector."""
+    n, p = curvature.n, curvature.dimension
+    m = min(n, p)
+    basis = 4.0 * p * n**2 + 20.0 * n**3 if n < p else n * p**2 + 10.0 * p**3
+    return basis + 4.0 * p * m * columns
+
+
+def solver(curvature: Curvature, damping: float, health: Health, columns: int = 1) -> Callable[[Tensor], Tensor]:
+    """(C + λI)⁻¹ as a function of (p, m) vectors: directly where `factorised` can, else by conjugate gradients.
+
+    Args:
+        columns: how many vectors will be solved for in all.
+    """
+    factor = factorised(curvature, damping, health, columns)
+    return factor.solve if factor is not None else partial(_iterated, curvature, damping, health)
+
+
+def _iterated(curvature: Curvature, damping: float, health: Health, vectors: Tensor) -> Tensor:
+    """By conjugate gradients; where these do not converge and the matrix fits in memory, by Cholesky after all."""
+    own: Health = {}
+    solution = conjugate_gradient(curvature, damping, vectors, own)
+    if not own["converged"] and 16 * curvature.dimension**2 <= FACTOR_BYTES:
+        return Factorised(curvature, damping, health).solve(vectors)
+    _worst(
+        health,
+        own["iterations"],
+        own["relative_residual"],
+        CONVERGED,
+        own["solver"],
+        curvature.dimension,
+        damping,
+    )
+    return solution
 
 
 def largest_eigenvalue(curvature: Curvature, device: torch.device, iterations: int = 50) -> float:

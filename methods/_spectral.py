@@ -19,6 +19,10 @@ class Diagonal:
     values: Tensor
 
     @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
     def dimension(self) -> int:
         return len(self.values)
 

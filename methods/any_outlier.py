@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import Unsupported
 from harness.method_base import Method, register_method
 from methods._detectors import parse
-from methods._projection import finite, projection
+from methods._projection import finite, projection, scale_for_detectors
 
 if TYPE_CHECKING:
     from harness.view import View
@@ -48,6 +48,10 @@ class AnyOutlier(Method):
             raise ValueError(f"projection={self.projection} must be at least 1, or auto, or none")
 
     @property
+    def full_title(self) -> str:
+        return f"Outlier Gradient ({parse(self.detector).name})"
+
+    @property
     def uses(self) -> tuple[str, ...]:
         return ("labels", "gradients")
 
@@ -69,4 +73,4 @@ class AnyOutlier(Method):
             projection(gradients, wanted, view.seed)
         )  # fmt: skip
         view.health["dimension"] = rows.shape[1]
-        return parse(self.detector).scores(finite(rows), view.seed)
+        return parse(self.detector).scores(finite(rows * scale_for_detectors(gradients)), view.seed)

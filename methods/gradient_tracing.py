@@ -33,7 +33,7 @@ class GradientTracing(Influence):
 
     similarity: Literal["dot", "cosine"] = "dot"
 
-    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
         return lambda vectors: vectors
 
     def score(self, view: View) -> np.ndarray:

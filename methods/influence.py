@@ -86,8 +86,12 @@ class Influence(Method):
         return ("labels", "gradients", *([sees[self.reference]] if self.reference in sees else []))
 
     @abstractmethod
-    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-        """(C + λI)⁻¹, or what stands for it, as a function of (p, m) vectors of one block, float64."""
+    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
+        """(C + λI)⁻¹, or what stands for it, as a function of (p, m) vectors of one block, float64.
+
+        Args:
+            columns: how many vectors it will be asked for in all.
+        """
 
     def score(self, view: View) -> np.ndarray:
         import torch
@@ -99,7 +103,7 @@ class Influence(Method):
         for name, block in view.gradients_of(self.layers).items():
             ref = reference.gradients[name]
             health: dict[str, Any] = view.health.setdefault(name, {})
-            solved = self.inverse(block, health)(ref.rmatvec(means(ref).unsqueeze(1)))
+            solved = self.inverse(block, health, 1)(ref.rmatvec(means(ref).unsqueeze(1)))
             total -= block.matvec(solved, precise=self.precise)[:, 0].cpu()
         return self.sign * total.numpy()
 
@@ -121,7 +125,7 @@ class Influence(Method):
         total = torch.zeros(reference.n, view.n, dtype=torch.float64)
         for name, block in view.gradients_of(self.layers).items():
             health: dict[str, Any] = view.health.setdefault(name, {})
-            solve = self.inverse(block, health)
+            solve = self.inverse(block, health, reference.n)
             for part in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
                 vectors = reference.gradients[name].rows(part, precise=True).T
                 total[part] -= block.matvec(solve(vectors), precise=self.precise).T.cpu()
@@ -153,7 +157,7 @@ class DataInf(Damped):
     title: ClassVar[str] = "DataInf"
     source: ClassVar[str] = "Kwon et al., ICLR 2024, Eq. (5)"
 
-    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
         from methods._solvers import damping_of
 
         squared = block.squared_norms(precise=False)
@@ -211,7 +215,7 @@ class LiSSA(Damped):
         """T iterations resolve conditions up to about T, where float32's products leave a residual of about 1e-7 T."""
         return self.tolerance is not None and 1e-7 * self.iterations > self.tolerance
 
-    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
         from methods._curvature import Curvature, OuterProduct
         from methods._solvers import damping_of, largest_eigenvalue, neumann
         from methods._spectral import Spectrum
@@ -248,7 +252,7 @@ class LiSSA(Damped):
 @dataclass(frozen=True)
 class ExactHessian(Damped):
     """The inverse solved for: (C + λI) u = v by Cholesky, by eigenvectors where samples are far fewer than parameters,
-    and by conjugate gradients where there are many of both (beyond 5,130 parameters).
+    and by conjugate gradients where there are very many of both.
 
     Args:
         hessian: ``exact`` is the true Hessian, known of a last layer; ``outer_product`` is F, which the published
@@ -266,8 +270,8 @@ class ExactHessian(Damped):
 
     hessian: Literal["auto", "exact", "outer_product"] = "auto"
 
-    def inverse(self, block: Block, health: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
         from methods._curvature import curvature_of
         from methods._solvers import damping_of, solver
 
-        return solver(curvature_of(block, self.hessian), damping_of(block, self.damping), health)
+        return solver(curvature_of(block, self.hessian), damping_of(block, self.damping), health, columns)

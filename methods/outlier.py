@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.method_base import Method, register_method
-from methods._projection import finite, projection
+from methods._projection import finite, projection, scale_for_detectors
 
 if TYPE_CHECKING:
     from harness.blocks import Block
@@ -99,8 +99,8 @@ class IsolationForestGradients(Method):
 
         classes, test = view.classes, view.reference("test", self.layers).gradients
         gradients = view.gradients_of(self.layers)
-        matrix = self._projection(gradients, view)
-        seen, asked = _Points(gradients, matrix), _Points(test, matrix).block(slice(None))
+        matrix, scale = self._projection(gradients, view), scale_for_detectors(gradients)
+        seen, asked = _Points(gradients, matrix, scale), _Points(test, matrix, scale).block(slice(None))
         found = np.empty((test.n, view.n))
         for each in np.unique(classes):
             members = np.flatnonzero(classes == each)
@@ -114,7 +114,7 @@ class IsolationForestGradients(Method):
         from methods._isolation_forest import fit
 
         gradients = view.gradients_of(self.layers)
-        points = _Points(gradients, self._projection(gradients, view))
+        points = _Points(gradients, self._projection(gradients, view), scale_for_detectors(gradients))
         view.health["dimension"] = points.dimension
         forest = fit(points.rows, view.n, points.dimension, self.n_estimators, view.seed)
         if view.device != "cpu":
@@ -136,10 +136,11 @@ class IsolationForestGradients(Method):
 
 @dataclass(frozen=True)
 class _Points:
-    """What the forest sees of some samples: gradients, or projected gradients."""
+    """What the forest sees of some samples: gradients, or projected gradients, times a scale."""
 
     gradients: Gradients
     matrix: Any
+    scale: float
 
     @property
     def dimension(self) -> int:
@@ -151,10 +152,15 @@ class _Points:
         return 0 if self.matrix is None and len(self.gradients) == 1 else 8 * self.dimension
 
     def block(self, index: Any) -> Block:
-        from harness.blocks import DenseBlock
+        from harness.blocks import DenseBlock, OuterBlock
 
         part = self.gradients.part(index)
-        return part.single() if self.matrix is None else DenseBlock(part.project(self.matrix))
+        block = part.single() if self.matrix is None else DenseBlock(part.project(self.matrix))
+        if self.scale == 1:
+            return block
+        if isinstance(block, OuterBlock):
+            return OuterBlock(block.residuals * self.scale, block.features)
+        return DenseBlock(block.rows(slice(None)) * self.scale)
 
     def rows(self, index: Any) -> np.ndarray:
         return finite(self.block(index).rows(slice(None)))

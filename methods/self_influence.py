@@ -67,8 +67,8 @@ class SelfInfluence(Method):
 @register_method
 @dataclass(frozen=True)
 class ExactSelfInfluence(SelfInfluence):
-    """Self-influence by one Cholesky factorisation (up to 5,130 parameters a block), by eigenvectors where samples are
-    far fewer than parameters, or by conjugate gradients.
+    """Self-influence by one Cholesky factorisation, by eigenvectors where samples are far fewer than parameters, or by
+    conjugate gradients: whichever takes the fewest operations and fits in memory.
 
     Args:
         hessian: as for exact_hessian: ``exact``, ``outer_product``, or ``auto``.
@@ -91,7 +91,7 @@ class ExactSelfInfluence(SelfInfluence):
         curvature = curvature_of(block, self.hessian)
         damping = damping_of(block, self.damping)
         parts = list(chunks(block.n, 8 * 6 * block.dimension))
-        factor = factorised(curvature, damping, health)
+        factor = factorised(curvature, damping, health, block.n)
         if factor is not None:
             return torch.cat([factor.quadratic(block.rows(part, precise=True)) for part in parts])
         if block.n**2 * block.dimension > MOST_WORK:

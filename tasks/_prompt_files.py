@@ -61,6 +61,9 @@ def _prompt(row: Any, where: str) -> Prompt:
     """``text`` is the prompt with its answer; ``variation`` the class."""
     if not isinstance(row, Mapping):
         raise RequestError(f"{where} is no object with prompt, text and variation")
+    kind = row.get("variation")
+    if isinstance(kind, int) and not isinstance(kind, bool):
+        row = {**row, "variation": str(kind)}  # a class by its number
     for key in ("prompt", "text", "variation"):
         if not isinstance(row.get(key), str) or not row[key]:
             raise RequestError(f"{where} has no {key}, or one that is no text; it has {', '.join(map(str, row))}")
@@ -73,14 +76,14 @@ def _prompt(row: Any, where: str) -> Prompt:
 
 def _from_lines(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        lines: Iterable[str] = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line ends
+        lines: Iterable[str] = path.read_text(encoding="utf-8-sig").split("\n")  # JSON may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} cannot be read as text: {error}") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 yield f"{path}, line {number}", json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RequestError(f"{path}, line {number} is no JSON: {error}") from error
 
 

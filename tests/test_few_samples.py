@@ -69,18 +69,55 @@ def test_which_is_the_less_work(n: int, p: int, solver: str) -> None:
 def test_beyond_the_direct_dimension_few_samples_suffice() -> None:
     g, ref = gradients(9, 60)
     expected = harness.method("exact_hessian").attribute(View.from_blocks({"a": g}, {"a": ref}))
-    for limit, solver in ((59, "eigenvectors"), (17, "eigenvectors"), (0, "eigenvectors")):
+    matrix = 16 * 60 * 60
+    for room, solver in ((matrix, "eigenvectors"), (16 * 9 * 60, "eigenvectors"), (16 * 9 * 60 - 1, CG)):
         view = View.from_blocks({"a": g}, {"a": ref})
-        with mock.patch.object(solvers, "DIRECT_DIMENSION", limit):
+        with mock.patch.object(solvers, "FACTOR_BYTES", room):
             found = harness.method("exact_hessian").attribute(view)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7 * np.abs(expected).max())
         assert view.health["a"]["solver"] == solver
-    g, ref = gradients(20, 60)
-    for limit, solver in ((60, "cholesky"), (59, "eigenvectors"), (39, "conjugate_gradient")):
+    g, ref = gradients(50, 60)
+    for room, solver in ((matrix, "cholesky"), (matrix - 1, "eigenvectors"), (16 * 50 * 60 - 1, CG)):
         view = View.from_blocks({"a": g}, {"a": ref})
-        with mock.patch.object(solvers, "DIRECT_DIMENSION", limit):
+        with mock.patch.object(solvers, "FACTOR_BYTES", room):
             harness.method("exact_hessian").attribute(view)
         assert view.health["a"]["solver"] == solver
+
+
+CG = "conjugate_gradient"
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "columns", "solver"),
+    [
+        (1_000, 5_120, 1_000, "cholesky"),
+        (1_000, 5_140, 1_000, "cholesky"),  # no cliff where a table of sizes would have one
+        (1_000, 12_000, 1_000, "cholesky"),
+        (1_000, 30_000, 1, CG),  # its matrix does not fit
+        (50_000, 5_120, 1, CG),
+        (50_000, 5_120, 50_000, "cholesky"),
+        (50_000, 300, 1, "cholesky"),
+        (200, 10_000, 1, CG),
+    ],
+)
+def test_the_way_follows_from_an_estimate_of_operations(n: int, p: int, columns: int, solver: str) -> None:
+    """Of a true Hessian, which has no basis of its gradients; nothing is computed here."""
+    curvature = mock.Mock(n=n, dimension=p)
+    with mock.patch.object(solvers, "Factorised", return_value="cholesky"):
+        found = solvers.factorised(curvature, 1e-3, {}, columns) or CG
+    assert found == solver
+
+
+def test_what_does_not_converge_is_factorised_after_all() -> None:
+    g, ref = gradients(50, 60)
+    expected = harness.method("exact_hessian", damping=1e-9).score(View.from_blocks({"a": g}, {"a": ref}))
+    view = View.from_blocks({"a": g}, {"a": ref})
+
+    with mock.patch.object(solvers, "factorised", return_value=None):
+        found = harness.method("exact_hessian", damping=1e-9).score(view)
+
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7 * np.abs(expected).max())
+    assert view.health["a"]["solver"] == "cholesky"
 
 
 def test_without_memory_for_eigenvectors_conjugate_gradients_take_over() -> None:

@@ -69,7 +69,7 @@ def test_beyond_the_direct_dimension_conjugate_gradients_agree(
     for name in ("exact_hessian", "self_influence"):
         method = harness.method(name, damping=damping)
         direct = method.score(view_of(arrays))
-        with mock.patch.object(solvers, "DIRECT_DIMENSION", 0):
+        with mock.patch.object(solvers, "FACTOR_BYTES", 0):
             view = view_of(arrays)
             iterated = method.score(view)
         np.testing.assert_allclose(iterated, direct, rtol=1e-5, atol=1e-7 * np.abs(direct).max())
@@ -179,7 +179,7 @@ def test_self_lissa_stops_at_its_tolerance(shape: tuple[int, int, int], damping:
 
 
 def test_self_influence_declines_what_it_cannot_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("methods._solvers.DIRECT_DIMENSION", 5)
+    monkeypatch.setattr("methods._solvers.FACTOR_BYTES", 0)
     view = view_of(last_layer(20, 3, 4))
     assert np.isfinite(harness.method("self_influence").score(view)).all()
     monkeypatch.setattr("methods.self_influence.MOST_WORK", 20 * 20 * 12 - 1)
