@@ -18,6 +18,7 @@ from harness.progress import Progress
 from harness.registry import METHODS, TASKS
 from harness.requests import Request, parse_seeds, remember
 from harness.results import load_results
+from harness.selections import selection
 from harness.spec import parse_term
 from harness.store import Store, is_store
 from harness.task_base import Task
@@ -112,8 +113,8 @@ def _check_importable(cells: Sequence[Cell], options: Options) -> None:
 
 
 def run(
-    methods: str | Sequence[str] = "all",
-    tasks: str | Sequence[str] = "moons",
+    methods: Any = "all",
+    tasks: Any = "moons",
     seeds: int | Sequence[int] = 5,
     *,
     protocol: str = "fair",
@@ -132,8 +133,9 @@ def run(
     """Cross methods with tasks and seeds, as ``python -m harness run`` does; what is stored is not run again.
 
     Args:
-        methods: selections such as ``"outlier_*,self_confidence"`` or a list of them.
-        tasks: likewise.
+        methods: a selection such as ``"outlier_*,self_confidence"``, a method such as ``harness.method("datainf")``, a
+            class or function of a view, or a list of such.
+        tasks: a selection such as ``"moons,digits"``, a task, a class, or a list of such.
         seeds: a number of seeds, or a list.
         protocol, preset, out, device, jobs, timeout, backend, scheduler,
             rerun, data_dir, plugins: as on the command line.
@@ -145,15 +147,13 @@ def run(
     Raises:
         RequestError: the request cannot be done as asked.
     """
-    request = Request(
-        methods if isinstance(methods, str) else ",".join(methods),
-        tasks if isinstance(tasks, str) else ",".join(tasks),
-        parse_seeds(seeds),
-        protocol,
-        preset,
-        tuple(map(absolute, plugins)),
-    )
+    for plugin in plugins:
+        load_plugin(plugin)
+    wanted, brought = selection(METHODS, methods)
+    on, brought_too = selection(TASKS, tasks)
+    sources = tuple(map(absolute, (*plugins, *brought, *brought_too)))
+    request = Request(wanted, on, parse_seeds(seeds), protocol, preset, sources)
     folder = None if data_dir is None else os.path.abspath(data_dir)
-    options = Options(device, jobs, timeout, backend, scheduler, tuple(map(absolute, plugins)), folder)
+    options = Options(device, jobs, timeout, backend, scheduler, sources, folder)
     run_request(request, options, out, rerun, Progress(quiet))
     return load_results(out)

@@ -194,7 +194,12 @@ class Store:
 def counts(states: Counter[str]) -> str:
     """How many cells of each state, in words."""
     total = sum(states.values())
-    return f"{total} cells: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{some_cells(total)}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+
+
+def some_cells(count: int) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{count} cell" if count == 1 else f"{count} cells"
 
 
 def _brief(error: Exception) -> str:

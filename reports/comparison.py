@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.statistics import Difference, Summary, paired_difference, summarise
@@ -146,8 +147,9 @@ def _rank(row: Row) -> tuple[float, str]:
 def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
     first = frame.iloc[0]
     ok = frame[frame["status"] == "ok"]
+    finite = ok[np.isfinite(ok["value"].astype(float))]
     summaries = {
-        str(metric): summarise(values["value"].to_numpy(dtype=float)) for metric, values in ok.groupby("metric")
+        str(metric): summarise(values["value"].to_numpy(dtype=float)) for metric, values in finite.groupby("metric")
     }
     by_seed = {
         metric: ok[ok["metric"] == metric].drop_duplicates("seed").set_index("seed")["value"].astype(float)
@@ -159,6 +161,11 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
     for status, failed in cells[cells["status"] != "ok"].groupby("status"):
         reason = (str(failed.iloc[0]["error"]).splitlines() or ["no reason given"])[0]
         troubles.append(f"{status} in {len(failed)} of {len(seeds)} seeds: {reason}")
+    odd = ok[ok["metric"].notna() & ~np.isfinite(ok["value"].astype(float))]
+    notes = [
+        f"{metric} is no finite number in {len(values)} of {len(seeds)} seeds, which are left out"
+        for metric, values in odd.groupby("metric")
+    ]
     absent = len(seeds) - len(cells)
     if absent:
         troubles.append(f"missing in {absent} of {len(seeds)} seeds")
@@ -172,7 +179,7 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
         score_seconds=_median(cells["score_seconds"]),
         total_seconds=_median(cells["total_seconds"]),
         troubles=troubles,
-        notes=_health_notes(ok.drop_duplicates("seed")),
+        notes=[*notes, *_health_notes(ok.drop_duplicates("seed"))],
         stale=bool(set(frame["key"]) & set(stale)),
         skipped=set(cells["status"]) == {"skipped"},
     )

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from harness.compare import VERDICTS, Comparison, Line
 from reports.markdown import markdown_table
+from reports.words import plus
 
 MOST_NAMED = 10
 
@@ -87,15 +88,18 @@ def _numbers(line: Line) -> tuple[str, str]:
         return "", ""
     cost = line.metric.endswith(("_seconds", "_mib"))
     form = "{:.3g}" if cost else "{:.3f}"
-    unit = (100.0, "%", "{:+.1f}") if line.rule.relative else (1.0, "", "{:+.3g}" if cost else "{:+.3f}")
-    factor, sign, signed = unit
+    factor, sign, digits = (100.0, "%", 1) if line.rule.relative else (1.0, "", None if cost else 3)
+
+    def signed(value: float) -> str:
+        return f"{factor * value + 0.0:+.3g}" if digits is None else plus(factor * value, digits)
+
     interval = ""
     if line.low is not None and line.high is not None:
-        interval = f" [{signed.format(factor * line.low)}, {signed.format(factor * line.high)}]"
+        interval = f" [{signed(line.low)}, {signed(line.high)}]"
     seeds = f"{line.seeds} seed{'s' * (line.seeds != 1)}, allowed {line.rule.text.partition(':')[2]}"
     return (
         f"{form.format(line.base)} → {form.format(line.new)}",
-        f"{signed.format(factor * line.difference)}{sign}{interval}, {seeds}",
+        f"{signed(line.difference)}{sign}{interval}, {seeds}",
     )
 
 

@@ -10,7 +10,7 @@ from harness.statistics import Difference
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
 from reports.variants import differences, variants
-from reports.words import caption, facts_of, fraction, percent, seconds, signed
+from reports.words import caption, facts_of, fraction, percent, plus, seconds, signed
 
 COLUMNS = {
     "detection_accuracy": "Detection accuracy %",
@@ -159,7 +159,7 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
                     _name(row),
                     fraction(other.summaries["auroc"]),
                     fraction(row.summaries["auroc"]),
-                    f"{change:+.3f}",
+                    plus(change, 3),
                     percent(other.summaries["detection_accuracy"]),
                     percent(row.summaries["detection_accuracy"]),
                 ]
@@ -184,11 +184,11 @@ def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[st
             line = [f"`{what}`", *(_gain(found_here.get(metric)) for metric in ("accuracy_base", "accuracy_gain"))]
             by_method = {key[6:]: value for key, value in found_here.items() if key.startswith("auroc:")}
             auroc = found_here.get("auroc")
-            line.append(f"{auroc.mean:+.3f}" if auroc else "—")
+            line.append(plus(auroc.mean, 3) if auroc else "—")
             if by_method:
                 most = max(by_method, key=lambda label: abs(by_method[label].mean))
                 moved = by_method[most].mean
-                line.append(f"`{most}` {moved:+.3f}" if abs(moved) >= 0.0005 else "none")
+                line.append(f"`{most}` {plus(moved, 3)}" if abs(moved) >= 0.0005 else "none")
             else:
                 line.append("—")
             body.append(line)

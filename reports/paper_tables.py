@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.errors import RequestError
@@ -160,8 +161,9 @@ def _title(cells: pd.DataFrame, method: str) -> str:
 
 def _summary(cells: pd.DataFrame, metric: str) -> Summary | None:
     """Over seeds."""
-    values = cells[cells["metric"] == metric].drop_duplicates("slot")["value"]
-    return summarise(values.to_numpy(dtype=float)) if len(values) else None
+    values = cells[cells["metric"] == metric].drop_duplicates("slot")["value"].to_numpy(dtype=float)
+    known = values[np.isfinite(values)]
+    return summarise(known) if len(known) else None
 
 
 def _measured(cells: pd.DataFrame, metric: str, seeds: int) -> str:

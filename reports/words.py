@@ -17,7 +17,10 @@ def caption(section: Section) -> str:
             "use class labels know which training samples belong together."
         )
     if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
-        return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
+        wrong = section.facts["n_noisy"]
+        if not wrong:
+            return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
+        return f"There is no ranking, as no {'method here flags anything' if max(wrong) else 'label is wrong'}."
     text = "Sorted by AUROC, best last; bold: the two best means."
     sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
     if all(len(values) == 1 for values in sizes):
@@ -73,8 +76,13 @@ def fraction(summary: Summary) -> str:
 
 
 def signed(share: float) -> str:
-    """A share as points with a sign; what rounds to zero has none of its own."""
-    return f"{round(100 * share, 1) + 0.0:+.1f}"
+    """A share as points with a sign."""
+    return plus(100 * share, 1)
+
+
+def plus(value: float, digits: int) -> str:
+    """A number with its sign; what rounds to zero is +0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def short(value: object) -> str:

@@ -157,3 +157,19 @@ def test_classes_without_scores_are_refused(view: harness.View) -> None:
         METHODS.get("outlier")(projection=0)
     with pytest.raises(harness.Unsupported, match="one sample has none"):
         harness.method("outlier").score(view_of(last_layer(1, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("AutoEncoder", "auto_encoder"), ("FeatureBagging", "feature_bagging"), ("ECOD", "ecod")]
+)
+def test_pyods_classes_are_found_where_they_are(name: str, module: str) -> None:
+    pytest.importorskip("pyod")
+    from methods._detectors import _pyod_module
+
+    assert _pyod_module(name) == f"pyod.models.{module}"
+
+
+def test_reports_name_the_detector() -> None:
+    method = harness.method("outlier[detector=LocalOutlierFactor(n_neighbors=5)]")
+    assert method.full_title == "Outlier Gradient (LocalOutlierFactor)"
+    assert harness.method("outlier_l2").full_title == "Outlier Gradient (L2)"

@@ -226,7 +226,7 @@ def test_a_failing_method_exits_with_1(
     code, out, err = call(capsys, *arguments)
     assert code == 1
     assert "failed in 1 of 1 seeds: ValueError: on purpose" in out
-    assert "1 cells failed; --rerun failed tries them again" in err
+    assert "1 cell failed; --rerun failed tries them again" in err
     assert call(capsys, *arguments)[0] == 1
     _, status, _ = call(capsys, "status", str(tmp_path / "o"))
     assert "2 cells: 1 failed, 1 ok" in status

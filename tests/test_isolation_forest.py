@@ -87,3 +87,36 @@ def test_flagged_samples_are_those_of_contamination() -> None:
     points = gradients_of(view)
     predicted = IsolationForest(contamination=0.05, random_state=SEED).fit_predict(points)
     assert set(np.flatnonzero(predicted == -1)) == set(np.argsort(-harness.method("outlier_iforest").score(view))[:6])
+
+
+@pytest.mark.parametrize("kind", ["last layer", "dense", "projected"])
+@pytest.mark.parametrize("scale", [1e-8, 1e-12, 1e-30])
+def test_small_gradients_are_no_flat_forest(kind: str, scale: float) -> None:
+    """scikit-learn takes columns that vary by less than 1e-7 for constant; splits do not depend on scale."""
+    rng = np.random.default_rng(0)
+    scale = float(2.0 ** np.round(np.log2(scale)))
+    if kind == "last layer":
+        arrays = {key: values for key, values in last_layer(300, 3, 5).items() if "reference" not in key}
+        large = harness.View.from_arrays(**arrays, seed=SEED)
+        small = harness.View.from_arrays(**{**arrays, "features": scale * arrays["features"]}, seed=SEED)
+    else:
+        values = rng.standard_normal((300, 30))
+        large, small = (harness.View.from_blocks({"a": factor * values}, seed=SEED) for factor in (1, scale))
+    method = harness.method("outlier_iforest", projection=8 if kind == "projected" else "none")
+
+    expected, found = method.score(large), method.score(small)
+
+    assert len(np.unique(found)) > 100
+    assert np.corrcoef(found, expected)[0, 1] > 0.999
+    flat = harness.method("outlier[detector=IsolationForest]").score(small)
+    assert len(np.unique(flat)) > 100
+
+
+def test_gradients_of_an_ordinary_size_are_left_as_they_are() -> None:
+    from methods._projection import SMALL, scale_for_detectors
+
+    view = outer_view(100, 3, 5, np.float32)
+    assert scale_for_detectors(view.gradients) == 1
+    assert scale_for_detectors(harness.View.from_blocks({"a": np.full((3, 1), SMALL)}).gradients) == 1
+    assert scale_for_detectors(harness.View.from_blocks({"a": np.full((3, 1), SMALL / 2)}).gradients) == 2 / SMALL
+    assert scale_for_detectors(harness.View.from_blocks({"a": np.zeros((3, 1))}).gradients) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -88,6 +89,32 @@ def test_seeds_of_constant_models_are_shown_apart() -> None:
     assert line(both, "a")[2] == "**0.833 ± 0.115**" or "0.833" in line(both, "a")[2]
     assert "0.900" in line(alive, "a")[2]
     assert "same class" not in alive
+
+
+def test_what_is_no_number_is_left_out_and_said() -> None:
+    data = frame({("a", seed): cell(0.9, 0.9) for seed in range(3)})
+    data.loc[(data["seed"] == 1) & (data["metric"] == "auroc"), "value"] = np.nan
+
+    text = tables(data)
+
+    assert "nan" not in text.lower().replace("finance", "")
+    assert "(2/3 seeds)" in line(text, "a")[2]
+    assert "auroc is no finite number in 1 of 3 seeds" in text
+
+
+def test_why_there_is_no_ranking() -> None:
+    data = frame({("a", 0): cell(0.9, 0.9)})
+    unranked = data[~data["metric"].isin(["auroc", "detection_accuracy", "precision"])]
+
+    assert "no method here flags anything" in tables(unranked)
+    assert "no label is wrong" in tables(unranked.assign(n_noisy=0))
+    assert "no true labels are known" in tables(unranked.assign(n_noisy=np.nan))
+
+
+def test_signs_of_nothing() -> None:
+    from reports.words import plus
+
+    assert [plus(-0.0001, 3), plus(0.0, 1), plus(-0.05, 1), plus(-0.06, 1)] == ["+0.000", "+0.0", "-0.1", "-0.1"]
 
 
 def test_gain_is_paired_with_the_untrimmed_model() -> None:

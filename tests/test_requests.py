@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -254,3 +254,60 @@ def test_an_impossible_chunk_size_is_refused_before_anything_is_written(tmp_path
         f"python -m harness run: HARNESS_CHUNK_MIB={setting} is not valid; give a positive number of MiB, such as 64"
     ]
     assert not (tmp_path / "r").exists()
+
+
+SCRIPT = """
+import harness
+
+def mine(view):
+    return -view.probs[range(view.n), view.labels]
+
+frame = harness.run("self_confidence,random", "moons", seeds=2, preset="smoke", out={out!r}, timeout=120)
+print(sorted(set(frame["status"])), len(frame["key"].unique()))
+"""
+
+
+@pytest.mark.parametrize("way", ["script", "stdin", "command", "notebook"])
+def test_a_time_limit_needs_no_main_guard(tmp_path: Path, way: str) -> None:
+    """Its processes leave the running script alone."""
+    script = SCRIPT.format(out=str(tmp_path / "r"))
+    (tmp_path / "script.py").write_text(script)
+    python = [sys.executable]
+    arguments = {
+        "script": [*python, "script.py"],
+        "stdin": [*python, "-"],
+        "command": [*python, "-c", script],
+        "notebook": [*python, "-c", "import code, sys; code.InteractiveInterpreter().runcode(sys.stdin.read())"],
+    }
+    done = subprocess.run(arguments[way], input=script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["['ok']", "4"], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def my_own(view: Any, power: int = 1) -> Any:
+    return (1 - view.probs[range(view.n), view.labels]) ** power
+
+
+def test_functions_classes_and_instances_may_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
+    method, task = harness.method("datainf", damping=0.5), harness.task("moons", preset="smoke", steps=300)
+
+    by_name = harness.run("datainf[damping=0.5]", "moons[steps=300]", 1, preset="smoke", out=tmp_path / "a")
+    by_object = harness.run(method, task, 1, preset="smoke", out=tmp_path / "b")
+    several = harness.run([my_own, "random", method], [task, "blobs"], 1, preset="smoke", out=tmp_path / "c")
+
+    assert set(by_object["slot"]) == set(by_name["slot"])
+    assert set(several["method"]) == {"my_own", "random", "datainf"}
+    assert set(several["task"]) == {"moons", "blobs"}
+    assert set(several["status"]) == {"ok"}
+    with pytest.raises(RequestError, match="cannot be a method"):
+        harness.run([3], "moons", 1, out=tmp_path / "d")
+    with pytest.raises(RequestError, match="cannot be a task"):
+        harness.run("none", [my_own], 1, out=tmp_path / "d")
+
+
+def test_functions_of_a_module_travel_to_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
+    frame = harness.run([my_own, "random"], "moons", 2, preset="smoke", out=tmp_path, timeout=120)
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["method"]) == {"my_own", "random"}

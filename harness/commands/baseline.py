@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.options import add_plugin
 from harness.errors import RequestError
-from harness.store import FAILURES
+from harness.store import FAILURES, some_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,15 +48,17 @@ def main(args: argparse.Namespace) -> int:
         raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")
     stale = len(stale_keys(frame))
     if stale:
-        raise RequestError(f"{stale} cells of {args.out} come from other code or data than this; run --rerun stale")
+        raise RequestError(
+            f"{some_cells(stale)} of {args.out} made by other code or from other data than this; run --rerun stale"
+        )
     rows = from_results(frame)
     failed = rows[rows["status"].isin(FAILURES)].drop_duplicates([*SECTION, "method", "seed"])
     if len(failed):
         first = failed.iloc[0]
         which = f"{first['method']} on {first['task_label']}, seed {first['seed']}: {first['error']}"
         raise RequestError(
-            f"{len(failed)} cells of {args.out} failed ({which}); a baseline of failures guards nothing: run --rerun "
-            "failed first"
+            f"{some_cells(len(failed))} of {args.out} failed ({which}); a baseline of failures guards nothing: "
+            "run --rerun failed first"
         )
     count = len(rows.drop_duplicates([*SECTION, "method", "seed"]))
     cell = [*SECTION, "method", "seed"]
@@ -70,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
         ).index.isin(rows.set_index([*asked, "params"]).index)
         rows = pd.concat([old[~(replaced | outdated)], rows])
     put(write_text(rows, _made(frame, provenance)), args.file)
-    print(f"{args.file}: {count} cells of {args.out}", file=sys.stderr)
+    print(f"{args.file}: {some_cells(count)} of {args.out}", file=sys.stderr)
     return 0
 
 

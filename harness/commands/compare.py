@@ -98,14 +98,15 @@ def _say_stale(path: str) -> bool:
     """Say which cells are stale, or may be; whether there are any."""
     from harness.results import load_results
     from harness.staleness import stale_keys, unknown_names
-    from harness.store import is_store
+    from harness.store import is_store, some_cells
 
     if not is_store(path):
         return False
     frame = load_results(path)
     stale, unknown = len(stale_keys(frame)), unknown_names(frame)
     if stale:
-        print(f"{stale} cells of {path} come from other code or data than this; run --rerun stale", file=sys.stderr)
+        told = some_cells(stale)
+        print(f"{told} of {path} made by other code or from other data than this; run --rerun stale", file=sys.stderr)
     if unknown:
         print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
     return bool(stale or unknown)

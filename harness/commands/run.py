@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_plugin
 from harness.plan import PRESETS, PROTOCOLS, Cell
-from harness.store import FAILURES, counts
+from harness.store import FAILURES, counts, some_cells
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
@@ -84,12 +84,12 @@ def main(args: argparse.Namespace) -> int:
     print(f"{counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
     if states["stale"]:
         print(
-            f"{states['stale']} cells come from other code or data than this (†); --rerun stale redoes them",
+            f"{some_cells(states['stale'])} made by other code or from other data than this (†); --rerun stale redoes them",
             file=sys.stderr,
         )
     failures = sum(states[status] for status in FAILURES)
     if failures:
-        print(f"{failures} cells failed; --rerun failed tries them again", file=sys.stderr)
+        print(f"{some_cells(failures)} failed; --rerun failed tries them again", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -100,5 +100,5 @@ def _dry_run(cells: Sequence[Cell], out: str, rerun: str | None) -> int:
     pending = to_run(cells, Store(out), rerun) if is_store(out) else list(cells)
     for cell in pending:
         print(f"{cell.task_label}\t{cell.method_label}\tseed {cell.seed}\t{cell.spec.protocol}\t{cell.spec.preset}")
-    print(f"{len(pending)} of {len(cells)} cells would run", file=sys.stderr)
+    print(f"{len(pending)} of {some_cells(len(cells))} would run", file=sys.stderr)
     return 0
