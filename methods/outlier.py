@@ -99,7 +99,8 @@ class IsolationForestGradients(Method):
 
         classes, test = view.classes, view.reference("test", self.layers).gradients
         gradients = view.gradients_of(self.layers)
-        matrix, scale = self._projection(gradients, view), scale_for_detectors(gradients)
+        matrix = self._projection(gradients, view, view.n + test.n)  # fitted on both, as published
+        scale = scale_for_detectors(gradients)
         seen, asked = _Points(gradients, matrix, scale), _Points(test, matrix, scale).block(slice(None))
         found = np.empty((test.n, view.n))
         for each in np.unique(classes):
@@ -114,7 +115,7 @@ class IsolationForestGradients(Method):
         from methods._isolation_forest import fit
 
         gradients = view.gradients_of(self.layers)
-        points = _Points(gradients, self._projection(gradients, view), scale_for_detectors(gradients))
+        points = _Points(gradients, self._projection(gradients, view, view.n), scale_for_detectors(gradients))
         view.health["dimension"] = points.dimension
         forest = fit(points.rows, view.n, points.dimension, self.n_estimators, view.seed)
         if view.device != "cpu":
@@ -122,15 +123,19 @@ class IsolationForestGradients(Method):
         parts = chunks(view.n, 64 * self.n_estimators + points.built_bytes, cached=not points.built_bytes)
         return np.concatenate([forest.score(points.block(part)) for part in parts])
 
-    def _projection(self, gradients: Gradients, view: View) -> Any:
-        """The (k, p) scipy matrix that projects gradients, or None."""
+    def _projection(self, gradients: Gradients, view: View, samples: int) -> Any:
+        """The (k, p) scipy matrix that projects gradients, or None.
+
+        Args:
+            samples: among which distances are to be kept; scikit-learn's k depends on their number alone.
+        """
         from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
         p = gradients.dimension
         if self.projection == "none" or (self.projection == "auto" and p <= PROJECTED_BEYOND):
             return None
         view.health["projected_from"] = p
-        k = self.projection if isinstance(self.projection, int) else johnson_lindenstrauss_min_dim(view.n, eps=0.1)
+        k = self.projection if isinstance(self.projection, int) else johnson_lindenstrauss_min_dim(samples, eps=0.1)
         return projection(gradients, int(k), view.seed)
 
 

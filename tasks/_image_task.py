@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.errors import Unsupported
 from harness.params import at_least, option
+from harness.seeds import derive
 from harness.task_base import Samples, Split, Task
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class ImageTask(Task):
             pay on a CPU (docs/speed.md).
         shuffle_base: shuffle when the base model is trained; the reference code kept file order there.
         shuffle_retrained: shuffle when models are retrained.
+        fresh_start: retrained models start from weights and an order of batches of their own, which depend on the kept
+            samples, as in the reference code; otherwise from those of the base model.
         report: test accuracy of the ``last_epoch``, or the best over all epochs, as published.
         augment_gradients: read features, probabilities and so gradients of the training samples on randomly cropped
             and flipped images, as the reference code did for gradients.
@@ -53,7 +56,13 @@ class ImageTask(Task):
 
     after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"n_validation": 0, "shuffle_base": False, "report": "best_epoch", "augment_gradients": True}
+        "paper": {
+            "n_validation": 0,
+            "shuffle_base": False,
+            "fresh_start": True,
+            "report": "best_epoch",
+            "augment_gradients": True,
+        }
     }
 
     budget: float = 0.05
@@ -69,6 +78,7 @@ class ImageTask(Task):
     compiled: bool = option(False)
     shuffle_base: bool = True
     shuffle_retrained: bool = True
+    fresh_start: bool = option(False)
     report: Literal["last_epoch", "best_epoch"] = "last_epoch"
     augment_gradients: bool = False
 
@@ -111,6 +121,8 @@ class ImageTask(Task):
 
         from tasks._images import accuracy, fit
 
+        if keep is not None and self.fresh_start:
+            seed = derive("fresh start", seed, np.packbits(keep).tobytes().hex())
         network = self.network(split.n_classes, seed).to(split.device)
         recipe = self.recipe(self.shuffle_base if keep is None else self.shuffle_retrained)
         kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep)).to(split.device)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from harness.params import option
 from harness.task_base import Split, register_task
 from tasks._tabular import TabularTask, make_split
 
@@ -29,6 +30,8 @@ class Moons(TabularTask):
         head: two-way ``softmax`` with bias, or one ``sigmoid`` output without (the reference code).
         steps: full-batch Adam steps.
         lr: learning rate.
+        standardise: inputs, by the mean and deviation of the first three quarters of the training samples, as the
+            reference code did.
     """
 
     name: ClassVar[str] = "moons"
@@ -41,7 +44,15 @@ class Moons(TabularTask):
         "paper": {"steps": 5000, "lr": 1e-3},
     }
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"n_test": 100, "n_validation": 0, "width": 2, "head": "sigmoid", "steps": 5000, "lr": 1e-3}
+        "paper": {
+            "n_test": 100,
+            "n_validation": 0,
+            "width": 2,
+            "head": "sigmoid",
+            "steps": 5000,
+            "lr": 1e-3,
+            "standardise": True,
+        }
     }
 
     n_test: int = 1100
@@ -51,6 +62,7 @@ class Moons(TabularTask):
     head: Literal["softmax", "sigmoid"] = "softmax"
     steps: int = 500
     lr: float = 1e-2
+    standardise: bool = option(False)
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         from sklearn.datasets import make_moons
@@ -62,6 +74,8 @@ class Moons(TabularTask):
             make_moons(n, noise=self.spread, random_state=int(rng.integers(2**31))) for n in (250, self.n_test)
         )
         given = flip_per_class(train[1], 10, rng)
+        if self.standardise:
+            train, test = _standardised(train, test)
         return make_split(train, given, test, self.n_validation, 2, rng), train[1]
 
     def recipe(self, n_classes: int) -> Recipe:
@@ -82,7 +96,10 @@ class Blobs(TabularTask):
         steps: full-batch Adam steps; at the default the gradient's norm is below 1e-4.
         lr: learning rate.
         weight_decay: L2 penalty, 1/150 as of scikit-learn's default logistic regression; without one the optimum
-            is at infinity once the wrong labels are gone.
+            is at infinity once the wrong labels are gone. The reference code reads its own from a file that is not
+            public.
+        standardise: inputs, as for moons.
+        intercept: whether the model has one; the reference code's has none.
     """
 
     name: ClassVar[str] = "blobs"
@@ -91,13 +108,17 @@ class Blobs(TabularTask):
     requires: ClassVar[tuple[str, ...]] = ("sklearn.datasets",)
     seeds_together: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"steps": 200, "n_test": 300}}
-    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"n_test": 100, "n_validation": 0}}
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"n_test": 100, "n_validation": 0, "standardise": True, "intercept": False}
+    }
 
     n_test: int = 1100
     n_validation: int = 100
     steps: int = 1000
     lr: float = 0.1
     weight_decay: float = 1 / 150
+    standardise: bool = option(False)
+    intercept: bool = option(True)
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         from sklearn.datasets import make_blobs
@@ -108,9 +129,21 @@ class Blobs(TabularTask):
         inputs, labels = make_blobs(150 + self.n_test, centers=2, random_state=int(rng.integers(2**31)))
         train, test = (inputs[:150], labels[:150]), (inputs[150:], labels[150:])
         given = flip_per_class(train[1], 5, rng)
+        if self.standardise:
+            train, test = _standardised(train, test)
         return make_split(train, given, test, self.n_validation, 2, rng), train[1]
 
     def recipe(self, n_classes: int) -> Recipe:
         from tasks._mlp import Recipe
 
-        return Recipe((), 1, True, self.steps, self.lr, self.weight_decay)
+        return Recipe((), 1, self.intercept, self.steps, self.lr, self.weight_decay)
+
+
+Data = tuple[np.ndarray, np.ndarray]
+
+
+def _standardised(train: Data, test: Data) -> tuple[Data, Data]:
+    """Inputs less the mean of the first three quarters of the training rows, over their deviation."""
+    first = train[0][: 3 * len(train[0]) // 4]
+    mean, deviation = first.mean(0), first.std(0)
+    return ((train[0] - mean) / deviation, train[1]), ((test[0] - mean) / deviation, test[1])

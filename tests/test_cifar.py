@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,6 +150,26 @@ def test_training_is_reproducible_and_leaves_no_trace(cifar10: Path) -> None:
     split, _ = task.load(0)
     one, two = (task.view(task.train(split, None, 3), split).probs for _ in range(2))
     np.testing.assert_array_equal(one, two)
+
+
+def test_retrained_models_may_start_afresh(cifar10: Path) -> None:
+    """As in the reference code; which start it is depends on the kept samples alone."""
+    trained = {}
+    for fresh in (False, True):
+        task = small(fresh_start=fresh)
+        split, _ = task.load(0)
+        keep = np.arange(len(split.train)) % 7 > 0
+        trained[fresh] = [task.train(split, kept, 5) for kept in (None, keep, keep.copy())]
+
+    base, first, again = ([_weights(models[k]) for models in trained.values()] for k in range(3))
+    assert torch.equal(base[0], base[1])
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(first[1], again[1])
+    assert harness.task("cifar10n", protocol="paper").fresh_start
+
+
+def _weights(model: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
 
 
 def test_clean_labels_are_a_noise_setting(cifar10: Path) -> None:

@@ -264,7 +264,7 @@ def test_other_files_below_the_data_folder_are_other_data(tmp_path: Path, capsys
     run = ["run", "--methods", "gradient_tracing", "--tasks", task, "--preset", "smoke", "--seeds", "1", "--out", out]
     assert main([*run, "--data-dir", str(data)]) == 0
     assert main([*run, "--data-dir", str(data), "--dry-run"]) == 0
-    assert "0 of 1 cells would run" in capsys.readouterr().err
+    assert "0 of 1 cell would run" in capsys.readouterr().err
     shown = ["influential", out, "--method", "gradient_tracing", "--data-dir", str(data)]
     assert main(shown) == 0
     assert main(["status", out, "--data-dir", str(data)]) == 0
@@ -290,3 +290,18 @@ def test_the_tiny_model_never_saw_what_it_is_tested_on(monkeypatch: pytest.Monke
     train, test = task._sets(derive("data", "x", 0))
     assert len(seen) < 4000  # pairs of two numbers do repeat
     assert not {p.prompt for p in seen} & {p.prompt for p in (*train, *test)}
+
+
+def test_sets_with_a_mark_and_classes_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks._prompt_files import read_set
+
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    rows = [{"prompt": f"p{i} ", "text": f"p{i} a", "answer": "a", "variation": i % 3} for i in range(6)]
+    text = "\ufeff" + "\n".join(map(json.dumps, rows)) + "\n"
+    (tmp_path / "grammars_train.jsonl").write_text(text, "utf-8")
+
+    assert [prompt.kind for prompt in read_set("grammars", "train")] == ["0", "1", "2"] * 2
+
+    (tmp_path / "grammars_train.jsonl").write_text("[" * 100_000, "utf-8")
+    with pytest.raises(RequestError, match="line 1 is no JSON"):
+        read_set("grammars", "train")

@@ -28,6 +28,17 @@ def test_moons_are_the_papers(protocol: str) -> None:
         assert {name: len(s) for name, s in split.references.items()} == {"validation": 100, "noisy_validation": 100}
 
 
+def test_the_reference_code_standardises_by_the_first_rows() -> None:
+    for name in ("moons", "blobs"):
+        plain = harness.task(name, protocol="paper", standardise=False).load(4)[0]
+        split = harness.task(name, protocol="paper").load(4)[0]
+        first = plain.train.inputs[: 3 * len(plain.train) // 4].double()
+        expected = (plain.test.inputs.double() - first.mean(0)) / first.std(0, correction=0)
+        torch.testing.assert_close(split.test.inputs.double(), expected, rtol=1e-5, atol=1e-5)
+    assert not harness.task("blobs", protocol="paper").recipe(2).head_bias
+    assert harness.task("blobs").recipe(2).head_bias
+
+
 def test_blobs_are_the_papers() -> None:
     split, truth = harness.task("blobs", protocol="paper").load(4)
     wrong = truth != split.train.labels.numpy()

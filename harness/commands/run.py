@@ -84,7 +84,8 @@ def main(args: argparse.Namespace) -> int:
     print(f"{counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
     if states["stale"]:
         print(
-            f"{some_cells(states['stale'])} made by other code or from other data than this (†); --rerun stale redoes them",
+            f"{some_cells(states['stale'])} made by other code or from other data than this (†); --rerun stale redoes "
+            "them",
             file=sys.stderr,
         )
     failures = sum(states[status] for status in FAILURES)
