@@ -109,11 +109,18 @@ class ImagenetSubset(ImageTask):
                 raise RequestError(f"weights={self.weights} is no file in the data folder {data_folder()}")
 
     def data_version(self) -> str:
-        """A hash of the images' names, which decide what a seed draws."""
+        """A hash of the images' names and sizes, and of the weights to start from."""
         parts = [self._folder(part) for part in ("train", "val")]
         entries = [entry for part in parts if part.is_dir() for entry in sorted(part.iterdir())]
         folders = [entry for entry in entries if is_class_folder(entry)]
-        return _digest(tuple((folder, folder.stat().st_mtime_ns) for folder in folders)) if folders else ""
+        if not folders:
+            return ""
+        images = _digest(tuple((folder, folder.stat().st_mtime_ns) for folder in folders))
+        weights = data_folder() / self.weights if self.weights is not None else None
+        if weights is None or not weights.is_file():
+            return images
+        with weights.open("rb") as file:
+            return images + "-" + hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         import tasks._images  # noqa: F401 - what it imports is not training's time
@@ -196,7 +203,8 @@ def _digest(folders: tuple[tuple[Path, int], ...]) -> str:
     """Of the images in folders; their times only tell when to look anew."""
     found = hashlib.sha256()
     for folder, _ in folders:
-        found.update("\0".join([folder.parent.name, folder.name, *(path.name for path in images_in(folder))]).encode())
+        images = [f"{path.name} {path.stat().st_size}" for path in images_in(folder)]
+        found.update("\0".join([folder.parent.name, folder.name, *images]).encode())
     return found.hexdigest()[:16]
 
 

@@ -77,6 +77,19 @@ def test_other_files_are_other_data(imagenet: Path) -> None:
     assert small().data_version() != before
 
 
+def test_other_content_under_the_same_name_is_other_data(imagenet: Path) -> None:
+    before = small().data_version()
+    (imagenet / "imagenet" / "train" / "n02" / "3.JPEG").write_bytes(b"another image")
+    os.utime(imagenet / "imagenet" / "train" / "n02")
+    changed = small().data_version()
+    (imagenet / "start.pth").write_bytes(b"weights")
+    with_weights = small(model="resnet18", weights="start.pth").data_version()
+    (imagenet / "start.pth").write_bytes(b"other weights")
+
+    assert before != changed
+    assert changed != with_weights != small(model="resnet18", weights="start.pth").data_version()
+
+
 def test_without_a_compiler_it_says_so(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert small(compiled=True).recipe(shuffle=True).compiled
     out, cache = (str(tmp_path_factory.mktemp(name)) for name in ("out", "cache"))

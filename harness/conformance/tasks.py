@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.arrays import PROBABILITY_TOLERANCE
 from harness.conformance.check import Check, CheckFailure
 from harness.errors import Unsupported
 from harness.params import build, values_of
@@ -150,7 +151,7 @@ def _view(task: Task) -> None:
         _classes(split, view)
         return
     probs = view.probs
-    if probs.shape != (view.n, split.n_classes) or not np.allclose(probs.sum(1), 1, atol=1e-3):
+    if probs.shape != (view.n, split.n_classes) or not np.allclose(probs.sum(1), 1, atol=PROBABILITY_TOLERANCE):
         raise CheckFailure(
             f"view.probs has the shape {probs.shape}, or rows that do not sum to 1",
             f"class probabilities ({view.n}, {split.n_classes})",
