@@ -21,7 +21,7 @@ class Activations:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.seen = {values.untyped_storage().data_ptr() for values in (*model.parameters(), *model.buffers())}
+        self.seen = {_place(values) for values in (*model.parameters(), *model.buffers())}
         self.saved = self.given = 0
         keep: Any = self._keep
         if "torch._dynamo" in sys.modules:
@@ -34,10 +34,10 @@ class Activations:
         return max(self.saved, self.given)
 
     def _keep(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage() if tensor.layout is torch.strided else None
-        if storage is not None and storage.data_ptr() not in self.seen:
-            self.seen.add(storage.data_ptr())
-            self.saved += min(storage.nbytes(), tensor.numel() * tensor.element_size())  # it may be a part of the data
+        place = _place(tensor)
+        if place not in self.seen:
+            self.seen.add(place)
+            self.saved += tensor.numel() * tensor.element_size()
         return tensor
 
     def _note(self, module: nn.Module, arguments: Any, output: Any) -> None:
@@ -54,6 +54,14 @@ class Activations:
         self.hooks.__exit__(*error)
         for handle in self.handles:
             handle.remove()
+
+
+def _place(tensor: Tensor) -> int:
+    """What tells one tensor's memory from another's; a tensor that has none of its own stands for itself."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # sparse tensors, and subclasses that hold others
+        return id(tensor)
 
 
 @contextmanager
