@@ -18,33 +18,34 @@ from harness.packages import claim
 
 if TYPE_CHECKING:
     from harness.api import method, run, task
-    from harness.blocks import DenseBlock, OuterBlock
     from harness.errors import RequestError, Unsupported
-    from harness.gradients import Gradients
-    from harness.method_base import Method, register_method
-    from harness.outputs import Outputs
-    from harness.per_sample import per_sample_gradients
-    from harness.results import load_results
-    from harness.task_base import Samples, Split, Task, register_task
-    from harness.view import View
+    from harness.gradients.blocks import DenseBlock, OuterBlock
+    from harness.gradients.gradients import Gradients
+    from harness.gradients.per_sample import per_sample_gradients
+    from harness.interfaces.method import Method
+    from harness.interfaces.outputs import Outputs
+    from harness.interfaces.task import Samples, Split, Task
+    from harness.interfaces.view import View
+    from harness.results.table import load_results
+    from harness.selection.registry import register_method, register_task
 
 _HOME = {
-    "DenseBlock": "blocks",
-    "Gradients": "gradients",
-    "Method": "method_base",
-    "OuterBlock": "blocks",
-    "Outputs": "outputs",
+    "DenseBlock": "gradients.blocks",
+    "Gradients": "gradients.gradients",
+    "Method": "interfaces.method",
+    "OuterBlock": "gradients.blocks",
+    "Outputs": "interfaces.outputs",
     "RequestError": "errors",
-    "Samples": "task_base",
-    "Split": "task_base",
-    "Task": "task_base",
+    "Samples": "interfaces.task",
+    "Split": "interfaces.task",
+    "Task": "interfaces.task",
     "Unsupported": "errors",
-    "View": "view",
-    "load_results": "results",
-    "register_method": "method_base",
-    "register_task": "task_base",
+    "View": "interfaces.view",
+    "load_results": "results.table",
+    "register_method": "selection.registry",
+    "register_task": "selection.registry",
     "method": "api",
-    "per_sample_gradients": "per_sample",
+    "per_sample_gradients": "gradients.per_sample",
     "run": "api",
     "task": "api",
 }

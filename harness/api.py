@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data_files import in_folder
+from harness.data.files import in_folder
 from harness.errors import RequestError
-from harness.execute import RERUN, Options, execute, resolve_device, to_run
-from harness.method_base import Method
-from harness.params import build, layered
-from harness.plan import Cell
-from harness.plugins import absolute, load_plugin
-from harness.progress import Progress
-from harness.registry import METHODS, TASKS
-from harness.requests import Request, parse_seeds, remember
-from harness.results import load_results
-from harness.selections import selection
-from harness.spec import parse_term
-from harness.store import Store, is_store
-from harness.task_base import Task
+from harness.interfaces.method import Method
+from harness.interfaces.params import build, layered
+from harness.interfaces.spec import parse_term
+from harness.interfaces.task import Task
+from harness.records.requests import Request, parse_seeds, remember
+from harness.records.store import Store, is_store
+from harness.results.table import load_results
+from harness.running.execute import RERUN, Options, execute, resolve_device, to_run
+from harness.running.progress import Progress
+from harness.selection.plan import Cell
+from harness.selection.plugins import absolute, load_plugin
+from harness.selection.registry import METHODS, TASKS
+from harness.selection.selections import selection
 
 if TYPE_CHECKING:
     import pandas as pd

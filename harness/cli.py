@@ -63,7 +63,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from harness.versions import source_commit
+        from harness.selection.versions import source_commit
 
         print(f"influence-harness {source_commit()}")
         parser.exit()

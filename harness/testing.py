@@ -15,15 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from harness.adoption import is_task, method_class
 from harness.conformance.check import Check, CheckFailure, Outcome, outcome
 from harness.errors import RequestError, unknown
-from harness.method_base import Method
-from harness.params import build, layered
-from harness.plugins import load_plugin, split_source
-from harness.registry import METHODS, TASKS
-from harness.spec import parse_term
-from harness.task_base import Task
+from harness.interfaces.method import Method
+from harness.interfaces.params import build, layered
+from harness.interfaces.spec import parse_term
+from harness.interfaces.task import Task
+from harness.selection.adoption import is_task, method_class
+from harness.selection.plugins import load_plugin, split_source
+from harness.selection.registry import METHODS, TASKS
 
 __all__ = ["Check", "CheckFailure", "check_all", "method_checks", "task_checks"]
 

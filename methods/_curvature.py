@@ -8,9 +8,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from harness.blocks import Block, OuterBlock
 from harness.errors import Unsupported
-from harness.products import chunks
+from harness.gradients.blocks import Block, OuterBlock
+from harness.gradients.products import chunks
 
 
 class Curvature(Protocol):
@@ -36,7 +36,7 @@ class OuterProduct:
     """F = (1/n) Σ g_i g_iᵀ, the (empirical Fisher) outer-product matrix of a block.
 
     Args:
-        precise: multiply in float64; see `harness.blocks`.
+        precise: multiply in float64; see `harness.gradients.blocks`.
     """
 
     block: Block

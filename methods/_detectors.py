@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.errors import RequestError, Unsupported, did_you_mean
 from harness.randomness import global_seed
-from harness.versions import own_file
+from harness.selection.versions import own_file
 
 SKLEARN = {
     "LocalOutlierFactor": "sklearn.neighbors",

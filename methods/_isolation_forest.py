@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 from torch import Tensor
 
-from harness.blocks import Block
+from harness.gradients.blocks import Block
 
 MAX_SAMPLES = 256
 """Points drawn for a tree (Liu et al., ICDM 2008, section 4.1)."""

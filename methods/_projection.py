@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from harness.gradients import Gradients
+    from harness.gradients.gradients import Gradients
 
 
 def projection(gradients: Gradients, dimension: int, seed: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.blocks import Block
+from harness.gradients.blocks import Block
 from methods._curvature import Curvature, OuterProduct
 from methods._spectral import Spectrum
 

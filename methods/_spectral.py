@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.blocks import Block
+from harness.gradients.blocks import Block
 from methods._curvature import OuterProduct
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from harness.errors import Unsupported
-from harness.method_base import Method, register_method
+from harness.interfaces.method import Method
+from harness.selection.registry import register_method
 from methods._detectors import parse
 from methods._projection import finite, projection, scale_for_detectors
 
 if TYPE_CHECKING:
-    from harness.view import View
+    from harness.interfaces.view import View
 
 PROJECTED_BEYOND = 1_000
 PROJECTED_TO = 256

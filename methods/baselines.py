@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from harness.method_base import Method, register_method
+from harness.interfaces.method import Method
+from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
-    from harness.view import View
+    from harness.interfaces.view import View
 
 
 @register_method

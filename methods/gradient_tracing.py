@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.method_base import register_method
+from harness.selection.registry import register_method
 from methods.influence import Influence, means
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.blocks import Block
-    from harness.view import View
+    from harness.gradients.blocks import Block
+    from harness.interfaces.view import View
 
 
 @register_method

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import Unsupported
-from harness.method_base import Method, register_method
+from harness.interfaces.method import Method
+from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.blocks import Block
-    from harness.view import View
+    from harness.gradients.blocks import Block
+    from harness.interfaces.view import View
 
 REFERENCE_CHUNK = 64
 """Reference gradients solved for at a time in `attribute`, at most."""
@@ -119,7 +120,7 @@ class Influence(Method):
         """The influence of every training sample on every reference sample, (n_reference, n)."""
         import torch
 
-        from harness.products import CHUNK_BYTES, chunks
+        from harness.gradients.products import CHUNK_BYTES, chunks
 
         reference = view.reference(self.reference, self.layers)
         total = torch.zeros(reference.n, view.n, dtype=torch.float64)

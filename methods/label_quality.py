@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.method_base import Method, register_method
-from harness.params import option
+from harness.interfaces.method import Method
+from harness.interfaces.params import option
+from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
-    from harness.view import View
+    from harness.interfaces.view import View
 
 
 @dataclass(frozen=True)

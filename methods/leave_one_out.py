@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import Unsupported
-from harness.method_base import Method, register_method
+from harness.interfaces.method import Method
+from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
-    from harness.view import View
+    from harness.interfaces.view import View
 
 MOST_SAMPLES = 2000
 """Beyond so many samples, retraining once a sample is no sensible request."""

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.method_base import Method, register_method
+from harness.interfaces.method import Method
+from harness.selection.registry import register_method
 from methods._projection import finite, projection, scale_for_detectors
 
 if TYPE_CHECKING:
-    from harness.blocks import Block
-    from harness.gradients import Gradients
-    from harness.view import View
+    from harness.gradients.blocks import Block
+    from harness.gradients.gradients import Gradients
+    from harness.interfaces.view import View
 
 PROJECTED_BEYOND = 10_000
 """``projection="auto"`` projects gradients with more numbers a sample than this (CIFAR-100's head: 51,200)."""
@@ -111,7 +112,7 @@ class IsolationForestGradients(Method):
         return found
 
     def score(self, view: View) -> np.ndarray:
-        from harness.products import chunks
+        from harness.gradients.products import chunks
         from methods._isolation_forest import fit
 
         gradients = view.gradients_of(self.layers)
@@ -157,7 +158,7 @@ class _Points:
         return 0 if self.matrix is None and len(self.gradients) == 1 else 8 * self.dimension
 
     def block(self, index: Any) -> Block:
-        from harness.blocks import DenseBlock, OuterBlock
+        from harness.gradients.blocks import DenseBlock, OuterBlock
 
         part = self.gradients.part(index)
         block = part.single() if self.matrix is None else DenseBlock(part.project(self.matrix))

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import Unsupported
-from harness.method_base import Method, register_method
+from harness.interfaces.method import Method
+from harness.selection.registry import register_method
 from methods.influence import check_damping, check_recursion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.blocks import Block
-    from harness.view import View
+    from harness.gradients.blocks import Block
+    from harness.interfaces.view import View
 
 SERIES_DIMENSION = 8192
 MOST_WORK = 1e11
@@ -84,7 +85,7 @@ class ExactSelfInfluence(SelfInfluence):
     def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
         import torch
 
-        from harness.products import chunks
+        from harness.gradients.products import chunks
         from methods._curvature import curvature_of
         from methods._solvers import conjugate_gradient, damping_of, factorised
 
@@ -149,7 +150,7 @@ class SelfDataInf(SelfInfluence):
         """Σ_k (g_i·g_k)² w_k for every i, (n,), each pair of samples taken once."""
         import torch
 
-        from harness.products import chunks
+        from harness.gradients.products import chunks
 
         total = torch.zeros_like(weights)
         tiny = torch.finfo(torch.float64).tiny
@@ -232,7 +233,7 @@ class SelfLiSSA(SelfInfluence):
     def _together(self, block: Block, health: dict[str, Any]) -> Tensor:
         import torch
 
-        from harness.products import chunks
+        from harness.gradients.products import chunks
         from methods._curvature import OuterProduct
         from methods._solvers import damping_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.statistics import Difference, Summary, paired_difference, summarise
+from harness.results.statistics import Difference, Summary, paired_difference, summarise
 
 RANKED = {
     "detection_accuracy": 3,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from harness.errors import RequestError
+from harness.results.pictures import Flagged
 from reports.published import BUDGETS, printed, setting_of, table_of
 
 if TYPE_CHECKING:
@@ -20,24 +20,6 @@ WRONG, RIGHT = "#c0392b", "#1e8449"
 PUBLISHED_BUDGET = 0.05
 FLAGGED_BY = "outlier_iforest"
 """Whose flags Figure 2 shows, as in the paper."""
-
-
-@dataclass(frozen=True)
-class Flagged:
-    """One row of Figure 2.
-
-    Args:
-        title: data set and what the row is.
-        images: uint8 (k, h, w, 3).
-        given, true: the labels' names, k each.
-        known: whether the true labels are; otherwise ``true`` is what a model suggests.
-    """
-
-    title: str
-    images: np.ndarray
-    given: Sequence[str]
-    true: Sequence[str]
-    known: bool = True
 
 
 def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from harness.compare import VERDICTS, Comparison, Line
+from harness.gate.compare import VERDICTS, Comparison, Line
 from reports.markdown import markdown_table
 from reports.words import plus
 

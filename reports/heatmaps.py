@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.results.influential import Attribution
 from reports.published import PROMPTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """The numbers of one method on one seed of an attribution task.
-
-    Args:
-        about: the cell's record, by field.
-        harm: how much each training sample harms each test sample, (n_test, n_train).
-        train_classes, test_classes: (n_train,), (n_test,).
-        class_names: of all classes; empty where they are not known.
-    """
-
-    about: Mapping[str, Any]
-    harm: np.ndarray
-    train_classes: np.ndarray
-    test_classes: np.ndarray
-    class_names: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, record: Any, arrays: Mapping[str, np.ndarray], class_names: Sequence[str] = ()) -> Attribution:
-        """From a stored record and its arrays."""
-        classes = arrays["train_classes"], arrays["test_classes"]
-        return cls(vars(record), arrays["attribution"], *classes, class_names)
 
 
 def heat_maps(found: Sequence[Attribution]) -> Figure:

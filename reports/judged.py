@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from harness.statistics import summarise
+from harness.results.statistics import summarise
 from reports.markdown import markdown_table
 
 
@@ -15,7 +15,7 @@ def judged(frame: pd.DataFrame, judge: str, made: Sequence[str] = ()) -> str:
     """A table a task, protocol and preset: each method's agreement with the judge, best last.
 
     Args:
-        frame: as from `harness.agreement.agreement`.
+        frame: as from `harness.results.agreement.agreement`.
         judge: its name, for the text.
         made: paragraphs on where the results come from.
     """

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from harness.statistics import Difference
+from harness.results.statistics import Difference
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
 from reports.variants import differences, variants

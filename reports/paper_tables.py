@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import RequestError
-from harness.spec import parse_term
-from harness.statistics import Summary, summarise
+from harness.interfaces.spec import parse_term
+from harness.results.statistics import Summary, summarise
 from reports.markdown import ATTRIBUTION, markdown_table
 from reports.published import BUDGETS, printed, setting_of
 from reports.table_layouts import TABLES, PaperTable

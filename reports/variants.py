@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.spec import parse_term
-from harness.statistics import Difference, paired_difference
+from harness.interfaces.spec import parse_term
+from harness.results.statistics import Difference, paired_difference
 from reports.comparison import Section
 
 NOT_VARIANTS = frozenset({"noise", "budget", "retrain"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from harness.statistics import Summary
+from harness.results.statistics import Summary
 from reports.comparison import Section
 
 

@@ -180,7 +180,7 @@ def _part(
         inputs = _images(path, f"{which}images", arrays[f"{which}images"])
     probs = None
     if f"{which}probs" in arrays:
-        from harness.arrays import probabilities  # imports torch
+        from harness.data.arrays import probabilities  # imports torch
 
         if arrays[f"{which}probs"].ndim != 2:
             raise _wrong(path, f"{which}probs must be (n, c) probabilities; it is {arrays[f'{which}probs'].shape}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from harness.task_base import Split
+from harness.interfaces.task import Split
 from tasks._image_task import ImageTask
 from tasks._tabular import TabularTask
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data_files import Download
+from harness.data.files import Download
 from harness.errors import RequestError
 
 HUMAN = "https://raw.githubusercontent.com/UCSC-REAL/cifar-10-100n/49df7d8a69e355470c77c1c2f2424916325a394b/data/"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data_files import VARIABLE, data_folder
+from harness.data.files import VARIABLE, data_folder
 from harness.errors import RequestError
 from tasks._class_labels import UNLABELLED, as_texts
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import Unsupported
-from harness.params import at_least, option
+from harness.interfaces.params import at_least, option
+from harness.interfaces.task import Samples, Split, Task
 from harness.seeds import derive
-from harness.task_base import Samples, Split, Task
 
 if TYPE_CHECKING:
-    from harness.outputs import Outputs
-    from harness.view import View
+    from harness.interfaces.outputs import Outputs
+    from harness.interfaces.view import View
     from tasks._images import Recipe, Windows
     from tasks._networks import Network
 
@@ -141,8 +141,8 @@ class ImageTask(Task):
         return TrainedNetwork(network, history, recipe, seed)
 
     def view(self, model: TrainedNetwork, split: Split) -> View:
-        from harness.outputs import Outputs
-        from harness.view import View
+        from harness.interfaces.outputs import Outputs
+        from harness.interfaces.view import View
         from tasks._images import read_out
 
         def outputs(samples: Samples, augment_seed: int | None = None) -> Outputs:

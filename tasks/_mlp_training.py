@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from harness.products import CHUNK_BYTES
+from harness.gradients.products import CHUNK_BYTES
 from tasks._mlp import Recipe, Stack
 
 BATCH_BYTES = 16 * 2**20

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data_files import VARIABLE, data_folder
+from harness.data.files import VARIABLE, data_folder
 from harness.errors import RequestError
 from tasks._prompt_sets import Prompt
 

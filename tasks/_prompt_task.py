@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import RequestError
-from harness.params import at_least, shares
-from harness.task_base import Samples, Split, Task
+from harness.interfaces.params import at_least, shares
+from harness.interfaces.task import Samples, Split, Task
 from tasks import _prompt_files as files
 from tasks import _prompt_sets
 from tasks._prompt_sets import Prompt
@@ -21,8 +21,8 @@ from tasks._prompt_sets import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.outputs import Outputs
-    from harness.view import View
+    from harness.interfaces.outputs import Outputs
+    from harness.interfaces.view import View
     from tasks._adapters import Adapters
     from tasks._language_models import LanguageModel
     from tasks._text_training import Recipe
@@ -183,8 +183,8 @@ class PromptTask(Task):
         return FineTuned(model.state(), metrics, [each["loss"] for each in losses])
 
     def view(self, model: FineTuned, split: Split) -> View:
-        from harness.outputs import Outputs
-        from harness.view import View
+        from harness.interfaces.outputs import Outputs
+        from harness.interfaces.view import View
         from tasks._language_training import token_losses
         from tasks._text_training import adapter_gradients
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.params import at_least
-from harness.task_base import Samples, Split, Task
+from harness.interfaces.params import at_least
+from harness.interfaces.task import Samples, Split, Task
 
 if TYPE_CHECKING:
-    from harness.outputs import Outputs
-    from harness.view import View
+    from harness.interfaces.outputs import Outputs
+    from harness.interfaces.view import View
     from tasks._mlp import Recipe, Stack
 
 
@@ -55,7 +55,7 @@ class TabularTask(Task):
         return train(jobs, self.recipe(wanted[0][0].n_classes))
 
     def view(self, model: Stack, split: Split) -> View:
-        from harness.view import View
+        from harness.interfaces.view import View
 
         return View(
             split.train.labels.cpu().numpy(),
@@ -73,7 +73,7 @@ class TabularTask(Task):
 
 def outputs(model: Stack, samples: Samples) -> Outputs:
     """The pass that methods' views are made from."""
-    from harness.outputs import Outputs
+    from harness.interfaces.outputs import Outputs
     from tasks._mlp import probabilities
 
     features = model.features(samples.inputs)

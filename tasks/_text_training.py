@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError
-from harness.per_sample import cross_entropies, iterate
-from harness.sample_losses import Loss
-from harness.storage import allocated
+from harness.gradients.per_sample import cross_entropies, iterate
+from harness.gradients.sample_losses import Loss
+from harness.gradients.storage import allocated
 from tasks._adapters import Adapted
 
 READ_TOKENS = {"cpu": 2048, "cuda": 16_384}

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import RequestError, Unsupported
-from harness.task_base import Samples, Split, Task, register_task
+from harness.interfaces.task import Samples, Split, Task
+from harness.selection.registry import register_task
 from tasks._array_file import ArrayFile, Part, digest, read
 from tasks._array_models import OnFeatures, OnImages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.outputs import Outputs
-    from harness.view import View
+    from harness.interfaces.outputs import Outputs
+    from harness.interfaces.view import View
 
 ON_FEATURES = ("linear", "mlp")
 
@@ -133,7 +134,7 @@ class Arrays(Task):
         if not model.given:
             shown: View = self._trainer(split).view(model.trained, split)
             return shown
-        from harness.view import View
+        from harness.interfaces.view import View
 
         references = {name: partial(self._given, each) for name, each in split.references.items()}
         labels = split.train.labels.cpu().numpy()
@@ -188,7 +189,7 @@ class Arrays(Task):
         return found
 
     def _given(self, samples: Samples) -> Outputs:
-        from harness.outputs import Outputs
+        from harness.interfaces.outputs import Outputs
 
         if not isinstance(samples, GivenSamples):
             raise Unsupported("the file has probs but no validation_probs, so its validation set has no gradients")

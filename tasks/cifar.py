@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.data_files import Download, data_folder, how_to_get, require
+from harness.data.files import Download, data_folder, how_to_get, require
 from harness.errors import RequestError
-from harness.task_base import Split, register_task
+from harness.interfaces.task import Split
+from harness.selection.registry import register_task
 from tasks import _cifar_files as files
 from tasks._image_task import ImageTask, image_samples
 

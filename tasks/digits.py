@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.params import shares
-from harness.task_base import Split, register_task
+from harness.interfaces.params import shares
+from harness.interfaces.task import Split
+from harness.selection.registry import register_task
 from tasks._tabular import TabularTask, make_split
 
 if TYPE_CHECKING:

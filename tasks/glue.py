@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.data_files import VARIABLE
+from harness.data.files import VARIABLE
 from harness.errors import RequestError
-from harness.params import at_least, shares
-from harness.task_base import Samples, Split, Task, register_task
+from harness.interfaces.params import at_least, shares
+from harness.interfaces.task import Samples, Split, Task
+from harness.selection.registry import register_task
 from tasks import _glue_files as files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.outputs import Outputs
-    from harness.view import View
+    from harness.interfaces.outputs import Outputs
+    from harness.interfaces.view import View
     from tasks._adapters import Adapters
     from tasks._encoders import Encoder
     from tasks._text_training import Recipe
@@ -155,8 +156,8 @@ class GlueTask(Task):
         return TrainedAdapters(tokens.adapted.state(), history)
 
     def view(self, model: TrainedAdapters, split: Split) -> View:
-        from harness.outputs import Outputs
-        from harness.view import View
+        from harness.interfaces.outputs import Outputs
+        from harness.interfaces.view import View
         from tasks._classifying import read_out
         from tasks._text_training import adapter_gradients
 

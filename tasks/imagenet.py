@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.data_files import VARIABLE, data_folder
+from harness.data.files import VARIABLE, data_folder
 from harness.errors import RequestError
-from harness.task_base import Split, register_task
+from harness.interfaces.task import Split
+from harness.selection.registry import register_task
 from tasks._image_files import images_in, is_class_folder, square
 from tasks._image_task import ImageTask, image_samples
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.errors import RequestError
-from harness.task_base import register_task
+from harness.selection.registry import register_task
 from tasks._prompt_sets import Prompt, transformations, word_problems
 from tasks._prompt_task import PromptTask
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import harness
-import harness.registry
+import harness.selection.registry
 from tests.native import cifar10, cifar100, imagenet  # noqa: F401 - fixtures
 
 
@@ -68,5 +68,5 @@ pytest_plugins = ["pytester"]
 
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a test register methods and tasks that are gone after it."""
-    for registry in (harness.registry.METHODS, harness.registry.TASKS):
+    for registry in (harness.selection.registry.METHODS, harness.selection.registry.TASKS):
         monkeypatch.setattr(registry, "_classes", dict(registry.classes()))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.interfaces.view import View
 from harness.testing import check_all
-from harness.view import View
 
 
 def given(view: View) -> np.ndarray:
@@ -26,7 +26,7 @@ def failed(subject: Any) -> list[str]:
 
 
 def adopted(function: Callable[..., Any]) -> Any:
-    from harness.adoption import method_class
+    from harness.selection.adoption import method_class
 
     return method_class(function)()
 
@@ -82,7 +82,7 @@ def needs_every_class(view: View) -> np.ndarray:
 
 
 def by_chunk(view: View) -> np.ndarray:
-    from harness.products import chunks
+    from harness.gradients.products import chunks
 
     parts = [good(view)[part] for part in chunks(view.n, 64)]
     return np.concatenate([part - part.mean() for part in parts])
@@ -111,7 +111,7 @@ def walks_frames(view: View) -> np.ndarray:
 def walks_objects(view: View) -> np.ndarray:
     import gc
 
-    from harness.base_models import Base
+    from harness.running.base_models import Base
 
     for thing in gc.get_objects():
         if isinstance(thing, Base) and thing.noisy is not None and len(thing.noisy) == view.n:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import harness
-from harness.agreement import agreement
 from harness.cli import main
 from harness.errors import RequestError
+from harness.results.agreement import agreement
 from reports.judged import judged
 from tests.conftest import plug_in
 

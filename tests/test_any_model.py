@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import harness
-from harness.autograd import Activations
 from harness.errors import RequestError
+from harness.gradients.autograd import Activations
 
 N, D, C = 60, 6, 4
 

@@ -15,8 +15,8 @@ from sklearn.neighbors import LocalOutlierFactor
 import harness
 from harness.cli import main
 from harness.errors import RequestError
-from harness.plan import make_plan
-from harness.registry import METHODS
+from harness.selection.plan import make_plan
+from harness.selection.registry import METHODS
 from tests.conftest import last_layer, view_of
 
 

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 import harness
 from harness.cli import main
 from harness.errors import RequestError
-from harness.registry import TASKS
+from harness.selection.registry import TASKS
 from harness.testing import check_all
 from tasks._array_file import read
 
@@ -136,7 +136,7 @@ def test_retraining_beside_given_probabilities_is_of_our_own_model(tmp_path: Pat
 
 
 def _scores(out: Path, method: str) -> Any:
-    from harness.store import Store
+    from harness.records.store import Store
 
     return (arrays["scores"] for record, arrays in Store(out).records() if record.method == method)
 
@@ -404,8 +404,8 @@ def test_another_file_under_the_same_name_is_another_cell(tmp_path: Path) -> Non
 
 
 def _loaded_again(out: Path) -> None:
-    from harness.store import Store
-    from harness.task_data import known_task, loaded_again
+    from harness.records.store import Store
+    from harness.results.reload import known_task, loaded_again
 
     for record, arrays in Store(out).records():
         loaded_again(known_task(record), record, arrays)

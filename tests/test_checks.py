@@ -15,9 +15,9 @@ import harness
 from harness.cli import main
 from harness.conformance.check import CheckFailure, outcome
 from harness.errors import RequestError
-from harness.registry import METHODS, TASKS
+from harness.interfaces.view import View
+from harness.selection.registry import METHODS, TASKS
 from harness.testing import check_all, checks_of, expected_of, method_checks, task_checks
-from harness.view import View
 from tests.conftest import plug_in
 from tests.faulty_detectors import (
     FAULTS,

@@ -11,12 +11,12 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
 import harness
-from harness.class_detection import class_detection
 from harness.errors import Unsupported
-from harness.outputs import Outputs
-from harness.scoring import _with_classes
-from harness.task_base import Samples, Split
-from harness.view import View
+from harness.interfaces.outputs import Outputs
+from harness.interfaces.task import Samples, Split
+from harness.interfaces.view import View
+from harness.results.class_detection import class_detection
+from harness.running.scoring import _with_classes
 from reports.heatmaps import Attribution, heat_maps
 
 

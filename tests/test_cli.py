@@ -14,7 +14,7 @@ import pytest
 
 import harness
 from harness.cli import main
-from harness.registry import METHODS
+from harness.selection.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 
@@ -269,7 +269,7 @@ def test_report_in_markdown(capsys: pytest.CaptureFixture[str], both: Path) -> N
 
 
 def test_report_as_tidy_table(capsys: pytest.CaptureFixture[str], both: Path) -> None:
-    from harness.results import COLUMNS
+    from harness.results.table import COLUMNS
 
     code, out, _ = call(capsys, "report", str(both), "--format", "csv")
     frame = pd.read_csv(io.StringIO(out), keep_default_na=False, na_values=[""])

@@ -14,14 +14,14 @@ import pytest
 from scipy import stats
 
 import harness
-from harness.baseline import COLUMNS, read_baseline, write_text
 from harness.cli import main
-from harness.compare import DEFAULT_RULES, FALSE_ALARMS, Comparison, compare, parse_rule
 from harness.errors import RequestError
-from harness.measured import measured
-from harness.metrics import detection
+from harness.gate.baseline import COLUMNS, read_baseline, write_text
+from harness.gate.compare import DEFAULT_RULES, FALSE_ALARMS, Comparison, compare, parse_rule
+from harness.gate.measured import measured
+from harness.results.metrics import detection
+from harness.running.trimming import flagged
 from harness.seeds import derive
-from harness.trimming import flagged
 from reports.gate import as_junit, as_markdown, as_text
 from tests.conftest import plug_in
 

@@ -13,15 +13,15 @@ import pytest
 
 import harness
 from harness.errors import Unsupported
-from harness.params import build, values_of
-from harness.plan import PROTOCOLS
-from harness.registry import METHODS, TASKS
+from harness.interfaces.params import build, values_of
+from harness.interfaces.task import Split
+from harness.interfaces.uses import observed
+from harness.interfaces.view import View
+from harness.running.services import retrainer
 from harness.seeds import derive
-from harness.services import retrainer
-from harness.task_base import Split
+from harness.selection.plan import PROTOCOLS
+from harness.selection.registry import METHODS, TASKS
 from harness.testing import method_checks, task_checks
-from harness.uses import observed
-from harness.view import View
 from tasks._mlp import Recipe
 from tasks._noise import flip_per_class
 from tasks._tabular import TabularTask, make_split

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import harness.data_files as data_files
+import harness.data.files as data_files
 from harness.cli import main
-from harness.data_files import Download
+from harness.data.fetching import PIECE, fetch
+from harness.data.files import Download
 from harness.errors import RequestError
-from harness.fetching import PIECE, fetch
-from harness.registry import TASKS
+from harness.selection.registry import TASKS
 from tasks.cifar import Cifar10N
 
 IMAGES = np.random.default_rng(0).bytes(500_000)

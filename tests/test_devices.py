@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import harness
-from harness.data_files import in_folder
+from harness.data.files import in_folder
 from harness.errors import Unsupported
-from harness.events import Finished
-from harness.plan import group, make_plan
-from harness.registry import METHODS
-from harness.runner import run_group
+from harness.running.events import Finished
+from harness.running.group import run_group
+from harness.selection.plan import group, make_plan
+from harness.selection.registry import METHODS
 from tests import pretend_device
 from tests.conftest import last_layer
 from tests.pretend_device import DEVICE, NAME, pretended

@@ -16,7 +16,7 @@ import torch
 
 import harness
 from harness.cli import main
-from harness.registry import METHODS, TASKS
+from harness.selection.registry import METHODS, TASKS
 from harness.testing import check_all
 from tests.conftest import last_layer, plug_in
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.errors import RequestError
-from harness.outputs import Outputs
+from harness.interfaces.outputs import Outputs
 from tasks import _classifying, _text_training
 from tasks._adapters import Adapters, folder_digest, targets_of
 from tasks._classifying import read_out

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import harness
-from harness.view import View
+from harness.interfaces.view import View
 from methods import _solvers as solvers
 
 

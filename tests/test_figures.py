@@ -178,14 +178,14 @@ def test_figure_2_without_true_labels(tmp_path: Path) -> None:
     """Own images of which nobody knows the true labels: what is given, and what the model suggests."""
     from sklearn.datasets import load_digits
 
-    from harness.flagged_pictures import flagged_pictures
+    from harness.results.pictures import flagged_pictures
 
     digits = load_digits()
     images = np.repeat((digits.images[:200] * 15).astype("uint8")[..., None], 3, 3)
     np.savez(tmp_path / "own.npz", images=images, labels=digits.target[:200])
     harness.run("outlier_iforest", f"arrays[path={tmp_path}/own.npz,epochs=1]", 1, out=tmp_path / "r")
 
-    (row,) = flagged_pictures(str(tmp_path / "r"))
+    (row,) = flagged_pictures(str(tmp_path / "r"), "outlier_iforest", most_like_published)
 
     assert "true labels are not known, below is what the model predicts" in row.title
     assert not row.known

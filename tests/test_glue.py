@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 import harness
 from harness.cli import main
 from harness.errors import RequestError, Unsupported
+from harness.running.services import retrainer
 from harness.seeds import derive
-from harness.services import retrainer
 from harness.testing import task_checks
 from tests.glue_files import HEADERS, encoder_folders, glue, glue_folder, offline, write_glue  # noqa: F401 - fixtures
 

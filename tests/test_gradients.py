@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import random as sparse_random
 
-from harness import products
-from harness.blocks import DenseBlock, OuterBlock
 from harness.errors import Unsupported
-from harness.gradients import Gradients
+from harness.gradients import products
+from harness.gradients.blocks import DenseBlock, OuterBlock
+from harness.gradients.gradients import Gradients
 from methods._curvature import LastLayerHessian, OuterProduct
 from tests.conftest import last_layer
 
@@ -133,7 +133,7 @@ def test_gradients_need_equally_long_blocks() -> None:
 
 def test_last_layer_gradients_are_autograds() -> None:
     """The residual-times-feature formula against autograd, with and without bias, softmax and sigmoid."""
-    from harness.outputs import Outputs
+    from harness.interfaces.outputs import Outputs
 
     for c, bias in ((1, True), (1, False), (3, True), (3, False)):
         torch_rng = torch.Generator().manual_seed(c)

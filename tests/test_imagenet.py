@@ -17,7 +17,7 @@ import torch
 import harness
 from harness.cli import main
 from harness.errors import RequestError
-from harness.store import Store
+from harness.records.store import Store
 from tasks._image_files import square
 from tasks._networks import make_network
 

@@ -11,7 +11,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.random_projection import SparseRandomProjection
 
 import harness
-from harness import products
+from harness.gradients import products
 from tests.conftest import last_layer
 
 SEED = 11

@@ -16,7 +16,7 @@ import transformers
 
 import harness
 from harness.errors import RequestError
-from harness.storage import allocated
+from harness.gradients.storage import allocated
 from tasks import _text_training
 from tasks._adapters import Adapters
 from tasks._language_models import _bytes, language_model, tiny_language_model

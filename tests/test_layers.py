@@ -10,8 +10,8 @@ import torch
 
 import harness
 from harness.errors import Unsupported
-from harness.outputs import Outputs
-from harness.view import View
+from harness.interfaces.outputs import Outputs
+from harness.interfaces.view import View
 from tests.conftest import last_layer
 from tests.test_methods import brute, lam, softmax_hessian
 

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 import harness
 from harness.errors import RequestError, Unsupported
-from harness.registry import METHODS
+from harness.selection.registry import METHODS
 from methods import _solvers as solvers
 from tests.conftest import last_layer, view_of
 
@@ -482,7 +482,7 @@ def test_arrays_in_any_memory_order() -> None:
 
 
 def test_a_forest_refuses_gradients_that_are_not_finite() -> None:
-    from harness.outputs import Outputs
+    from harness.interfaces.outputs import Outputs
 
     values = torch.ones(30, 3)
     values[4] = np.nan

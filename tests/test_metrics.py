@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from harness.metrics import detection
-from harness.statistics import Difference, paired_difference, summarise
-from harness.trimming import flagged
+from harness.results.metrics import detection
+from harness.results.statistics import Difference, paired_difference, summarise
+from harness.running.trimming import flagged
 
 
 def test_the_budgets_share_with_the_highest_scores_is_flagged() -> None:

@@ -144,7 +144,7 @@ def test_gradients_take_fewer_tokens_together_where_memory_is_short(
         return token_losses(logits, targets)
 
     monkeypatch.setattr(_text_training, "GRADIENT_TOKENS", {"cpu": 400})
-    monkeypatch.setattr("harness.per_sample.CHECKED", 1)
+    monkeypatch.setattr("harness.gradients.per_sample.CHECKED", 1)
     limit = 2
     found = adapter_gradients(tokens.shown, tokens.shown_targets, loss=short)
     assert max(sizes) > 2

@@ -10,8 +10,8 @@ import pytest
 
 import harness
 from harness.errors import RequestError
-from harness.labels import relabelled
-from harness.results import COLUMNS
+from harness.results.names import relabelled
+from harness.results.table import COLUMNS
 from reports.comparison import sections
 from reports.markdown import tables
 from reports.paper_tables import paper_table

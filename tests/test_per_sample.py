@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import harness
-from harness import per_sample
 from harness.errors import RequestError, Unsupported
-from harness.model_inputs import Inputs
-from harness.per_sample import iterate, per_sample_gradients
-from harness.per_sample_engine import Engine
+from harness.gradients import per_sample
+from harness.gradients.model_inputs import Inputs
+from harness.gradients.per_sample import iterate, per_sample_gradients
+from harness.gradients.per_sample_engine import Engine
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
@@ -344,7 +344,7 @@ def test_windows_of_large_images_are_bounded_by_memory() -> None:
     model, inputs, targets = seeded(images), random(10, 2, 9, 8), torch.arange(10) % 3
     expected = per_sample_gradients(model, inputs, targets)
     for bound in (1, 5_000, 100_000):
-        with mock.patch("harness.products.CHUNK_BYTES", bound):
+        with mock.patch("harness.gradients.products.CHUNK_BYTES", bound):
             found = per_sample_gradients(model, inputs, targets)
         for name, values in expected.items():
             torch.testing.assert_close(found[name], values, rtol=1e-9, atol=1e-12)

@@ -14,9 +14,9 @@ import pytest
 import harness
 from harness.cli import main
 from harness.errors import RequestError
-from harness.params import fields_of
-from harness.plugins import absolute, load_plugin, split_source
-from harness.registry import METHODS, Registry
+from harness.interfaces.params import fields_of
+from harness.selection.plugins import absolute, load_plugin, split_source
+from harness.selection.registry import METHODS, Registry
 from tests.conftest import last_layer, plug_in, view_of
 
 FILE = '''
@@ -222,7 +222,7 @@ def test_a_change_in_a_helper_module_makes_results_stale(tmp_path: Path, monkeyp
     import importlib
     import sys
 
-    from harness.versions import code_version
+    from harness.selection.versions import code_version
 
     package = tmp_path / "their_package"
     package.mkdir()
@@ -244,8 +244,8 @@ def test_a_change_in_a_helper_module_makes_results_stale(tmp_path: Path, monkeyp
 
 
 def test_functions_of_a_notebook_have_versions() -> None:
-    from harness.adoption import method_class
-    from harness.versions import code_version
+    from harness.selection.adoption import method_class
+    from harness.selection.versions import code_version
 
     versions = []
     for sign in ("-", "+"):

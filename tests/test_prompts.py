@@ -15,7 +15,7 @@ import pytest
 import harness
 from harness.cli import main
 from harness.errors import RequestError
-from harness.influential import attributions
+from harness.results.influential import attributions
 from harness.seeds import derive
 from harness.testing import task_checks
 from tasks import _prompt_sets as prompt_sets

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.results import COLUMNS
+from harness.results.table import COLUMNS
 from reports.comparison import sections
 from reports.markdown import markdown_table, report, tables
 from reports.published import published
@@ -164,7 +164,9 @@ def test_reports_never_import_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, reports.markdown, harness.results, harness.store; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, reports.markdown, harness.results.table, harness.records.store; assert 'torch' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -14,13 +14,13 @@ import pytest
 
 import harness
 from harness.errors import RequestError
-from harness.params import build, fields_of, layered, type_text, values_of
-from harness.plan import make_plan
-from harness.plugins import load_plugin
-from harness.registry import METHODS, TASKS, Registry
-from harness.requests import parse_seeds
+from harness.interfaces.params import build, fields_of, layered, type_text, values_of
+from harness.interfaces.spec import format_term, parse_selection, parse_term
+from harness.records.requests import parse_seeds
 from harness.seeds import derive
-from harness.spec import format_term, parse_selection, parse_term
+from harness.selection.plan import make_plan
+from harness.selection.plugins import load_plugin
+from harness.selection.registry import METHODS, TASKS, Registry
 
 
 def names(selection: str) -> list[str]:

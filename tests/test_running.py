@@ -16,8 +16,8 @@ import pytest
 
 import harness
 from harness.errors import RequestError
-from harness.registry import METHODS, TASKS
-from harness.store import Store
+from harness.records.store import Store
+from harness.selection.registry import METHODS, TASKS
 
 FAST = "outlier_l2,self_confidence,random,none"
 
@@ -74,7 +74,7 @@ def test_the_same_command_twice_computes_once_and_scores_alike(tmp_path: Path, m
         np.testing.assert_array_equal(values, scores(tmp_path / "b")[key])
     values = ["key", "metric", "value"]
     pd.testing.assert_frame_equal(first[values], other[values])
-    monkeypatch.setattr("harness.runner.run_group", lambda *_: pytest.fail("something ran again"))
+    monkeypatch.setattr("harness.running.group.run_group", lambda *_: pytest.fail("something ran again"))
     again = run(tmp_path / "a", "all,-leave_one_out", "moons,blobs", 2)
     pd.testing.assert_frame_equal(first, again)
 
@@ -206,7 +206,7 @@ def test_time_limits_are_enforced_and_crashes_recorded(tmp_path: Path, troubles:
 
 
 def test_ties_up_to_rounding_are_counted() -> None:
-    from harness.scoring import largest_tie
+    from harness.running.scoring import largest_tie
 
     assert largest_tie(np.array([1.0, 1 + 1e-12, 2.0, 0.0])) == 2
     assert largest_tie(np.zeros(5)) == 5
@@ -262,8 +262,8 @@ def test_interrupted_and_run_again_is_as_uninterrupted(tmp_path: Path) -> None:
 
 
 def test_moved_code_is_stale_and_never_reused_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.plan import make_plan
-    from harness.staleness import stale_keys
+    from harness.results.staleness import stale_keys
+    from harness.selection.plan import make_plan
 
     run(tmp_path, "outlier_l2,random")
     monkeypatch.setattr(METHODS.get("random"), "version", 2)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.registry import TASKS
 from harness.seeds import derive
+from harness.selection.registry import TASKS
 from tests.test_running import FAST, run, scores
 
 Wanted = Sequence[tuple[Any, Sequence[Any], int]]

@@ -10,10 +10,10 @@ import pytest
 
 import harness
 from harness.errors import RequestError
-from harness.params import build
-from harness.plan import make_plan
-from harness.spec import parse_selection
-from harness.store import Store
+from harness.interfaces.params import build
+from harness.interfaces.spec import parse_selection
+from harness.records.store import Store
+from harness.selection.plan import make_plan
 from reports.markdown import tables
 from tasks.synthetic import Moons
 
@@ -131,7 +131,7 @@ def test_a_method_that_fails_fails_at_every_budget(tmp_path: Path, monkeypatch: 
 
 def test_reported_epoch_is_decided_after_training(tmp_path: Path) -> None:
     """Cells that differ in what is reported alone share every model, and report differently."""
-    from harness.plan import group, make_plan
+    from harness.selection.plan import group, make_plan
 
     cells = make_plan("none", "cifar10n[report=last_epoch|best_epoch,budget=0|0.05]", [0, 1], "fair", "smoke")
     assert [len(members.cells) for members in group(cells)] == [4, 4]

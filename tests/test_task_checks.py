@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import harness
-from harness.task_base import Samples, Split
-from harness.view import View
+from harness.interfaces.task import Samples, Split
+from harness.interfaces.view import View
 from tests.faulty_detectors import failed
 
 

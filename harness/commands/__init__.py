@@ -1,1 +1,1 @@
-"""The subcommands: each module adds its options to the parser and does the work, importing torch only then."""
+"""The command line's subcommands, one file each; they alone know the reports."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.options import add_plugin
 from harness.errors import RequestError
-from harness.store import FAILURES, some_cells
+from harness.records.store import FAILURES, some_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,12 +29,12 @@ def add(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from harness.baseline import SECTION, read_baseline, read_provenance, write_text
-    from harness.measured import from_results
-    from harness.output import put
-    from harness.plugins import load_plugin
-    from harness.results import load_results
-    from harness.staleness import stale_keys
+    from harness.commands.output import put
+    from harness.gate.baseline import SECTION, read_baseline, read_provenance, write_text
+    from harness.gate.measured import from_results
+    from harness.results.staleness import stale_keys
+    from harness.results.table import load_results
+    from harness.selection.plugins import load_plugin
 
     for plugin in args.plugin:
         load_plugin(plugin)

@@ -28,8 +28,8 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.data_files import in_folder
-    from harness.plugins import load_plugin
+    from harness.data.files import in_folder
+    from harness.selection.plugins import load_plugin
     from harness.testing import subjects
 
     for plugin in args.plugin:
@@ -45,8 +45,8 @@ def main(args: argparse.Namespace) -> int:
 def _checked(subject: Any) -> int:
     """Run and print one subject's checks; the number of failures."""
     from harness.conformance.check import outcome
-    from harness.params import values_of
-    from harness.spec import format_term
+    from harness.interfaces.params import values_of
+    from harness.interfaces.spec import format_term
     from harness.testing import checks_of, expected_of
 
     print(format_term(subject.name, values_of(subject)))

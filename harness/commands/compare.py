@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    from harness.compare import DEFAULT_RULES
+    from harness.gate.compare import DEFAULT_RULES
 
     compare = commands.add_parser(
         "compare",
@@ -45,10 +45,10 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.compare import DEFAULT_RULES, compare, parse_rule
-    from harness.measured import measured
-    from harness.output import put
-    from harness.plugins import load_plugin
+    from harness.commands.output import put
+    from harness.gate.compare import DEFAULT_RULES, compare, parse_rule
+    from harness.gate.measured import measured
+    from harness.selection.plugins import load_plugin
     from reports.gate import as_junit, as_markdown, as_text, summary
 
     for plugin in args.plugin:
@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _selected(label: str, selection: str) -> bool:
-    from harness.spec import parse_selection, parse_term
+    from harness.interfaces.spec import parse_selection, parse_term
 
     asked, chosen = parse_term(label), False
     for term in parse_selection(selection):
@@ -96,9 +96,9 @@ def _alike(ours: str | None, theirs: str) -> bool:
 
 def _say_stale(path: str) -> bool:
     """Say which cells are stale, or may be; whether there are any."""
-    from harness.results import load_results
-    from harness.staleness import stale_keys, unknown_names
-    from harness.store import is_store, some_cells
+    from harness.records.store import is_store, some_cells
+    from harness.results.staleness import stale_keys, unknown_names
+    from harness.results.table import load_results
 
     if not is_store(path):
         return False

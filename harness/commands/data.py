@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.options import add_data_dir, add_plugin
-from harness.data_files import Download, data_folder, how_to_get, in_folder, states
+from harness.data.files import Download, data_folder, how_to_get, in_folder, states
 from harness.errors import RequestError
-from harness.plugins import load_plugin
-from harness.registry import TASKS
+from harness.selection.plugins import load_plugin
+from harness.selection.registry import TASKS
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
@@ -52,7 +52,7 @@ def run(action: str, name: str) -> int:
             print(f"{data_folder()}\n{task.needs}")
         return 0
     if action == "fetch":
-        from harness.fetching import fetch
+        from harness.data.fetching import fetch
 
         print(fetch(downloads, lambda line: print(line, file=sys.stderr)))
         return 0

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.listing import listing
+    from harness.selection.listing import listing
 
     print(listing(args.what, args.plugin))
     return 0

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_plugin
+from harness.commands.output import put
 from harness.errors import RequestError
-from harness.labels import relabelled
-from harness.output import put
-from harness.plugins import load_plugin
-from harness.requests import remembered
-from harness.results import load_results
-from harness.staleness import stale_keys, unknown_names
-from harness.store import Store
+from harness.records.requests import remembered
+from harness.records.store import Store
+from harness.results.names import relabelled
+from harness.results.staleness import stale_keys, unknown_names
+from harness.results.table import load_results
+from harness.selection.plugins import load_plugin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.data_files import in_folder
+    from harness.data.files import in_folder
 
     if args.judge:
         return _judged(args)
@@ -105,7 +105,7 @@ def run(
 
 
 def _judged(args: argparse.Namespace) -> int:
-    from harness.agreement import agreement
+    from harness.results.agreement import agreement
     from reports.judged import judged
     from reports.markdown import provenance
 
@@ -153,16 +153,16 @@ def _commands(out: str) -> list[str]:
 
 
 def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
-    from harness.flagged_pictures import flagged_pictures
-    from harness.influential import attributions
+    from harness.results.influential import attributions
+    from harness.results.pictures import flagged_pictures
     from reports.curves import curve_figure
-    from reports.figures import budget_figure, flagged_grid
+    from reports.figures import FLAGGED_BY, budget_figure, flagged_grid, most_like_published
     from reports.heatmaps import heat_maps
 
     if number not in FIGURES:
         raise RequestError(f"there is no Figure {number} here; there is: {', '.join(FIGURES)}")
     if number == "2":
-        figure = flagged_grid(flagged_pictures(out))
+        figure = flagged_grid(flagged_pictures(out, FLAGGED_BY, most_like_published))
     elif number == "4":
         figure = heat_maps(attributions(out, stale_keys(frame)))
     else:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_plugin
-from harness.plan import PRESETS, PROTOCOLS, Cell
-from harness.store import FAILURES, counts, some_cells
+from harness.records.store import FAILURES, counts, some_cells
+from harness.selection.plan import PRESETS, PROTOCOLS, Cell
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
@@ -51,14 +51,14 @@ def add(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from harness.api import planned, run_request
-    from harness.data_files import in_folder
-    from harness.execute import Options
-    from harness.labels import relabelled
-    from harness.plugins import absolute
-    from harness.progress import Progress
-    from harness.requests import Request, parse_seeds
-    from harness.results import load_results
-    from harness.staleness import stale_keys
+    from harness.data.files import in_folder
+    from harness.records.requests import Request, parse_seeds
+    from harness.results.names import relabelled
+    from harness.results.staleness import stale_keys
+    from harness.results.table import load_results
+    from harness.running.execute import Options
+    from harness.running.progress import Progress
+    from harness.selection.plugins import absolute
     from reports.markdown import tables
 
     plugins = tuple(map(absolute, args.plugin))
@@ -95,8 +95,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _dry_run(cells: Sequence[Cell], out: str, rerun: str | None) -> int:
-    from harness.execute import to_run
-    from harness.store import Store, is_store
+    from harness.records.store import Store, is_store
+    from harness.running.execute import to_run
 
     pending = to_run(cells, Store(out), rerun) if is_store(out) else list(cells)
     for cell in pending:

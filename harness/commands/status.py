@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_plugin
 from harness.errors import RequestError
-from harness.store import FAILURES, counts
+from harness.records.store import FAILURES, counts
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
-    from harness.plan import Cell
+    from harness.selection.plan import Cell
 
 
 def add(commands: Commands) -> None:
@@ -23,16 +23,16 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.data_files import in_folder
+    from harness.data.files import in_folder
 
     with in_folder(args.data_dir):
         return _status(args)
 
 
 def _status(args: argparse.Namespace) -> int:
-    from harness.plugins import load_plugin
-    from harness.requests import remembered
-    from harness.store import Store
+    from harness.records.requests import remembered
+    from harness.records.store import Store
+    from harness.selection.plugins import load_plugin
 
     store = Store(args.out)
     for plugin in args.plugin:  # never those that the folder names: it may come from anyone

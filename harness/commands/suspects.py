@@ -28,11 +28,11 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.data_files import in_folder
+    from harness.commands.output import put
+    from harness.data.files import in_folder
     from harness.errors import RequestError
-    from harness.output import put
-    from harness.plugins import load_plugin
-    from harness.suspects import find, suspects
+    from harness.results.suspects import find, suspects
+    from harness.selection.plugins import load_plugin
 
     if args.top < 1:
         raise RequestError(f"--top {args.top} is not valid; give at least 1")

@@ -1,1 +1,4 @@
-"""Conformance checks: what every method and every task must do for its numbers to be comparable."""
+"""What every method and task must do, as checks with a reason and a way to mend what fails.
+
+It imports `harness.running` and what lies below.
+"""

@@ -7,10 +7,10 @@ import numpy as np
 from harness.conformance.check import CheckFailure
 from harness.conformance.problem import CheckTask
 from harness.errors import Unsupported
-from harness.events import Finished
-from harness.method_base import Method
-from harness.plan import Cell, CellSpec, Group
-from harness.runner import run_group
+from harness.interfaces.method import Method
+from harness.running.events import Finished
+from harness.running.group import run_group
+from harness.selection.plan import Cell, CellSpec, Group
 
 MEND = "score from the view alone; a clean set is view.reference('validation'), and uses must say so"
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import harness.products
+import harness.gradients.products
 from harness.conformance.check import Check, CheckFailure
 from harness.conformance.hidden_truth import follows_no_truth
 from harness.conformance.problem import Problem, certain, problem, without_a_class
 from harness.errors import RequestError, Unsupported, did_you_mean
-from harness.method_base import Method
-from harness.params import build, values_of
+from harness.interfaces.method import Method
+from harness.interfaces.params import build, values_of
+from harness.interfaces.uses import VOCABULARY, observed
 from harness.randomness import global_seed, left_as_found
-from harness.scoring import largest_tie
-from harness.uses import VOCABULARY, observed
+from harness.running.scoring import largest_tie
 
 if TYPE_CHECKING:
-    from harness.view import View
+    from harness.interfaces.view import View
 
 TURNED, UNTOLD = 0.4, 0.6
 """AUROC below which a detector's sign is turned, and up to which that cannot be told."""
@@ -205,18 +205,18 @@ def _uses(method: Method) -> None:
 
 
 def _working_memory(method: Method) -> None:
-    shown, usual = problem(), harness.products.CHUNK_BYTES
+    shown, usual = problem(), harness.gradients.products.CHUNK_BYTES
     whole = scored(method, shown.view())
     try:
         for size in (1 << 12, 1 << 15):
-            harness.products.CHUNK_BYTES = size
+            harness.gradients.products.CHUNK_BYTES = size
             if not close(scored(method, shown.view()), whole):
                 raise CheckFailure(
                     f"scores change when gradients come in chunks of {size >> 10} KiB",
                     "sums and means go over all chunks; nothing may depend on where one ends",
                 )
     finally:
-        harness.products.CHUNK_BYTES = usual
+        harness.gradients.products.CHUNK_BYTES = usual
 
 
 def _one_sample(method: Method) -> None:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import Unsupported
-from harness.outputs import Outputs
-from harness.task_base import Samples, Split, Task
-from harness.view import View
+from harness.interfaces.outputs import Outputs
+from harness.interfaces.task import Samples, Split, Task
+from harness.interfaces.view import View
 
 CLASSES = 3
 DECAY = 1e-3

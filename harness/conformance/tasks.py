@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.arrays import PROBABILITY_TOLERANCE
 from harness.conformance.check import Check, CheckFailure
+from harness.data.arrays import PROBABILITY_TOLERANCE
 from harness.errors import Unsupported
-from harness.params import build, values_of
+from harness.interfaces.params import build, values_of
+from harness.interfaces.task import Samples, Split, Task
+from harness.interfaces.view import View
 from harness.randomness import global_seed, left_as_found
-from harness.task_base import Samples, Split, Task
-from harness.view import View
 
 SEED = 3
 MOST_COLUMNS = 4096

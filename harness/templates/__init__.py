@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 
 from harness.errors import RequestError
-from harness.registry import METHODS, TASKS
+from harness.selection.registry import METHODS, TASKS
 
 HERE = Path(__file__).parent
 

@@ -73,7 +73,7 @@ def sweep() -> list[dict[str, object]]:
 
 def runs() -> list[dict[str, object]]:
     """Wall-clock of ``run`` with 1 to 15 methods, the better of two."""
-    from harness.registry import METHODS as REGISTRY
+    from harness.selection.registry import METHODS as REGISTRY
     from tests.benchmarks.conftest import seconds
 
     names = [name for name in sorted(REGISTRY.classes()) if name != "leave_one_out"]

@@ -13,7 +13,7 @@ import pytest
 
 import harness
 from harness.conformance.problem import problem
-from harness.registry import METHODS
+from harness.selection.registry import METHODS
 from tests.benchmarks.test_scores import head
 
 SIZES = {"last layer, n=5,000 c=10 d=256": (5_000, 10, 256), "last layer, n=500 c=10 d=64": (500, 10, 64)}

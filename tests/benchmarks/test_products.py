@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.products import times, transposed_times
+from harness.gradients.products import times, transposed_times
 from tests.benchmarks.conftest import Versus
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.store import Store
+from harness.records.store import Store
 from tests.benchmarks.conftest import ROWS, Row, seconds
 
 

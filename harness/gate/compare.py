@@ -1,0 +1,271 @@
+"""Is NEW worse than BASE? Paired by cell over seeds, quality judged by the interval of the paired difference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from harness.errors import RequestError, did_you_mean
+from harness.gate.baseline import SECTION
+from harness.results.metrics import COSTS, HIGHER_IS_BETTER
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_RULES = ("auroc:-0.02", "detection_accuracy:-0.02", "accuracy:-0.02")
+FALSE_ALARMS = 0.05
+"""Chance, at most, that a comparison of equals fails anywhere: shared among the lines that differ (Bonferroni)."""
+NOISE_SECONDS = 0.01
+"""Times below are the clock's noise."""
+EQUAL = 2e-6
+"""What baseline files round away of a metric."""
+ROUNDED = 5e-3
+"""And of a cost, as a share of it."""
+
+Verdict = Literal["worse", "undecided", "no worse", "better", "same", "not compared"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How much worse a metric may get.
+
+    Args:
+        metric: its name.
+        tolerance: how far it may fall (or rise, where lower is better); a share of the base value if ``relative``.
+    """
+
+    metric: str
+    tolerance: float
+    relative: bool
+    higher_is_better: bool
+
+    @property
+    def text(self) -> str:
+        size = f"{100 * self.tolerance:g}%" if self.relative else f"{self.tolerance:g}"
+        return f"{self.metric}:{'-' if self.higher_is_better else '+'}{size}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one method on one task: what it was, what it is, and what to think of it.
+
+    ``difference``, ``low`` and ``high`` are NEW − BASE, as a share of BASE where the rule is relative; the interval
+    is None for one seed, and all three are where nothing could be compared.
+    """
+
+    task: str
+    method: str
+    metric: str
+    verdict: Verdict
+    note: str = ""
+    rule: Rule | None = None
+    base: float | None = None
+    new: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All lines of a comparison, and what BASE has and NEW lacks."""
+
+    lines: list[Line]
+    missing: list[str]
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(line.verdict == verdict for line in self.lines)
+
+    @property
+    def gaps(self) -> int:
+        """What could not be told: undecided, or not compared."""
+        return self.count("undecided") + self.count("not compared")
+
+    @property
+    def exit_code(self) -> int:
+        """0 no worse, 1 worse, 2 nothing comparable, or something of BASE is not in NEW."""
+        if self.count("worse"):
+            return 1
+        compared = any(line.verdict != "not compared" for line in self.lines)
+        return 0 if compared and not self.missing else 2
+
+
+def parse_rule(text: str, others: Collection[str] = ()) -> Rule:
+    """Read ``auroc:-0.02`` or ``score_seconds:+25%``.
+
+    Args:
+        others: further metrics, as a task of one's own has; higher is better.
+
+    Raises:
+        RequestError: an unknown metric, no number, or a sign that would let it get better.
+    """
+    metric, colon, delta = text.partition(":")
+    lower = dict.fromkeys(COSTS, False)
+    known = dict.fromkeys(others, True) | HIGHER_IS_BETTER | lower
+    if metric not in known:
+        raise RequestError(f"--fail {text}: unknown metric {metric!r}{did_you_mean(metric, known)}; known: "
+                           f"{', '.join(known)}")  # fmt: skip
+    sign = "-" if known[metric] else "+"
+    example = f"{metric}:-0.02" if known[metric] else f"{metric}:+25%"
+    try:
+        number = float(delta.removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    if not colon or not math.isfinite(number) or not delta.startswith(sign):
+        direction = "fall" if known[metric] else "rise"
+        raise RequestError(f"--fail {text} is not valid; write how far {metric} may {direction}, such as {example}")
+    relative = delta.endswith("%")
+    return Rule(metric, abs(number) / (100 if relative else 1), relative, known[metric])
+
+
+def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Comparison:
+    """Compare what both sides measured, by `SECTION` and method, paired by seed.
+
+    Args:
+        base, new: as from `harness.gate.measured.measured`.
+        rules: what is judged; other metrics are not looked at.
+    """
+    keys = [*SECTION, "method"]
+    ours: dict[Any, pd.DataFrame] = dict(list(new.groupby(keys, dropna=False)))
+    theirs: dict[Any, pd.DataFrame] = dict(list(base.groupby(keys, dropna=False)))
+    ours |= _renamed(theirs, ours)
+    double = {key for side in (theirs, ours) for key, cells in side.items() if cells["params"].nunique() > 1}
+    drafts = [
+        (key, rule, *_paired(theirs[key], ours[key], rule))
+        for key in theirs
+        if key in ours and key not in double
+        for rule in rules
+    ]
+    tested = sum(len(pairs) > 1 and not _same(pairs) for _, _, pairs, _ in drafts)
+    lines = []
+    for key, rule, pairs, note in drafts:
+        names = _task_text(key), str(key[-1]), rule.metric
+        if len(pairs):
+            lines.append(_judged(names, rule, pairs, note, FALSE_ALARMS / max(1, tested)))
+        elif note:
+            lines.append(Line(*names, "not compared", note, rule))
+    for key in theirs:
+        if key in double & ours.keys():
+            note = "one side holds results of several sets of parameters under this name; use a folder of its own"
+            lines.append(Line(_task_text(key), str(key[-1]), "all", "not compared", note))
+        elif key in ours:
+            lines += _broken(key, theirs[key], ours[key])
+    return Comparison(lines, _missing(theirs, ours) + _lost(theirs, ours, rules))
+
+
+def _renamed(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
+    """Cells of NEW under the name that BASE has for the same parameters, where it has none of its own there."""
+    same: dict[Any, pd.DataFrame] = {}
+    left = {(*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]): cells for key, cells in ours.items()}
+    for key, cells in theirs.items():
+        found = left.get((*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]))
+        if key not in ours and found is not None:
+            same[key] = found
+    return same
+
+
+def _task_text(key: Any) -> str:
+    _, label, _, _, protocol, preset, _ = key
+    extra = [value for value, usual in ((protocol, "fair"), (preset, "fast")) if value != usual]
+    return " ".join([label, *extra])
+
+
+def _paired(base: pd.DataFrame, new: pd.DataFrame, rule: Rule) -> tuple[np.ndarray, str]:
+    """(k, 2) values of the seeds that both sides have, and why there are none where there should be some."""
+    before, after = (
+        side[(side["metric"] == rule.metric) & (side["status"] == "ok")].set_index("seed")["value"]
+        for side in (base, new)
+    )
+    seeds = sorted(set(before.index) & set(after.index))
+    pairs = np.array([[before[seed], after[seed]] for seed in seeds], dtype=float).reshape(-1, 2)
+    if rule.metric in COSTS and len(pairs):
+        machines = sorted(set(base["machine"]) | set(new["machine"]))
+        if len(machines) > 1 or machines == ["several"]:
+            return np.empty((0, 2)), f"measured on other machines: {' and '.join(machines)}"
+    if len(before) and not len(pairs):
+        return pairs, "no seed in common" if len(after) else "NEW has no such value"
+    gone = len(before) - len(pairs)
+    return pairs, f"{gone} of BASE's {len(before)} seeds are not in NEW" if gone else ""
+
+
+def _same(pairs: np.ndarray) -> bool:
+    return bool(np.abs(pairs[:, 1] - pairs[:, 0]).max(initial=0) <= EQUAL)
+
+
+def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: str, level: float) -> Line:
+    """A line from the pairs: t-interval of the mean loss, one-sided at ``level``, against the tolerance."""
+    from scipy.stats import t
+
+    before, after = (float(mean) for mean in pairs.mean(0))
+    k = len(pairs)
+    differences = pairs[:, 1] - pairs[:, 0]
+    if rule.relative:
+        if not before and not _same(pairs):
+            return Line(*names, "not compared", "BASE is 0, of which there is no share", rule, before, after, seeds=k)
+        differences = differences / (abs(before) or 1.0)
+    mean = float(differences.mean())
+    half = float(t.isf(level, k - 1) * differences.std(ddof=1) / math.sqrt(k)) if k > 1 else 0.0
+    low, high = (mean - half, mean + half) if k > 1 else (None, None)
+    best, worst = (mean + half, mean - half) if rule.higher_is_better else (-(mean - half), -(mean + half))
+    verdict: Verdict
+    if _same(pairs) or (rule.metric in COSTS and np.allclose(pairs[:, 0], pairs[:, 1], rtol=ROUNDED)):
+        verdict = "same"
+    elif rule.metric.endswith("_seconds") and max(before, after) < NOISE_SECONDS:
+        verdict = "no worse"
+        note = f"under {1000 * NOISE_SECONDS:g} ms"
+    elif best < -rule.tolerance:
+        verdict = "worse"
+    elif worst > 0:
+        verdict = "better"
+    elif worst >= -rule.tolerance:
+        verdict = "no worse"
+    else:
+        verdict = "undecided"
+        note = "; ".join(part for part in (note, "more seeds would tell") if part)
+    if k == 1 and verdict != "same":
+        note = note or "one seed: no interval, the difference itself is judged"
+    return Line(*names, verdict, note, rule, before, after, mean, low, high, k)
+
+
+def _broken(key: Any, base: pd.DataFrame, new: pd.DataFrame) -> list[Line]:
+    """Seeds that ended well in BASE and do not in NEW."""
+    well = set(base.loc[base["status"] == "ok", "seed"])
+    bad = new[(new["status"] != "ok") & new["seed"].isin(well)]
+    if bad.empty:
+        return []
+    first = bad.iloc[0]
+    reason = (str(first["error"] or "").splitlines() or [""])[0]
+    note = f"{first['status']} in {len(bad)} of {len(well)} seeds that were ok" + (f": {reason}" if reason else "")
+    return [Line(_task_text(key), str(key[-1]), "status", "worse", note, seeds=len(bad))]
+
+
+def _lost(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame], rules: Sequence[Rule]) -> list[str]:
+    """Seeds and judged metrics that BASE has of a cell and NEW lacks, in words."""
+    found = []
+    for key in theirs:
+        if key not in ours:
+            continue
+        well = theirs[key][theirs[key]["status"] == "ok"]
+        seeds = sorted(set(well["seed"]) - set(ours[key]["seed"]))
+        metrics = [rule.metric for rule in rules if rule.metric in set(well["metric"]) - set(ours[key]["metric"])]
+        parts = [f"seed {', '.join(map(str, seeds))}"] * bool(seeds) + metrics * (not ours[key]["metric"].isna().all())
+        if parts:
+            found.append(f"{_task_text(key)} × {key[-1]} ({'; '.join(parts)})")
+    return found
+
+
+def _missing(theirs: dict[Any, Any], ours: dict[Any, Any]) -> list[str]:
+    """What BASE has and NEW lacks, in words; another set of task parameters under the same name is said to be one."""
+    found = []
+    named = {(key[1], key[-1], *key[4:6]) for key in ours}
+    for key in theirs:
+        if key not in ours:
+            other = (key[1], key[-1], *key[4:6]) in named
+            found.append(f"{_task_text(key)} × {key[-1]}" + (" (there with other task parameters or data)" * other))
+    return found

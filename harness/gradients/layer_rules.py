@@ -1,0 +1,148 @@
+"""Per-sample gradients of linear, convolutional and batch-normalising layers from one batched backward pass.
+
+What a layer was given, a, and the gradient of the samples' losses in what it gave, δ, make up the gradient in its
+weights sample by sample (Goodfellow 2015; Rochette et al. 2019 for convolutions). Nothing is run once per sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.grad import conv2d_weight
+
+from harness.gradients import products
+
+PARAMETERS = ("weight", "bias")
+"""The parameters that rules know, by their names in a layer."""
+
+
+@dataclass
+class Sum:
+    """One parameter's gradients, (n, *shape), summed over its uses; the memory need not be zero to start with."""
+
+    values: Tensor
+    started: bool = False
+
+    def add(self, more: Tensor) -> None:
+        (self.values.add_ if self.started else self.values.copy_)(more)
+        self.started = True
+
+    def part(self, rows: slice) -> Sum:
+        """The same of some samples, whose gradients lie in the same memory."""
+        return Sum(self.values[rows], self.started)
+
+    def add_product(self, left: Tensor, right: Tensor) -> None:
+        """Add left (m, a, k) times right (m, k, b), whose numbers lie as the gradients' do."""
+        flat = self.values.view(len(left), left.shape[1], right.shape[2])
+        if left.shape[2] > 1:
+            flat.baddbmm_(left, right, beta=int(self.started))
+        elif self.started:
+            flat.addcmul_(left, right)
+        else:
+            torch.mul(
+                left, right, out=flat
+            )  # an outer product, for which a batched matrix product is thirty times slower
+        self.started = True
+
+
+class Call:
+    """What a layer was given and gave in one call."""
+
+    def __init__(self, module: nn.Module, given: Tensor, output: Tensor) -> None:
+        self.module, self.given, self.output = module, given, output
+        self.versions = given._version, output._version
+
+    @property
+    def overwritten(self) -> bool:
+        return (self.given._version, self.output._version) != self.versions
+
+    def has_rows(self, n: int) -> bool:
+        """Whether the first axis of what went in and came out is the samples."""
+        shapes = self.given.shape, self.output.shape
+        return all(len(shape) > 0 and shape[0] == n for shape in shapes)
+
+
+Rule = Callable[[nn.Module, Tensor, Tensor, dict[str, Sum]], None]
+"""(layer, input, gradient of its output, {parameter: sum}): add the gradients to those that are wanted."""
+
+
+def linear(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+    """Inputs (n, …, in) and output gradients (n, …, out); positions between are summed over."""
+    given, delta = (values.reshape(len(values), -1, values.shape[-1]) for values in (given, delta))
+    if "weight" in into:
+        into["weight"].add_product(delta.mT, given)
+    if "bias" in into:
+        into["bias"].add(delta.sum(1))
+
+
+def conv2d(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+    """Inputs (n, c, h, w) and output gradients (n, o, h', w'); any stride, dilation, groups, and zero padding.
+
+    The input under each kernel position is copied out for as many samples as the bound of a chunk allows. Where one
+    sample's copy is beyond it, that sample's gradient is the library's own, which needs no such copy.
+    """
+    assert isinstance(layer, nn.Conv2d)
+    if "weight" in into:
+        size = delta.shape[2] * delta.shape[3]
+        row_bytes = given.shape[1] * math.prod(layer.kernel_size) * size * given.element_size()
+        for rows in products.chunks(len(given), row_bytes):
+            deltas, total = delta[rows], into["weight"].part(rows)
+            if row_bytes > products.CHUNK_BYTES:
+                total.add(_weight_gradient(layer, given[rows], deltas))
+                continue
+            n, groups = len(deltas), layer.groups
+            windows = _windows(layer, given[rows], delta.shape[2:]).reshape(n * groups, -1, size)
+            total.add_product(deltas.reshape(n * groups, layer.out_channels // groups, -1), windows.mT)
+        into["weight"].started = True
+    if "bias" in into:
+        into["bias"].add(delta.sum((2, 3)))
+
+
+def batch_norm(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+    """Inputs (n, c, …), normalised by the running statistics."""
+    assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    given, delta = given.reshape(*given.shape[:2], -1), delta.reshape(*delta.shape[:2], -1)
+    if "weight" in into:
+        scale = torch.rsqrt(layer.running_var + layer.eps)
+        into["weight"].add((delta * (given - layer.running_mean.unsqueeze(1))).sum(2) * scale)
+    if "bias" in into:
+        into["bias"].add(delta.sum(2))
+
+
+def _weight_gradient(layer: nn.Conv2d, given: Tensor, delta: Tensor) -> Tensor:
+    """One sample's gradient, (1, *weight's shape)."""
+    assert not isinstance(layer.padding, str)
+    shape = layer.weight.shape
+    found = conv2d_weight(given, shape, delta, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[no-untyped-call]
+    return torch.as_tensor(found).unsqueeze(0)
+
+
+def _windows(layer: nn.Conv2d, given: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The input under each kernel position, (n, c, kh, kw, h', w'), as a view of the padded input."""
+    assert not isinstance(layer.padding, str)
+    height, width = layer.padding
+    padded = pad(given, (width, width, height, height)).contiguous()
+    n, channels, _, _ = padded.shape
+    steps = padded.stride()
+    shape = (n, channels, *layer.kernel_size, *size)
+    (down, right), (apart_down, apart_right) = layer.stride, layer.dilation
+    strides = (*steps[:2], steps[2] * apart_down, steps[3] * apart_right, steps[2] * down, steps[3] * right)
+    return padded.as_strided(shape, strides)
+
+
+def rule_of(layer: nn.Module) -> Rule | None:
+    """The rule for exactly this kind of layer; subclasses may compute something else."""
+    if type(layer) is nn.Linear:
+        return linear
+    if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        return conv2d
+    if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+        return batch_norm
+    return None

@@ -1,0 +1,67 @@
+"""A view's outputs from arrays that users give: one sentence on what does not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from harness.data.arrays import as_floats, class_numbers, probabilities, tensor_of
+from harness.errors import RequestError
+from harness.interfaces.outputs import Outputs
+
+
+def checked_outputs(prefix: str, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
+    """A set's `Outputs` from a user's features, probabilities and labels; ``prefix`` names them in complaints."""
+    p = probabilities(prefix + "probs", probs)
+    y = class_numbers(prefix + "labels", labels, max(2, p.shape[1]))
+    h = p.new_zeros(len(p), 0) if features is None else tensor_of(prefix + "features", features)
+    if h.ndim != 2:
+        raise RequestError(f"{prefix}features must be a 2-D array of floats, not {tuple(h.shape)} {h.dtype}")
+    if not (len(h) == len(p) == len(y)):
+        raise RequestError(
+            f"{prefix}features, {prefix}probs and {prefix}labels must have one row per sample; "
+            f"given {len(h)}, {len(p)} and {len(y)}"
+        )
+    return Outputs(y, p, None if features is None else as_floats(h), bias)
+
+
+def checked_reference(train: Outputs, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
+    """A reference set's `Outputs`, which fits the training samples'."""
+    if features is None or probs is None or labels is None:
+        raise RequestError("give reference_features, reference_probs and reference_labels together")
+    found = checked_outputs("reference_", features, probs, labels, bias)
+    if train.features is None or found.features is None:
+        raise RequestError("a reference set needs features, of the training samples too")
+    for name, theirs, ours in (("features", found.features, train.features), ("probs", found.probs, train.probs)):
+        if theirs is not None and ours is not None and theirs.shape[1] != ours.shape[1]:
+            raise RequestError(
+                f"reference_{name} has {theirs.shape[1]} columns, {name} has {ours.shape[1]}; they must agree"
+            )
+    return found
+
+
+def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -> Outputs:
+    """A set's `Outputs` from a user's dense gradients by layer; without labels they are all 0."""
+    dense = {name: as_floats(tensor_of(f"{prefix}blocks[{name!r}]", values)) for name, values in blocks.items()}
+    dense = {name: values.unsqueeze(1) if values.ndim == 1 else values for name, values in dense.items()}
+    if not dense or len({len(values) for values in dense.values()}) != 1:
+        raise RequestError(f"{prefix}blocks needs at least one array, and all of one length")
+    n = len(next(iter(dense.values())))
+    given = torch.zeros(n, dtype=torch.int64) if labels is None else class_numbers(f"{prefix}labels", labels)
+    if len(given) != n:
+        raise RequestError(f"{prefix}labels has {len(given)} entries, the blocks have {n} rows")
+    return Outputs(given, blocks=dense)
+
+
+def checked_like(train: Outputs, blocks: Mapping[str, Any]) -> Outputs:
+    """A reference set's `Outputs` from a user's dense gradients, of the training samples' blocks."""
+    found = checked_blocks("reference_", blocks)
+    if _sizes(found) != _sizes(train):
+        raise RequestError("reference_blocks must have the same names and sizes as blocks")
+    return found
+
+
+def _sizes(outputs: Outputs) -> dict[str, int]:
+    return {name: block.dimension for name, block in outputs.gradients().items()}

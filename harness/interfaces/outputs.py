@@ -1,0 +1,105 @@
+"""What a pass over a set of samples gives: labels, probabilities, features, and the gradients that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import Unsupported
+from harness.gradients.blocks import Block, DenseBlock, OuterBlock
+from harness.gradients.gradients import Gradients
+from harness.gradients.products import aligned
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a pass over a set of samples gives; tasks make these.
+
+    Args:
+        labels: given labels, (n,) int64.
+        probs: class probabilities (n, c), or (n, 1) for one sigmoid output (the probability of class 1).
+        features: the last layer's input, (n, d).
+        bias: whether the last layer's bias belongs to the gradient.
+        blocks: dense per-sample gradients (n, …) by layer, or what computes them when they are first asked for; given
+            them, ``features`` make a gradient block only ``with_head``.
+        with_head: the last layer is one of the layers, beside the blocks, and is what ``layers="last"`` means.
+        last: computes the blocks that ``layers="last"`` means, where there is no such head.
+    """
+
+    labels: Tensor
+    probs: Tensor | None = None
+    features: Tensor | None = None
+    bias: bool = False
+    blocks: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]] | None = None
+    with_head: bool = False
+    last: Callable[[], Mapping[str, Tensor]] | None = None
+
+    @property
+    def device(self) -> str:
+        """Where gradients are, ``"cpu"`` or ``"cuda:0"``."""
+        if self.blocks is None:
+            return "cpu" if self.features is None else str(self.features.device)
+        known = self.labels if callable(self.blocks) else next(iter(self.blocks.values()))
+        return str(known.device)
+
+    @property
+    def layered(self) -> bool:
+        """Whether the last layer is one of several, so that ``last`` and ``all`` are not the same."""
+        return self.last is not None or (self.blocks is not None and self.with_head)
+
+    def gradients(self) -> Gradients:
+        """Per-sample gradients of the cross-entropy loss in all layers, (n, p) in blocks."""
+        if self.blocks is None:
+            return self.last_layer()
+        dense = _dense(self.blocks() if callable(self.blocks) else self.blocks)
+        return Gradients({**dense, **self.last_layer()} if self.with_head else dense, self.device)
+
+    def last_layer(self) -> Gradients:
+        """Per-sample gradients in the last layer alone."""
+        if self.last is not None:
+            return Gradients(_dense(self.last()), self.device)
+        if self.features is None or self.probs is None:
+            raise Unsupported("gradients need the last layer's features and class probabilities, or dense blocks")
+        features = aligned(self.features)
+        if self.bias:
+            features = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+        target = self.labels.to(self.probs.device)
+        if self.probs.shape[1] == 1:
+            residuals = self.probs - target.unsqueeze(1).to(self.probs.dtype)
+        else:
+            residuals = self.probs.clone()
+            residuals[torch.arange(len(target), device=residuals.device), target] -= 1
+        return Gradients({"head": OuterBlock(residuals, features, self.probs)})
+
+    def class_probs(self) -> np.ndarray:
+        """Probabilities with one column a class, (n, c ≥ 2), float64."""
+        if self.probs is None:
+            raise Unsupported("this view has no class probabilities")
+        probs = self.probs.double().cpu().numpy()
+        return np.hstack([1 - probs, probs]) if probs.shape[1] == 1 else probs
+
+    def losses(self) -> np.ndarray:
+        """Cross-entropy of each sample with its given label, (n,), float64."""
+        probs = self.class_probs()
+        picked = probs[np.arange(len(probs)), self.labels.cpu().numpy()]
+        return np.asarray(-np.log(np.maximum(picked, np.finfo(np.float32).tiny)))
+
+
+def _dense(blocks: Mapping[str, Tensor]) -> dict[str, Block]:
+    return {name: DenseBlock(values) for name, values in blocks.items()}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference set as a method sees it."""
+
+    gradients: Gradients
+    labels: np.ndarray
+
+    @property
+    def n(self) -> int:
+        return self.gradients.n

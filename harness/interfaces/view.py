@@ -1,0 +1,300 @@
+"""A view: all that a method may see of a trained model and its data. Start here to write a method.
+
+    def score(self, view: View) -> np.ndarray:          # (n,), higher = more suspicious
+        view.labels                                     # the given labels, (n,) int; maybe wrong
+        view.probs, view.predictions                    # class probabilities (n, c) and their argmax (n,)
+        view.features                                   # the last layer's input, (n, d)
+        view.gradients                                  # per-sample gradients, as blocks of operators, one a layer
+        view.gradients_of("last")                       # those of the last layer, or of the layers a glob matches
+        view.reference("validation").gradients          # those of a reference set: clean validation samples,
+                                                        #   "noisy_validation", or "train" itself
+        view.out_of_sample_probs                        # probabilities by cross-validated retraining, (n, c)
+        view.classes                                    # kinds of samples, (n,), on attribution tasks
+        view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
+        view.rng                                        # the method's own randomness, seeded
+        view.health["iterations"] = 12                  # numbers worth keeping beside the scores
+
+Each part is computed on first use, once for all methods of a (task, seed), and timed apart from the method's own
+work. Which labels are truly wrong is in no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import Unsupported
+from harness.gradients.gradients import Gradients
+from harness.interfaces.checked import checked_blocks, checked_like, checked_outputs, checked_reference
+from harness.interfaces.outputs import Outputs, Reference
+from harness.interfaces.parts import Parts
+
+Retrain = Callable[[np.ndarray, str], np.ndarray]
+
+
+class View:
+    """What a method sees; see the module's text for its parts.
+
+    Args:
+        labels: given labels of the training samples, (n,).
+        train: computes the training samples' `Outputs`.
+        references: computes the `Outputs` of each reference set by name.
+        retrain: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of m retrained models.
+        out_of_sample: computes cross-validated probabilities, (n, c).
+        seed: seeds the method's own randomness.
+        device: ``"cpu"`` or ``"cuda:0"``, for timing.
+        classes: what kind each training sample is of, (n,), on attribution tasks.
+    """
+
+    def __init__(
+        self,
+        labels: Any,
+        train: Callable[[], Outputs],
+        references: Mapping[str, Callable[[], Outputs]] | None = None,
+        *,
+        retrain: Retrain | None = None,
+        out_of_sample: Callable[[], np.ndarray] | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        classes: np.ndarray | None = None,
+    ) -> None:
+        self._labels = np.asarray(labels)
+        self._train = train
+        self._references = dict(references or {})
+        self._retrain = retrain
+        self._out_of_sample = out_of_sample
+        self._classes = classes
+        self._parts = Parts(device)
+        self._asked: set[str] = set()
+        self.device = device
+        self.seed = seed
+        self.health: dict[str, Any] = {}
+
+    def fresh(self, seed: int, *, retrain: Retrain | None = None, out_of_sample: Any = None) -> View:
+        """The same view for another method: shared parts, its own seed, empty health and record of use."""
+        view = View(
+            self._labels,
+            self._train,
+            self._references,
+            retrain=retrain or self._retrain,
+            out_of_sample=out_of_sample or self._out_of_sample,
+            seed=seed,
+            device=self.device,
+            classes=self._classes,
+        )
+        view._parts = self._parts
+        return view
+
+    def _get(self, name: str, compute: Callable[[], Any]) -> Any:
+        self._asked.add(name)
+        return self._parts.get(name, compute)
+
+    @property
+    def n(self) -> int:
+        """Number of training samples."""
+        return len(self._labels)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Given labels, (n,) int64; some may be wrong."""
+        self._asked.add("labels")
+        return self._labels.copy()
+
+    @property
+    def classes(self) -> np.ndarray:
+        """On attribution tasks, what kind each training sample is of, (n,) int64; no gradient depends on it.
+
+        Raises:
+            Unsupported: the samples are of no kinds.
+        """
+        if self._classes is None:
+            raise Unsupported("the samples here are of no classes apart from their labels")
+        self._asked.add("classes")
+        return self._classes.copy()
+
+    @property
+    def probs(self) -> np.ndarray:
+        """The model's class probabilities of the training samples, (n, c) float64."""
+        return np.asarray(self._get("probs", lambda: self._outputs().class_probs())).copy()
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The model's predicted labels, (n,)."""
+        return np.asarray(self.probs.argmax(1))
+
+    @property
+    def features(self) -> Tensor:
+        """The last layer's input, (n, d).
+
+        Raises:
+            Unsupported: this view has dense gradient blocks only.
+        """
+        features = self._get("features", lambda: self._outputs().features)
+        if features is None:
+            raise Unsupported("this view has no last-layer features")
+        return torch.as_tensor(features)
+
+    @property
+    def gradients(self) -> Gradients:
+        """Per-sample gradients of the training loss, in all layers."""
+        return self.gradients_of("all")
+
+    def gradients_of(self, layers: str) -> Gradients:
+        """Per-sample gradients of the training loss in some layers.
+
+        Args:
+            layers: ``all``; ``last``, what the task calls its last layer (all blocks of a view made from blocks); or a
+                glob over the blocks' names.
+
+        Raises:
+            Unsupported: no block has such a name.
+        """
+        return self._layers("", self._outputs, layers)
+
+    def _layers(self, whose: str, outputs: Callable[[], Outputs], layers: str) -> Gradients:
+        if layers == "last" and outputs().layered:
+            last: Gradients = self._get(f"last_layer{whose}", lambda: outputs().last_layer())
+            return last
+        gradients: Gradients = self._get(f"gradients{whose}", lambda: outputs().gradients())
+        return gradients if layers in ("all", "last") else gradients.chosen(layers)
+
+    @property
+    def out_of_sample_probs(self) -> np.ndarray:
+        """Probabilities of each sample from models trained without it (cross-validation), (n, c) float64.
+
+        Raises:
+            Unsupported: the view comes from arrays, so nothing can be retrained.
+        """
+        if self._out_of_sample is None:
+            raise Unsupported("out-of-sample probabilities need a task that can retrain its model")
+        return np.asarray(self._get("out_of_sample_probs", self._out_of_sample)).copy()
+
+    def reference(self, name: str, layers: str = "all") -> Reference:
+        """A reference set: ``"train"`` (the training samples themselves) or one that the task offers.
+
+        Args:
+            name: of the set.
+            layers: whose gradients; see `gradients_of`.
+
+        Raises:
+            Unsupported: the task has no such set.
+        """
+        if name == "train":
+            return Reference(self.gradients_of(layers), self.labels)
+        if name not in self._references:
+            offered = ", ".join(["train", *self._references])
+            raise Unsupported(f"there is no reference set {name!r} here; there is: {offered}")
+        outputs = partial(self._reference_outputs, name)
+        return Reference(self._layers(f":{name}", outputs, layers), outputs().labels.cpu().numpy().copy())
+
+    def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
+        """Mean reference loss of models retrained from the same start on each kept set.
+
+        Args:
+            keeps: (m, n) bool, one kept set a row.
+            reference: as in `reference`.
+
+        Returns:
+            (m,) losses, float64.
+
+        Raises:
+            Unsupported: the view comes from arrays, or there is no such reference set.
+        """
+        if self._retrain is None:
+            raise Unsupported("retraining needs a task; a view of arrays has no model to train")
+        if reference != "train" and reference not in self._references:
+            raise Unsupported(f"there is no reference set {reference!r} here")
+        self._asked |= {"retraining", f"reference:{reference}"}
+        return self._retrain(keeps, reference)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A generator from the method's seed; every access starts it anew."""
+        return np.random.default_rng(self.seed)
+
+    @property
+    def used(self) -> set[str]:
+        """Names of the parts asked for through this view, and of those they were made from."""
+        return self._parts.with_needs(self._asked)
+
+    @property
+    def extract_seconds(self) -> float:
+        """Seconds that the parts used here took, whichever method caused them first."""
+        return sum(self._parts.seconds.get(name, 0.0) for name in self.used)
+
+    @property
+    def computed_seconds(self) -> float:
+        """Seconds of all parts computed so far, by any method."""
+        return sum(self._parts.seconds.values())
+
+    def computed_outputs(self) -> Outputs | None:
+        """The training samples' outputs for the harness, if a method has asked for something that needed them."""
+        return self._parts.values.get("outputs")
+
+    def outputs(self, name: str = "train") -> Outputs:
+        """The raw outputs of a set, for the harness; methods read the parts above."""
+        self._asked |= {"labels", "probs", "features"}
+        return self._outputs() if name == "train" else self._reference_outputs(name)
+
+    def _outputs(self) -> Outputs:
+        return cast(Outputs, self._get("outputs", self._train))
+
+    def _reference_outputs(self, name: str) -> Outputs:
+        outputs: Outputs = self._get(f"reference:{name}", self._references[name])
+        return outputs
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: Any,
+        probs: Any,
+        labels: Any,
+        reference_features: Any = None,
+        reference_probs: Any = None,
+        reference_labels: Any = None,
+        *,
+        bias: bool = False,
+        seed: int = 0,
+    ) -> View:
+        """A view of a last layer from arrays or tensors; the ``reference_*`` arrays are the set ``"validation"``.
+
+        Args:
+            features: the last layer's input h, (n, d); None for methods that look at probabilities alone.
+            probs: class probabilities (n, c); (n,) or (n, 1) for one sigmoid output.
+            labels: given labels, (n,) integers in 0 … c − 1.
+            bias: whether the last layer has a bias, which then belongs to the gradient.
+
+        Raises:
+            RequestError: arrays that do not fit each other, are not finite, or are no probabilities.
+        """
+        train = checked_outputs("", features, probs, labels, bias)
+        given = (reference_features, reference_probs, reference_labels)
+        absent = all(part is None for part in given)
+        return cls._of(train, None if absent else checked_reference(train, *given, bias), seed)
+
+    @classmethod
+    def from_blocks(
+        cls,
+        blocks: Mapping[str, Any],
+        reference_blocks: Mapping[str, Any] | None = None,
+        labels: Any = None,
+        *,
+        seed: int = 0,
+    ) -> View:
+        """A view of dense per-sample gradients, (n, …) by layer; ``reference_blocks`` are the set ``"validation"``.
+
+        Raises:
+            RequestError: no block, blocks of different lengths, or reference blocks of other names or sizes.
+        """
+        train = checked_blocks("", blocks, labels)
+        return cls._of(train, None if reference_blocks is None else checked_like(train, reference_blocks), seed)
+
+    @classmethod
+    def _of(cls, train: Outputs, validation: Outputs | None, seed: int) -> View:
+        references = {} if validation is None else {"validation": lambda: validation}
+        return cls(train.labels.cpu().numpy(), lambda: train, references, seed=seed, device=train.device)

@@ -1,0 +1,79 @@
+"""What was asked of a results folder: each request is kept there, so that `status` knows what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+from harness.errors import RequestError
+from harness.records.store import Store, write_whole
+from harness.selection.plan import Cell, make_plan
+
+MOST_SEEDS = 100_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """Selections as the user wrote them, and how the command read."""
+
+    methods: str
+    tasks: str
+    seeds: tuple[int, ...]
+    protocol: str
+    preset: str
+    plugins: tuple[str, ...] = ()
+    command: str = ""
+
+    def plan(self) -> list[Cell]:
+        """The request's cells; raises RequestError as `make_plan` does."""
+        return make_plan(self.methods, self.tasks, self.seeds, self.protocol, self.preset)
+
+
+def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
+    """``"5"`` or 5: seeds 0 to 4; ``"0,3,7"`` or a list: those.
+
+    Raises:
+        RequestError: anything else, a negative seed, or none at all.
+    """
+    try:
+        if isinstance(text, int):
+            seeds = _first(text)
+        elif isinstance(text, str):
+            seeds = tuple(int(part) for part in text.split(",")) if "," in text else _first(int(text))
+        else:
+            seeds = tuple(int(seed) for seed in text)
+    except (TypeError, ValueError, OverflowError, MemoryError):
+        seeds = ()
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise RequestError(f"--seeds {text} is not valid; give a number of seeds such as 5, or a list such as 0,3,7")
+    return tuple(dict.fromkeys(seeds))
+
+
+def _first(count: int) -> tuple[int, ...]:
+    if count > MOST_SEEDS:
+        raise ValueError(count)
+    return tuple(range(count))
+
+
+def remember(store: Store, request: Request) -> None:
+    """Keep a request in its results folder."""
+    content = json.dumps(asdict(request), indent=1, sort_keys=True) + "\n"
+    folder = store.path / "requests"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{sha256(content.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        write_whole(path, content.encode())
+
+
+def remembered(store: Store) -> list[Request]:
+    """The requests kept in a results folder, oldest first; unreadable ones are added to the store's problems."""
+    requests = []
+    for path in sorted((store.path / "requests").glob("*.json"), key=lambda p: p.stat().st_mtime):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            requests.append(Request(**{**content, **{k: tuple(content[k]) for k in ("seeds", "plugins")}}))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            store.problems.append(f"{path}: not a readable request ({error})")
+    return requests

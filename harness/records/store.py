@@ -1,0 +1,222 @@
+"""The store is files: one JSON record a cell, its raw scores beside it as ``.npz``, each moved into place whole.
+
+    OUT/influence-harness.json                     marks the folder as ours
+    OUT/records/<task>/<method>/seed<s>-<slot>.json
+    OUT/records/<task>/<method>/seed<s>-<slot>.npz    scores (n,), flagged (n,) bool, noisy (n,) bool if known
+
+Results merge by copying. A file that is torn, foreign or does not belong to its scores is reported as a problem and
+never read as a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import RequestError
+
+if TYPE_CHECKING:
+    from harness.selection.plan import Cell
+
+MARKER = "influence-harness.json"
+FAILURES = ("failed", "timeout", "out_of_memory")
+STATUSES = ("ok", "skipped", *FAILURES)
+
+
+@dataclass
+class Record:
+    """What is kept of a cell.
+
+    Times are in seconds, memory in MiB, metrics fractions. ``total_seconds`` is what the scores cost beside the base
+    model: all that they were made from (``extract_seconds``: passes over the data, gradients, cross-validation),
+    whichever method caused it first, and the scoring itself. ``metrics`` holds what was measured on models, ``curves``
+    what was measured at each step of the retraining; detection metrics come from the raw scores when results are read.
+    """
+
+    key: str
+    slot: str
+    versions: dict[str, Any]
+    task: str
+    task_params: dict[str, Any]
+    task_label: str
+    task_title: str
+    method: str
+    method_params: dict[str, Any]
+    method_label: str
+    method_title: str
+    seed: int
+    protocol: str
+    preset: str
+    status: str
+    error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    health: dict[str, Any] = field(default_factory=dict)
+    train_seconds: float | None = None
+    extract_seconds: float | None = None
+    score_seconds: float | None = None
+    total_seconds: float | None = None
+    retrain_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    n_train: int | None = None
+    n_flagged: int | None = None
+    n_noisy: int | None = None
+    uses: list[str] = field(default_factory=list)
+    device: str = ""
+    device_name: str = ""
+    torch: str = ""
+    python: str = ""
+    commit: str = ""
+    utc: str = ""
+    scores_sha256: str | None = None
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether a folder is marked as holding results; False where that cannot be seen."""
+    return os.path.isfile(os.path.join(path, MARKER))
+
+
+class Store:
+    """A results folder.
+
+    Args:
+        path: the folder.
+        create: make it if it is not there; without it a missing folder is an error.
+
+    Raises:
+        RequestError: the folder is missing, is a file, holds something else, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = False) -> None:
+        self.path = Path(path)
+        marker = self.path / MARKER
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise RequestError(f"{self.path} is a file; give a folder for results")
+            if not marker.is_file():
+                if not create:
+                    what = "is no results folder" if self.path.exists() else "does not exist"
+                    raise RequestError(f"{self.path} {what}; give the folder that `run --out` wrote")
+                if self.path.exists() and any(self.path.iterdir()):
+                    raise RequestError(
+                        f"{self.path} holds other files and no results of this harness; give an empty or new folder"
+                    )
+                self.path.mkdir(parents=True, exist_ok=True)
+                (self.path / "records").mkdir(exist_ok=True)
+                write_whole(marker, json.dumps({"format": 1, "what": "results of influence-harness"}).encode())
+            elif create and not (os.access(self.path, os.W_OK) and (self.path / "records").is_dir()):
+                raise RequestError(f"the results folder {self.path} cannot be written, or its folder records is gone")
+        except OSError as error:
+            raise RequestError(f"the results folder {self.path} cannot be used: {error.strerror or error}") from error
+        self.problems: list[str] = []
+
+    def location(self, cell: Cell) -> Path:
+        """Where a cell's record is or will be."""
+        folder = self.path / "records" / cell.task.name / cell.method.name
+        return folder / f"seed{cell.seed}-{cell.slot}.json"
+
+    def find(self, cell: Cell) -> Record | None:
+        """The cell's stored record, stale or not; None if there is none or it is damaged."""
+        path = self.location(cell)
+        return self._read(path)[0] if path.is_file() else None
+
+    def state(self, cell: Cell) -> str:
+        """``missing`` (or damaged), ``stale``, or the stored record's status; a failure is one whatever its code."""
+        record = self.find(cell)
+        if record is None:
+            return "missing"
+        return record.status if record.key == cell.key or record.status in FAILURES else "stale"
+
+    def write(self, cell: Cell, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store a record; it becomes visible whole, after its scores."""
+        path = self.location(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if arrays:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+            record.scores_sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+            write_whole(path.with_suffix(".npz"), buffer.getvalue())
+        write_whole(path, (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode())
+
+    def records(self) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
+        """All readable records with their arrays, sorted by file; the rest is listed in `problems`."""
+        self.problems = []
+        for path in sorted((self.path / "records").glob("*/*/*.json")):
+            record, arrays = self._read(path)
+            if record is not None:
+                yield record, arrays
+
+    def _read(self, path: Path) -> tuple[Record | None, dict[str, np.ndarray]]:
+        try:
+            record = Record(**json.loads(path.read_text(encoding="utf-8")))
+            here = (record.task, record.method, f"seed{record.seed}-{record.slot}")
+            if here != (*path.parts[-3:-1], path.stem) or record.status not in STATUSES:
+                raise ValueError("it does not belong to this place")
+            shapes = {
+                "versions": dict,
+                "metrics": dict,
+                "curves": dict,
+                "health": dict,
+                "task_params": dict,
+                "uses": list,
+                "error": str,
+            }
+            for name, kind in shapes.items():
+                if not isinstance(getattr(record, name), kind):
+                    raise ValueError(f"{name} is no {kind.__name__}")
+        except (OSError, ValueError, TypeError) as error:
+            self.problems.append(f"{path}: not a readable record ({_brief(error)}); left out")
+            return None, {}
+        if record.scores_sha256 is None:
+            return record, {}
+        try:
+            content = path.with_suffix(".npz").read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.scores_sha256:
+                raise ValueError("they do not belong to the record")
+            with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+                return record, dict(loaded)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
+            return None, {}
+
+
+def counts(states: Counter[str]) -> str:
+    """How many cells of each state, in words."""
+    total = sum(states.values())
+    return f"{some_cells(total)}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+
+
+def some_cells(count: int) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{count} cell" if count == 1 else f"{count} cells"
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    path = path.resolve()  # a link's target is replaced, not the link
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)  # a device or a pipe
+        return
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,117 @@
+"""The training samples that one method finds most and least influential for a test sample, with their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.errors import RequestError
+from harness.records.store import Record, Store
+from harness.results.reload import known_task, other_data, texts_again
+from harness.results.suspects import Found
+from harness.running.trimming import tie_seed
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The numbers of one method on one seed of an attribution task.
+
+    Args:
+        about: the cell's record, by field.
+        harm: how much each training sample harms each test sample, (n_test, n_train).
+        train_classes, test_classes: (n_train,), (n_test,).
+        class_names: of all classes; empty where they are not known.
+    """
+
+    about: Mapping[str, Any]
+    harm: np.ndarray
+    train_classes: np.ndarray
+    test_classes: np.ndarray
+    class_names: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, record: Any, arrays: Mapping[str, np.ndarray], class_names: Sequence[str] = ()) -> Attribution:
+        """From a stored record and its arrays."""
+        classes = arrays["train_classes"], arrays["test_classes"]
+        return cls(vars(record), arrays["attribution"], *classes, class_names)
+
+
+def attributions(out: str, stale: Collection[str] = ()) -> list[Attribution]:
+    """The first seed's attributions of every method on every attribution task of a results folder.
+
+    Args:
+        stale: keys of cells whose code has moved since; they are left out.
+
+    Raises:
+        RequestError: there is none.
+    """
+    first: dict[tuple[str, ...], Attribution] = {}
+    for record, arrays in Store(out).records():
+        if record.status == "ok" and "attribution" in arrays and record.key not in stale:
+            where = (record.task, str(record.task_params), record.protocol, record.preset)
+            what = (*where, record.method, str(record.method_params))
+            if what not in first or record.seed < first[what].about["seed"]:
+                first[what] = Attribution.of(record, arrays, _class_names(record))
+    if not first:
+        raise RequestError(f"{out} holds no attributions; `run --tasks 'prompts_*' --out {out}` brings some")
+    return list(first.values())
+
+
+def _class_names(record: Record) -> Sequence[str]:
+    """Empty where the task or its data is not at hand."""
+    task = known_task(record)
+    try:
+        return () if task is None else task.class_names() or ()
+    except RequestError:
+        return ()
+
+
+def influential(found: Found, tests: Sequence[int], top: int) -> str:
+    """The test samples, and for each the training samples that help it most and least, as text.
+
+    Args:
+        found: one method's result on an attribution task.
+        tests: positions of test samples.
+        top: how many of each.
+
+    Raises:
+        RequestError: there is no such test sample, or the data is not at hand.
+    """
+    record, arrays = found.records[0], found.arrays[0]
+    this = Attribution.of(record, arrays)
+    missing = [test for test in tests if not 0 <= test < len(this.harm)]
+    if missing:
+        raise RequestError(f"--test {missing[0]} is not there; test samples are numbered 0 to {len(this.harm) - 1}")
+    task = known_task(record)
+    if task is None:
+        raise RequestError(f"the task {record.task} is not known here; --plugin FILE brings it")
+    texts = texts_again(task, record)
+    train, asked = texts["train"], texts["test"]
+    if this.harm.shape != (len(asked), len(train)):
+        raise other_data(record)
+    names = task.class_names() or range(1 + max(this.train_classes.max(), this.test_classes.max()))
+    drawn = np.random.default_rng(tie_seed(record.task, record.method, record.seed)).permutation(len(train))
+    parts = []
+    for test in tests:
+        harm = np.where(np.isnan(this.harm[test]), np.inf, this.harm[test])
+        order = np.lexsort((drawn, harm))  # equal values in a drawn order, not by position
+        parts.append(f"Test sample {test}, class {names[this.test_classes[test]]}:\n{_indented(asked[test])}")
+        for title, chosen in (("most", order[:top]), ("least", order[::-1][:top])):
+            lines = []
+            for i in chosen:
+                equal = int((harm == harm[i]).sum()) - 1
+                tied = f" (the same as {equal} other{'s' if equal > 1 else ''})" if equal else ""
+                about = f"{i}, class {names[this.train_classes[i]]}, influence {-this.harm[test, i]:.4g}{tied}"
+                lines.append(f"{about}:\n{_indented(train[i])}")
+            which = f"The {title} influential training sample"
+            if len(lines) > 1:
+                which = f"The {len(lines)} {title} influential training samples"
+            parts.append(f"{which}:\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line.strip()}" for line in text.splitlines())

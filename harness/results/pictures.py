@@ -1,0 +1,80 @@
+"""What Figure 2 shows: of each image task in a results folder, one seed's most suspicious samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.errors import RequestError
+from harness.interfaces.task import Task
+from harness.records.store import Record, Store
+from harness.results.reload import known_task, loaded_again
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """One row of Figure 2.
+
+    Args:
+        title: data set and what the row is.
+        images: uint8 (k, h, w, 3).
+        given, true: the labels' names, k each.
+        known: whether the true labels are; otherwise ``true`` is what a model suggests.
+    """
+
+    title: str
+    images: np.ndarray
+    given: Sequence[str]
+    true: Sequence[str]
+    known: bool = True
+
+
+def flagged_pictures(out: str, method: str, choose: Callable[[Sequence[Mapping[str, Any]]], int]) -> list[Flagged]:
+    """Rows of Figure 2: of each image task in the store, one seed's most suspicious samples.
+
+    Images come from the data folder, through the task; they are not stored with results.
+
+    Args:
+        method: whose flags are shown.
+        choose: which of several records, given as mappings of their fields, a row is drawn from.
+    """
+    found: dict[tuple[str, str], list[tuple[Record, dict[str, np.ndarray], Any]]] = {}
+    for record, arrays in Store(out).records():
+        if record.method == method and record.status == "ok" and arrays["flagged"].any():
+            task = known_task(record)
+            if task is not None and type(task).pictures is not Task.pictures:
+                where = (record.task_title, str(record.task_params.get("noise", "")))
+                found.setdefault(where, []).append((record, arrays, task))
+    if not found:
+        raise RequestError(f"{out} has no flags of {method} on images; `run --methods {method}` on one brings some")
+    rows = []
+    for (title, noise), candidates in sorted(found.items(), key=lambda entry: (len(entry[0][0]), entry[0])):
+        best = choose([vars(record) for record, _, _ in candidates])
+        rows.append(_most_suspicious(*candidates[best], f"{title} {noise}".strip()))
+    return rows
+
+
+def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], task: Any, where: str) -> Flagged:
+    split, truth = loaded_again(task, record, arrays)
+    given = split.train.labels.numpy()
+    order = np.argsort(-np.where(arrays["flagged"], arrays["scores"], -np.inf), kind="stable")[:SHOWN]
+    images = task.pictures(split, order)
+    names = task.class_names() or [str(c) for c in range(split.n_classes)]
+    title = (
+        f"{where}, protocol {record.protocol}, preset {record.preset}, seed {record.seed}: the {len(order)} most "
+        f"suspicious of {int(arrays['flagged'].sum())} flagged by {record.method_title}; "
+    )
+    shown = [names[c] for c in given[order]]
+    if truth is not None and "noisy" in arrays:
+        precision = arrays["noisy"][arrays["flagged"]].mean()
+        title += f"{100 * precision:.0f} % of these have a wrong label"
+        return Flagged(title, images, shown, [names[c] for c in np.asarray(truth)[order]])
+    if "predicted" in arrays:
+        title += "true labels are not known, below is what the model predicts"
+        return Flagged(title, images, shown, [names[c] for c in arrays["predicted"][order]], known=False)
+    return Flagged(f"{title}true labels are not known", images, shown, shown, known=False)

@@ -1,0 +1,100 @@
+"""Data and base models of a group's seeds, loaded one by one and trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from harness.interfaces.clock import timed
+from harness.interfaces.task import Split, Task
+from harness.interfaces.view import View
+from harness.running.events import Event, all_failed
+from harness.seeds import derive
+from harness.selection.plan import Cell, Group
+
+
+@dataclass(frozen=True)
+class Base:
+    """One seed's data and base model, which its cells share."""
+
+    seed: int
+    cells: tuple[Cell, ...]
+    split: Split
+    noisy: np.ndarray | None
+    model: Any
+    seconds: float
+    metrics: dict[str, dict[str, float]]  # by the repr of each task among the cells: they may report differently
+    view: View
+
+
+def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]:
+    """Load every seed's data and train the base models; a seed that fails has its cells' records at once."""
+    task = group.task
+    loaded: list[tuple[int, Split, np.ndarray | None]] = []  # seed, data, which labels are wrong
+    for seed, cells in group.by_seed.items():
+        try:
+            split, truth = _loaded(task, seed)
+            split = split.to(device)
+            loaded.append(
+                (seed, split, None if truth is None else np.asarray(truth) != split.train.labels.cpu().numpy())
+            )
+        except (Exception, SystemExit) as error:
+            yield from all_failed(cells, error, device)
+    bases = []
+    wanted = [(split, model_seed(task, seed)) for seed, split, _ in loaded]
+    for (seed, split, noisy), (model, seconds) in zip(loaded, _trained(task, wanted, device), strict=True):
+        cells = group.by_seed[seed]
+        try:
+            if isinstance(model, BaseException):
+                raise model
+            tasks = {repr(cell.task): cell.task for cell in cells}
+            metrics = {name: evaluated(each, model, split) for name, each in tasks.items()}
+            view = task.view(model, split)
+        except (Exception, SystemExit) as error:
+            yield from all_failed(cells, error, device)
+            continue
+        bases.append(Base(seed, cells, split, noisy, model, seconds, metrics, view))
+    return bases
+
+
+def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[tuple[Any, float]]:
+    """Each seed's base model, or the error that kept it from one, and its share of the seconds."""
+    try:
+        with timed(device) as watch:
+            if len(wanted) == 1:
+                models = [task.train(wanted[0][0], None, wanted[0][1])]
+            else:
+                models = list(chain.from_iterable(task.train_all([(split, [None], seed) for split, seed in wanted])))
+        return [(model, watch.seconds / len(models)) for model in models]
+    except (Exception, SystemExit) as error:
+        if len(wanted) == 1:
+            return [(error, 0.0)]
+        return [_trained(task, [one], device)[0] for one in wanted]  # whose fault it was
+
+
+def evaluated(task: Task, model: Any, split: Split) -> dict[str, float]:
+    """A model's test metrics."""
+    metrics = {name: float(value) for name, value in task.evaluate(model, split).items()}
+    if metrics and "accuracy" not in metrics:
+        raise ValueError(f"{task.name}.evaluate must give 'accuracy'; it gave {', '.join(metrics)}")
+    return metrics
+
+
+def curves_of(task: Task, model: Any, split: Split) -> dict[str, list[float]]:
+    """A model's metrics by step of its training."""
+    return {name: [float(value) for value in values] for name, values in task.curves(model, split).items()}
+
+
+def _loaded(task: Task, seed: int) -> tuple[Split, np.ndarray | None]:
+    loaded: Any = task.load(derive("data", task.name, seed))
+    if not isinstance(loaded, tuple) or len(loaded) != 2 or not isinstance(loaded[0], Split):
+        raise TypeError(f"{task.name}.load must return a Split and the true labels, or None where none are known")
+    return loaded
+
+
+def model_seed(task: Task, seed: int) -> int:
+    return derive("model", task.name, seed)

@@ -1,0 +1,89 @@
+"""What a run tells while it goes on: stages that begin, cells that have their record."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness.errors import Unsupported
+from harness.records.store import Record
+from harness.selection.plan import Cell
+from harness.selection.versions import source_commit
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A stage starts: ``train`` (of the group's base model), ``score`` (of one cell) or ``retrain``."""
+
+    stage: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A cell has its record; ``arrays`` is None if both are stored already."""
+
+    cell: Cell
+    record: Record
+    arrays: dict[str, np.ndarray] | None
+
+
+Event = Begin | Finished
+
+
+def new_record(cell: Cell, device: str, status: str = "ok", error: str = "") -> Record:
+    """A cell's record with everything that is known before it runs."""
+    return Record(
+        key=cell.key,
+        slot=cell.slot,
+        versions=cell.versions,
+        **cell.identity,
+        task_label=cell.task_label,
+        task_title=cell.task.title or cell.task.name,
+        method_label=cell.method_label,
+        method_title=cell.method.full_title,
+        status=status,
+        error=error,
+        device=device,
+        device_name=torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        commit=source_commit(),
+        utc=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def all_failed(cells: tuple[Cell, ...], error: BaseException, device: str) -> Iterator[Finished]:
+    for cell in cells:
+        yield Finished(cell, failed(new_record(cell, device), error), {})
+
+
+def failed(record: Record, error: BaseException) -> Record:
+    if isinstance(error, Unsupported):
+        record.status, record.error = "skipped", str(error) or "it gave no reason"
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
+        record.status, record.error = "out_of_memory", f"{type(error).__name__}: {error}"
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+        where = f" ({Path(last.filename).name}:{last.lineno})" if last else ""
+        record.status, record.error = "failed", f"{type(error).__name__}: {error}{where}"
+    return record
+
+
+@functools.lru_cache
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} cores"

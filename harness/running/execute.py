@@ -1,0 +1,275 @@
+"""Running a plan: what still has to run, one group after another or several at once, with time limits if asked."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import RequestError
+from harness.records.store import FAILURES, Store
+from harness.selection.plan import Cell, CellSpec, Group, group, make_cell
+from harness.selection.plugins import load_only
+
+if TYPE_CHECKING:
+    from harness.running.events import Event, Finished
+
+RERUN = ("failed", "stale", "all")
+
+LONGEST = 1e6
+"""Seconds that the operating system can be asked to wait at once."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as opposed to what. None of this changes what is computed, but for precision: the number of CPU
+    threads, which jobs share, may change the last bits of a factorisation, and a device its task's ``precision=auto``.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        jobs: groups run at a time, each in a process with its own device or share of the cores.
+        timeout: seconds for one cell's stage (base training, scoring, retraining); groups then run in processes
+            that are ended when they overrun.
+        backend: joblib's backend for several jobs, ``loky`` (this machine) or ``dask``.
+        scheduler: address of a Dask scheduler; without one, Dask starts ``jobs`` workers here.
+        plugins: plug-in files or modules.
+        data_dir: folder of real data.
+    """
+
+    device: str = "auto"
+    jobs: int = 1
+    timeout: float | None = None
+    backend: str = "loky"
+    scheduler: str | None = None
+    plugins: tuple[str, ...] = ()
+    data_dir: str | None = None
+
+
+def to_run(cells: Sequence[Cell], store: Store, rerun: str | None) -> list[Cell]:
+    """The cells without a result, and those that ``rerun`` names: ``failed`` (or skipped), ``stale`` or ``all``."""
+    again = {None: set(), "failed": {*FAILURES, "skipped"}, "stale": {"stale"}, "all": None}[rerun]
+    if again is None:
+        return list(cells)
+    return [cell for cell in cells if store.state(cell) in {"missing", *again}]
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` made concrete, and a CUDA device checked.
+
+    Raises:
+        RequestError: no such device.
+    """
+    import torch
+
+    import harness.gradients.products  # noqa: F401 - checks its setting, before anything is written
+
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise RequestError(f"--device {device} is not a device; give auto, cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            raise RequestError(f"--device {device} is not there; this machine has {count} CUDA devices")
+        return f"cuda:{number or 0}"
+    return "cpu"
+
+
+def execute(cells: Sequence[Cell], store: Store, options: Options, listen: Callable[[Event], None]) -> None:
+    """Run cells and store their records as they come; every event goes to ``listen``."""
+    from harness.running.events import Finished
+
+    groups = group(cells, None if options.timeout is not None else options.jobs)
+    alone = options.jobs == 1 and options.backend == "loky"
+    for event in _serial(groups, options) if alone else _parallel(groups, store, options):
+        if isinstance(event, Finished) and event.arrays is not None:
+            store.write(event.cell, event.record, event.arrays)
+        listen(event)
+
+
+def _serial(groups: Iterable[Group], options: Options) -> Iterator[Event]:
+    from harness.running.group import run_group
+
+    device = resolve_device(options.device)
+    for members in groups:
+        if options.timeout is None:
+            yield from run_group(members, device)
+        else:
+            yield from _limited(members, device, options)
+
+
+def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterator[Event]:
+    """Groups in joblib's workers.
+
+    Worker processes of this machine write their records themselves, so that an interruption loses none; Dask's may be
+    elsewhere and send theirs back.
+    """
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    devices = _devices(options)
+    out = str(store.path.resolve()) if options.backend == "loky" else None
+    left = dict(enumerate(groups))
+    jobs = (
+        delayed(_worker)(i, [cell.spec for cell in members.cells], devices[i % len(devices)], options, out)
+        for i, members in enumerate(groups)
+    )
+    try:
+        with _backend(options), parallel_config(options.backend, n_jobs=options.jobs):
+            for i, finished in Parallel(return_as="generator_unordered")(jobs):
+                del left[i]
+                yield from finished
+    except BrokenProcessPool:  # a worker died, and joblib's pool with it: find out whose fault it was, one by one
+        for i, members in left.items():
+            for one in group(members.cells, jobs=None):
+                yield from _limited(one, devices[i % len(devices)], options)
+
+
+@contextmanager
+def _backend(options: Options) -> Iterator[None]:
+    if options.backend == "loky":
+        yield
+        return
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise RequestError("--backend dask needs the extra dask: pip install 'influence-harness[dask]'") from error
+    try:
+        client = (
+            distributed.Client(options.scheduler, timeout=20)
+            if options.scheduler
+            else distributed.Client(n_workers=options.jobs, threads_per_worker=1, dashboard_address=None)
+        )
+    except (OSError, ValueError) as error:
+        raise RequestError(f"--scheduler {options.scheduler} cannot be reached: {error}") from error
+    with client:
+        yield
+
+
+def _devices(options: Options) -> list[str]:
+    import torch
+
+    if options.device in ("auto", "cuda") and torch.cuda.is_available():
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [resolve_device(options.device)]
+
+
+def _prepare(options: Options) -> None:
+    """Make a fresh process like the one that planned."""
+    import torch
+
+    if options.data_dir is not None:
+        os.environ["HARNESS_DATA"] = options.data_dir
+    torch.set_num_threads(max(1, _cores() // options.jobs))
+    load_only(options.plugins)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _worker(
+    index: int, specs: list[CellSpec], device: str, options: Options, out: str | None
+) -> tuple[int, list[Finished]]:
+    """Run one group in this process; records go to the folder ``out``, or back to the caller with their arrays."""
+    from harness.running.events import Finished
+    from harness.running.group import run_group
+
+    _prepare(options)
+    multiprocessing.set_start_method("spawn", force=True)  # joblib gives its workers one that their children lack
+    store = None if out is None else Store(out)
+    members = Group(tuple(make_cell(spec) for spec in specs))
+    finished = []
+    for event in run_group(members, device) if options.timeout is None else _limited(members, device, options):
+        if isinstance(event, Finished):
+            if store is not None:
+                store.write(event.cell, event.record, event.arrays or {})
+                event = replace(event, arrays=None)
+            finished.append(event)
+    return index, finished
+
+
+def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
+    """A group in a process of its own, ended when a stage overruns; what it has not finished starts in another."""
+    from harness.running.events import Begin, Finished, new_record
+
+    context = multiprocessing.get_context("spawn")
+    left = list(members.cells)
+    while left:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=([c.spec for c in left], device, options, theirs), daemon=False)
+        with _without_main():
+            process.start()
+        theirs.close()
+        stage: Any = Begin("start", tuple(left))
+        limit: float | None = None  # starting Python and importing torch is not the cell's time
+        deadline = math.inf
+        status, error = "", ""
+        try:
+            while True:
+                if not ours.poll(None if limit is None else max(0.0, min(deadline - time.monotonic(), LONGEST))):
+                    status, error = "timeout", f"{stage.stage} took longer than {limit:g} s"
+                    break
+                event = ours.recv()
+                if event is None:
+                    break
+                if isinstance(event, Begin):
+                    stage = event
+                    if options.timeout is not None:
+                        limit = options.timeout * (len(event.cells) if event.stage == "retrain" else 1)
+                        deadline = time.monotonic() + limit
+                else:
+                    left = [cell for cell in left if cell.slot != event.cell.slot]
+                yield event
+        except EOFError:
+            process.join()
+            status, error = "failed", f"the process ended during {stage.stage} with exit code {process.exitcode}"
+            if process.exitcode == -9:
+                status, error = "out_of_memory", f"the process was killed during {stage.stage}, as for lack of memory"
+        finally:
+            if process.is_alive():
+                process.kill()
+            process.join()
+            ours.close()
+        if status:
+            blamed = {cell.slot for cell in stage.cells}
+            for cell in [cell for cell in left if cell.slot in blamed]:
+                yield Finished(cell, new_record(cell, device, status, error), {})
+            left = [cell for cell in left if cell.slot not in blamed]
+        elif left:
+            raise RuntimeError(f"{len(left)} cells of {members.label} ended without a record")
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let a new process leave the running script alone: it would run the script again, and start processes anew.
+
+    Nothing of the script is needed there: cells travel as names, and what a script defines is refused before.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def _child(specs: list[CellSpec], device: str, options: Options, pipe: Any) -> None:
+    from harness.running.group import run_group
+
+    try:
+        _prepare(options)
+        for event in run_group(Group(tuple(make_cell(spec) for spec in specs)), device):
+            pipe.send(event)
+        pipe.send(None)
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,108 @@
+"""Running one group: its base models, its cells' scores, then one retraining a distinct kept set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.interfaces.clock import timed
+from harness.interfaces.task import Task
+from harness.running.base_models import base_models, curves_of, evaluated, model_seed
+from harness.running.events import Begin, Event, Finished, failed
+from harness.running.scoring import Scored, score_all
+from harness.selection.plan import Group
+
+
+def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
+    """Score every cell of a group and retrain what they trim, yielding events as they happen.
+
+    A cell that fails becomes a record with its error. Only an interruption leaves this generator as an exception.
+    """
+    _warm_up(device)
+    yield Begin("train", group.cells)
+    scored: list[Scored] = []
+    for base in (yield from base_models(group, device)):
+        scored += yield from score_all(base, device)
+    yield from _retrained(scored, group.task, device)
+
+
+def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]:
+    """Retrain once a distinct kept set of a seed, all seeds in one go."""
+    by_keep: dict[tuple[int, bytes], list[Scored]] = {}
+    for entry in scored:
+        if not entry.cell.task.retrain:
+            entry.record.metrics = _before(entry)
+            yield Finished(entry.cell, entry.record, entry.arrays)
+            continue
+        by_keep.setdefault((entry.base.seed, np.packbits(entry.keep).tobytes()), []).append(entry)
+    pending = []
+    for entries in by_keep.values():
+        untested = not any(entries[0].base.metrics.values())
+        if entries[0].keep.all() or untested:  # nothing is removed, or nothing would be measured
+            yield from _finished(entries, entries[0].base.model, 0.0)
+        else:
+            pending.append(entries)
+    if not pending:
+        return
+    yield Begin("retrain", tuple(entry.cell for entries in pending for entry in entries))
+    yield from _trained(pending, task, device)
+
+
+def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[Finished]:
+    """Records of cells by kept set, all in one program; if that fails, seed by seed, so that one does not fail all."""
+    by_seed = [list(members) for _, members in groupby(pending, key=lambda entries: entries[0].base.seed)]
+    bases = [members[0][0].base for members in by_seed]
+    wanted = [
+        (base.split, [entries[0].keep for entries in members], model_seed(task, base.seed))
+        for base, members in zip(bases, by_seed, strict=True)
+    ]
+    left = list(pending)
+    try:
+        batches = task.train_all(wanted)
+        while left:
+            with timed(device) as watch:
+                models = next(batches)
+            for model in models:
+                finished = list(_finished(left[0], model, watch.seconds / len(models)))
+                left.pop(0)
+                yield from finished
+    except (Exception, SystemExit) as error:
+        if len(by_seed) > 1:
+            for _, members in groupby(left, key=lambda entries: entries[0].base.seed):
+                yield from _trained(list(members), task, device)
+            return
+        for entry in (entry for entries in left for entry in entries):
+            yield Finished(entry.cell, failed(entry.record, error), entry.arrays)
+
+
+def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Finished]:
+    """Records of the cells that share a kept set, completed with the model's metrics."""
+    base = entries[0].base
+    measured = dict(base.metrics) if model is base.model else {}
+    for entry in entries:
+        task = repr(entry.cell.task)
+        if task not in measured:
+            measured[task] = evaluated(entry.cell.task, model, base.split)
+        before, after = base.metrics[task], measured[task]
+        entry.record.retrain_seconds = seconds
+        entry.record.metrics = _before(entry) | after
+        entry.record.curves = curves_of(entry.cell.task, model, base.split)
+        entry.record.metrics |= {f"{name}_gain": after[name] - before[name] for name in after.keys() & before.keys()}
+        yield Finished(entry.cell, entry.record, entry.arrays)
+
+
+def _before(entry: Scored) -> dict[str, float]:
+    """The base model's metrics under the names they have beside a retrained model's."""
+    return {f"{name}_base": value for name, value in entry.base.metrics[repr(entry.cell.task)].items()}
+
+
+def _warm_up(device: str) -> None:
+    """One small factorisation and one backward pass, so that no model or method pays for the libraries' start."""
+    square = torch.eye(64, device=device, dtype=torch.float64)
+    torch.linalg.cholesky(square @ square)
+    weight = torch.ones(1, device=device, requires_grad=True)
+    torch.autograd.backward((weight**2).sum())

@@ -1,0 +1,195 @@
+"""Scoring one seed's cells on its view, or asking them for attributions, each timed by itself."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.errors import Unsupported
+from harness.interfaces.clock import PeakMemory, timed
+from harness.interfaces.task import Split
+from harness.interfaces.uses import observed
+from harness.interfaces.view import View
+from harness.records.store import Record
+from harness.running.base_models import Base, curves_of, model_seed
+from harness.running.events import Begin, Event, Finished, failed, new_record
+from harness.running.services import cross_validated, retrainer
+from harness.running.trimming import flagged, tie_seed
+from harness.seeds import derive
+from harness.selection.plan import Cell
+
+SHARED = (
+    "status",
+    "error",
+    "health",
+    "train_seconds",
+    "extract_seconds",
+    "score_seconds",
+    "total_seconds",
+    "peak_memory_mib",
+    "n_train",
+    "n_noisy",
+    "uses",
+)
+"""What the records of cells with one scoring have in common."""
+
+
+CONSTANT = "constant_model"
+"""The health entry of scores of a model that gives every training sample the same class: it has learnt nothing."""
+
+
+@dataclass
+class Scored:
+    """A cell between scoring and retraining."""
+
+    cell: Cell
+    base: Base
+    record: Record
+    arrays: dict[str, np.ndarray]
+    keep: np.ndarray
+
+
+def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
+    """Score one seed's cells, each method with its parameters once; those that fail have their records at once."""
+    task, seed, view = base.cells[0].task, base.seed, base.view
+    retrain = retrainer(task, base.split, model_seed(task, seed))
+    out_of_sample = cross_validated(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
+    scored = []
+    for cells in _by_method(base.cells):
+        yield Begin("score", cells)
+        own = view.fresh(
+            derive("method", task.name, cells[0].method.name, seed), retrain=retrain, out_of_sample=out_of_sample
+        )
+        measured = new_record(cells[0], device)
+        measured.train_seconds, measured.n_train = base.seconds, view.n
+        measured.n_noisy = None if base.noisy is None else int(base.noisy.sum())
+        memory = PeakMemory(device)
+        scores: np.ndarray | None = None
+        try:
+            scores = _score(cells[0], own, measured, len(base.split.test))
+        except (Exception, SystemExit) as error:
+            failed(measured, error)
+        measured.peak_memory_mib = memory.mib()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        for cell in cells:
+            record = replace(new_record(cell, device), **{name: getattr(measured, name) for name in SHARED})
+            if scores is None:
+                yield Finished(cell, record, {})
+            elif task.attributes:
+                yield Finished(cell, _attributed(cell, base, record), _with_classes(scores, base.split))
+            else:
+                scored.append(_trimmed(cell, base, record, scores))
+    predicted = _known_predictions(view)
+    if predicted is not None and len(set(predicted)) == 1 < len(set(view.labels)):
+        for entry in scored:
+            entry.record.health[CONSTANT] = True
+    return scored
+
+
+def _known_predictions(view: View) -> np.ndarray | None:
+    """The model's predicted labels, (n,); None where no method has looked at its outputs yet."""
+    outputs = view.computed_outputs()
+    return None if outputs is None or outputs.probs is None else outputs.class_probs().argmax(1)
+
+
+def _by_method(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+    """Cells that differ in what counts only after scoring, as the budget, together."""
+    together: dict[str, list[Cell]] = {}
+    for cell in cells:
+        together.setdefault(repr((cell.method.name, cell.identity["method_params"])), []).append(cell)
+    return [tuple(members) for members in together.values()]
+
+
+def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray) -> Scored:
+    """Flag the budget's share of the samples with the highest scores."""
+    mask = np.zeros(len(scores), dtype=bool)
+    if cell.method.trims:
+        mask = flagged(scores, cell.task.budget, tie_seed(cell.task.name, cell.method.name, base.seed))
+    record.n_flagged = int(mask.sum())
+    arrays = {"scores": scores, "flagged": mask}
+    predicted = _known_predictions(base.view)
+    if predicted is not None:  # what a list of suspects suggests in the place of a label
+        arrays["predicted"] = predicted.astype(np.min_scalar_type(int(predicted.max())))
+    if cell.method.trims and base.noisy is not None:
+        arrays["noisy"] = base.noisy
+    return Scored(cell, base, record, arrays, ~mask)
+
+
+def _attributed(cell: Cell, base: Base, record: Record) -> Record:
+    """A record with what the model can do; nothing is retrained."""
+    record.metrics = dict(base.metrics[repr(cell.task)])
+    record.curves = curves_of(cell.task, base.model, base.split)
+    return record
+
+
+def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray]:
+    """What class detection is computed from, when results are read."""
+    if split.train.classes is None or split.test.classes is None:
+        raise ValueError("an attribution task needs the classes of its training and test samples")
+    found = {"train_classes": split.train.classes, "test_classes": split.test.classes}
+    limit = np.finfo(np.float32).max  # what diverged is kept whole: its order is a result
+    kept = attribution if np.nanmax(np.abs(attribution), initial=0) > limit else attribution.astype(np.float32)
+    return {"attribution": kept} | found
+
+
+def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
+    """A method's scores (n,), or its attributions (n_test, n) on an attribution task, float64."""
+    attributes = cell.task.attributes
+    shape = (n_test, view.n) if attributes else (view.n,)
+    for module in cell.method.requires:
+        try:
+            importlib.import_module(module)  # before the clock starts
+        except ImportError as error:
+            raise Unsupported(
+                f"{cell.method.name} needs the module {module}, which cannot be imported: {error}"
+            ) from error
+    record.uses = list(cell.method.uses)
+    before = view.computed_seconds
+    with timed(view.device) as watch:
+        found = cell.method.attribute(view) if attributes else cell.method.score(view)
+    if found is None:
+        raise ValueError(f"{cell.method.name} returned None; scores of shape {shape} were expected")
+    scores = np.asarray(found, dtype=np.float64)
+    if attributes:  # classes are what these samples have, and no gradient comes from a given label
+        record.uses = [word for word in observed(view.used) if word != "labels"]
+    record.uses = record.uses or list(observed(view.used))
+    record.extract_seconds = view.extract_seconds
+    record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
+    record.total_seconds = record.extract_seconds + record.score_seconds
+    record.health = _plain(view.health)
+    if scores.shape != shape:
+        raise ValueError(f"{cell.method.name} returned scores of shape {scores.shape}; {shape} was expected")
+    bad = int((~np.isfinite(scores)).sum())
+    if bad == scores.size:
+        raise ValueError(f"none of the {bad} scores is finite")
+    record.health["non_finite"] = bad
+    if not attributes:
+        record.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
+    return scores
+
+
+def largest_tie(scores: np.ndarray) -> int:
+    """How many finite scores, at most, are equal up to rounding, to 1e-9 of themselves; their order is noise."""
+    ordered = np.sort(scores)
+    starts = np.flatnonzero(np.diff(ordered) > 1e-9 * np.abs(ordered[1:])) + 1
+    return int(np.diff([0, *starts, len(ordered)]).max())
+
+
+def _plain(value: Any) -> Any:
+    """Health entries as JSON has them; infinities and NaN as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items() if entry != {}}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,204 @@
+"""From a request to cells: which (task, method, seed) with which parameters, grouped by what they share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any
+
+from harness.errors import RequestError, unknown
+from harness.interfaces.method import Method
+from harness.interfaces.params import build, fitting, layered, values_of
+from harness.interfaces.spec import format_term
+from harness.interfaces.task import Task
+from harness.selection.registry import METHODS, TASKS
+from harness.selection.versions import code_version, gradients_version, machinery_version
+
+SCHEMA = 1
+"""Version of the record; raise it when a record's fields get another meaning."""
+
+PROTOCOLS = ("fair", "paper")
+PRESETS = ("smoke", "fast", "paper")
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """A cell in plain words, as it travels between processes."""
+
+    task: str
+    task_given: tuple[tuple[str, Any], ...]
+    method: str
+    method_given: tuple[tuple[str, Any], ...]
+    seed: int
+    protocol: str
+    preset: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (task, method, seed) with all parameters.
+
+    `slot` names what was asked for, `key` also the code that answers it: a stored record of the same slot and
+    another key is stale.
+    """
+
+    spec: CellSpec
+    task: Task
+    method: Method
+
+    @property
+    def seed(self) -> int:
+        return self.spec.seed
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, the code's versions excepted; JSON-ready."""
+        return {
+            "task": self.task.name,
+            "task_params": values_of(self.task),
+            "method": self.method.name,
+            "method_params": values_of(self.method),
+            "seed": self.seed,
+            "protocol": self.spec.protocol,
+            "preset": self.spec.preset,
+        }
+
+    @cached_property
+    def versions(self) -> dict[str, Any]:
+        """Schema and code versions of all that decides the result."""
+        code = {
+            "schema": SCHEMA,
+            "machinery": machinery_version(),
+            "task": code_version(type(self.task)),
+            "method": code_version(type(self.method)),
+        }
+        extra = {
+            "gradients": gradients_version() if _sees_gradients(self.method) else "",
+            "data": self.task.data_version(),
+            "method_parts": self.method.parts_version(),
+        }
+        return code | {name: version for name, version in extra.items() if version}
+
+    @cached_property
+    def slot(self) -> str:
+        return _hash(self.identity)
+
+    @cached_property
+    def key(self) -> str:
+        return _hash({**self.identity, "versions": self.versions})
+
+    @property
+    def method_label(self) -> str:
+        """The method with the parameters that the user gave."""
+        return format_term(self.method.name, dict(self.spec.method_given))
+
+    @property
+    def task_label(self) -> str:
+        """The task with the parameters that the user gave."""
+        return format_term(self.task.name, dict(self.spec.task_given))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that run together: of one task with its parameters, and of one seed or, for small models, several.
+
+    Cells of one seed share data, base model and view; their tasks may differ in what counts only after training.
+    """
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def task(self) -> Task:
+        """The first cell's, which loads and trains for all."""
+        return self.cells[0].task
+
+    @cached_property
+    def by_seed(self) -> dict[int, tuple[Cell, ...]]:
+        """The cells of each seed."""
+        seeds = dict.fromkeys(cell.seed for cell in self.cells)
+        return {seed: tuple(cell for cell in self.cells if cell.seed == seed) for seed in seeds}
+
+    @property
+    def label(self) -> str:
+        return f"{self.cells[0].task_label} seed {', '.join(map(str, self.by_seed))}"
+
+
+def make_cell(spec: CellSpec) -> Cell:
+    """Resolve a cell's names and parameters.
+
+    Raises:
+        RequestError: an unknown name or parameter, or a value that does not fit.
+    """
+    task_class, method_class = TASKS.get(spec.task), METHODS.get(spec.method)
+    task = build(task_class, layered(task_class, spec.protocol, spec.preset, dict(spec.task_given)))
+    given = {**fitting(method_class, task_class.method_params), **dict(spec.method_given)}
+    method = build(method_class, layered(method_class, spec.protocol, None, given))
+    return Cell(spec, task, method)
+
+
+def make_plan(methods: str, tasks: str, seeds: Sequence[int], protocol: str, preset: str) -> list[Cell]:
+    """All cells of a request, ordered by task, seed and method; what is asked for twice is planned once.
+
+    Raises:
+        RequestError: see `make_cell`; an empty selection; an unknown protocol or preset.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    if not seeds:
+        raise RequestError("no seed given; --seeds takes a number of seeds, or a list such as 0,3,7")
+    chosen_methods, chosen_tasks = METHODS.select(methods), TASKS.select(tasks)
+    cells: dict[str, Cell] = {}
+    for task_class, task_given in chosen_tasks:
+        for seed in seeds:
+            for method_class, method_given in chosen_methods:
+                spec = CellSpec(
+                    task_class.name,
+                    tuple(task_given.items()),
+                    method_class.name,
+                    tuple(method_given.items()),
+                    seed,
+                    protocol,
+                    preset,
+                )
+                cell = make_cell(spec)
+                assert cell.versions  # hashed now, beside the import, and not when a later edit may have come between
+                cells.setdefault(cell.slot, cell)
+    return list(cells.values())
+
+
+def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
+    """Cells by what they share, in order of first appearance.
+
+    Args:
+        jobs: seeds that are trained together are dealt to so many groups; None keeps every seed apart.
+    """
+    tasks: dict[str, dict[int, list[Cell]]] = {}
+    for cell in cells:
+        shared = {k: v for k, v in cell.identity.items() if not k.startswith("method") and k != "seed"}
+        shared["task_params"] = {k: v for k, v in shared["task_params"].items() if k not in cell.task.after_training}
+        tasks.setdefault(_hash(shared), {}).setdefault(cell.seed, []).append(cell)
+    groups = []
+    for seeds in tasks.values():
+        together = jobs is not None and next(iter(seeds.values()))[0].task.seeds_together
+        size = math.ceil(len(seeds) / jobs) if together and jobs else 1
+        members = iter(seeds.values())
+        while some := list(islice(members, size)):
+            groups.append(Group(tuple(chain.from_iterable(some))))
+    return groups
+
+
+def _sees_gradients(method: Method) -> bool:
+    """Whether a method can depend on gradient code; one that does not declare what it uses can."""
+    return type(method).uses is Method.uses or "gradients" in method.uses
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

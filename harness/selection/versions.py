@@ -1,0 +1,203 @@
+"""Code versions: what tells that a stored result came from other code than the code at hand.
+
+A result depends on the code of its method and of its task, on the machinery that every result goes through, and, where
+the method looks at gradients, on the code that computes with gradients. Each has a hash of its own in a record, so that
+a changed constant makes exactly the results stale that it can have decided.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Collection, Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MACHINERY = (
+    "harness.selection.adoption",
+    "harness.data.arrays",
+    "harness.interfaces.checked",
+    "harness.running.base_models",
+    "harness.interfaces.method",
+    "harness.interfaces.outputs",
+    "harness.randomness",
+    "harness.running.group",
+    "harness.running.scoring",
+    "harness.seeds",
+    "harness.running.services",
+    "harness.interfaces.task",
+    "harness.running.trimming",
+    "harness.interfaces.view",
+)
+"""Modules of this package that can decide a number of any result."""
+
+GRADIENTS = tuple(sorted(f"harness.gradients.{path.stem}" for path in (ROOT / "harness" / "gradients").glob("*.py")))
+"""Modules that can decide a number of the methods that look at gradients, and of no other: a whole room."""
+
+BUILT_IN = ("methods", "tasks")
+"""The project's packages whose modules are followed wherever they are imported."""
+
+
+def code_version(cls: type) -> str:
+    """``<declared version>-<hash>`` of a class.
+
+    The hash covers the class's module and all that it imports, directly or not, of its own package, of the built-in
+    methods and tasks, and of files beside it that belong to no installed package. Docstrings, comments, formatting and
+    imports for type checkers make no result stale; a changed line of code does. The hash is taken once per process and
+    class: a file that is edited meanwhile does not change what runs.
+    """
+    if "_code_hash" not in vars(cls):
+        cls._code_hash = _hash(cls)  # type: ignore[attr-defined]
+    return f"{getattr(cls, 'version', 1)}-{vars(cls)['_code_hash']}"
+
+
+@functools.cache
+def machinery_version() -> str:
+    """A hash of what every result goes through: data and base model, the view, scoring, trimming, retraining."""
+    return _hash_of_modules(MACHINERY)
+
+
+@functools.cache
+def gradients_version() -> str:
+    """A hash of the code that computes gradients and computes with them."""
+    return _hash_of_modules(GRADIENTS)
+
+
+def _hash_of_modules(names: Collection[str]) -> str:
+    return _digest(_parsed(ROOT / (name.replace(".", "/") + ".py"), "")[0] for name in names)
+
+
+def _digest(texts: Iterator[str]) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:10]
+
+
+def _hash(cls: type) -> str:
+    module = cls.__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not Path(file).is_file():  # defined in a notebook, say
+        return _own_source(getattr(cls, "original", cls))
+    sources: dict[str, str] = {}
+    _collect(Path(file), module, sources)
+    return _digest(sources[name] for name in sorted(sources))
+
+
+def _own_source(thing: Any) -> str:
+    """A hash of a class's or function's own source; of a function's bytecode where there is none."""
+    try:
+        content = inspect.getsource(thing).encode()
+    except (OSError, TypeError):
+        code = getattr(thing, "__code__", None)
+        if code is None:
+            return "unknown"
+        content = code.co_code + repr(code.co_consts).encode() + repr(code.co_names).encode()
+    return hashlib.sha256(content).hexdigest()[:10]
+
+
+def _collect(path: Path, module: str, sources: dict[str, str]) -> None:
+    """Add a module's source, and those of the modules that it imports and that count, by name."""
+    is_package = path.name == "__init__.py"
+    sources[module], imported = _parsed(path, module if is_package else module.rpartition(".")[0])
+    top = module.partition(".")[0]
+    root = path.parents[module.count(".") + is_package]
+    for name in imported:
+        if name in sources:
+            continue
+        helper = _below(root, name) if name.partition(".")[0] == top else own_file(name, path.parent)
+        if helper is not None:
+            _collect(helper, name, sources)
+
+
+def _below(root: Path, name: str) -> Path | None:
+    place = root.joinpath(*name.split("."))
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+
+def own_file(module: str, beside: Path | None = None) -> Path | None:
+    """The file of a module that belongs to no installed package, found without importing the module.
+
+    The built-in methods and tasks count as such wherever they are installed; this package does not, since its parts
+    have versions of their own. None for the standard library, installed packages and what is not there.
+
+    Args:
+        module: full name.
+        beside: a folder to look in first.
+    """
+    top = module.partition(".")[0]
+    if top == "harness" or top in sys.stdlib_module_names:
+        return None
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    file = Path(loaded) if loaded else _found(module, beside)
+    if file is None or not file.is_file() or file.suffix != ".py":
+        return None
+    if top in BUILT_IN and file.resolve().is_relative_to(ROOT / top):
+        return file
+    installed = "site-packages" in file.parts or "dist-packages" in file.parts
+    return None if installed or file.is_relative_to(sysconfig.get_paths()["stdlib"]) else file
+
+
+def _found(module: str, beside: Path | None) -> Path | None:
+    places: list[str] | None = [*([str(beside)] if beside else []), *sys.path]
+    spec = None
+    for position, part in enumerate(module.split(".")):
+        spec = PathFinder.find_spec(part if position == 0 else f"_.{part}", places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def _parsed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+    """A module's source without docstrings, formatting and imports for type checkers, and the full names of what it
+    imports.
+
+    Args:
+        package: that relative imports start from.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.body = [ast.Pass()]
+    imported: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: max(0, len(package.split(".")) - node.level + 1)] if node.level else []
+            origin = ".".join([*parents, *([node.module] if node.module else [])])
+            imported += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False):
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree), tuple(imported)
+
+
+@functools.lru_cache
+def source_commit() -> str:
+    """The git commit that this package runs from (``-dirty`` with local changes), or its released version."""
+    root = ROOT
+    if (root / ".git").exists():
+        try:
+            described = subprocess.run(
+                ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+            return described.stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            pass
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"v{version('influence-harness')}"
+    except PackageNotFoundError:
+        return "unknown"
