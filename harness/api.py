@@ -74,6 +74,49 @@ def planned(request: Request, options: Options, rerun: str | None = None) -> lis
     return request.plan()
 
 
+def asked(
+    *,
+    methods: str,
+    tasks: str,
+    seeds: Any,
+    protocol: str,
+    preset: str,
+    device: str,
+    jobs: int,
+    timeout: float | None,
+    backend: str,
+    scheduler: str | None,
+    data_dir: str | Path | None,
+    plugins: Sequence[str],
+    command: str = "",
+) -> tuple[Request, Options]:
+    """What was asked for, and how to run it, for the command line and for Python.
+
+    Raises:
+        RequestError: seeds that are none.
+    """
+    sources = tuple(map(absolute, plugins))
+    request = Request(
+        methods=methods,
+        tasks=tasks,
+        seeds=parse_seeds(seeds),
+        protocol=protocol,
+        preset=preset,
+        plugins=sources,
+        command=command,
+    )
+    options = Options(
+        device=device,
+        jobs=jobs,
+        timeout=timeout,
+        backend=backend,
+        scheduler=scheduler,
+        plugins=sources,
+        data_dir=None if data_dir is None else os.path.abspath(data_dir),
+    )
+    return request, options
+
+
 def run_request(
     request: Request, options: Options, out: str | Path, rerun: str | None, progress: Progress
 ) -> tuple[Store, list[Cell]]:
@@ -151,9 +194,19 @@ def run(
         load_plugin(plugin)
     wanted, brought = selection(METHODS, methods)
     on, brought_too = selection(TASKS, tasks)
-    sources = tuple(map(absolute, (*plugins, *brought, *brought_too)))
-    request = Request(wanted, on, parse_seeds(seeds), protocol, preset, sources)
-    folder = None if data_dir is None else os.path.abspath(data_dir)
-    options = Options(device, jobs, timeout, backend, scheduler, sources, folder)
+    request, options = asked(
+        methods=wanted,
+        tasks=on,
+        seeds=seeds,
+        protocol=protocol,
+        preset=preset,
+        device=device,
+        jobs=jobs,
+        timeout=timeout,
+        backend=backend,
+        scheduler=scheduler,
+        data_dir=data_dir,
+        plugins=(*plugins, *brought, *brought_too),
+    )
     run_request(request, options, out, rerun, Progress(quiet))
     return load_results(out)

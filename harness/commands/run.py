@@ -50,28 +50,29 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.api import planned, run_request
+    from harness.api import asked, planned, run_request
     from harness.data.files import in_folder
-    from harness.records.requests import Request, parse_seeds
     from harness.results.names import relabelled
     from harness.results.staleness import stale_keys
     from harness.results.table import load_results
-    from harness.running.execute import Options
     from harness.running.progress import Progress
-    from harness.selection.plugins import absolute
     from reports.markdown import tables
 
-    plugins = tuple(map(absolute, args.plugin))
-    request = Request(
-        args.methods,
-        args.tasks,
-        parse_seeds(args.seeds),
-        args.protocol,
-        args.preset,
-        plugins,
-        shlex.join(["python", "-m", "harness", *args.arguments]),
+    request, options = asked(
+        methods=args.methods,
+        tasks=args.tasks,
+        seeds=args.seeds,
+        protocol=args.protocol,
+        preset=args.preset,
+        device=args.device,
+        jobs=args.jobs,
+        timeout=args.timeout,
+        backend=args.backend,
+        scheduler=args.scheduler,
+        data_dir=args.data_dir,
+        plugins=args.plugin,
+        command=shlex.join(["python", "-m", "harness", *args.arguments]),
     )
-    options = Options(args.device, args.jobs, args.timeout, args.backend, args.scheduler, plugins, args.data_dir)
     if args.dry_run:
         with in_folder(args.data_dir):
             return _dry_run(planned(request, options, args.rerun), args.out, args.rerun)

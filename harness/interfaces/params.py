@@ -72,16 +72,10 @@ def layered(cls: type, protocol: str, preset: str | None, given: Mapping[str, An
     return {**by_protocol, **by_preset, **given}
 
 
-def fitting(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that a class has parameters for and takes."""
-    found = {}
-    for key, value in values.items():
-        try:
-            build(cls, {key: value})
-        except RequestError:
-            continue
-        found[key] = value
-    return found
+def those_of(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that a class has parameters for; whether a value is valid is seen when it is built."""
+    known = fields_of(cls)
+    return {key: value for key, value in values.items() if key in known}
 
 
 def type_text(hint: Any) -> str:

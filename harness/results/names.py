@@ -6,7 +6,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
-from harness.interfaces.params import build, fitting, layered, values_of
+from harness.interfaces.params import build, layered, those_of, values_of
 from harness.interfaces.spec import format_term
 from harness.selection.registry import METHODS, TASKS, Registry
 
@@ -58,7 +58,7 @@ def _label(
     registry: Registry[Any], name: str, params: str, protocol: str, preset: str | None, task: str | None = None
 ) -> str:
     cls = registry.get(name)
-    own = fitting(cls, TASKS.get(task).method_params) if task in TASKS.classes() else {}
+    own = those_of(cls, TASKS.get(task).method_params) if task in TASKS.classes() else {}
     defaults = values_of(build(cls, layered(cls, protocol, preset, own)))
     changed = {key: value for key, value in json.loads(params).items() if key not in defaults or defaults[key] != value}
     order = [*defaults, *sorted(changed.keys() - defaults.keys())]

@@ -27,7 +27,7 @@ class Base:
     noisy: np.ndarray | None
     model: Any
     seconds: float
-    metrics: dict[str, dict[str, float]]  # by the repr of each task among the cells: they may report differently
+    metrics: dict[Task, dict[str, float]]  # of each task among the cells: they may report differently
     view: View
 
 
@@ -51,8 +51,7 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
         try:
             if isinstance(model, BaseException):
                 raise model
-            tasks = {repr(cell.task): cell.task for cell in cells}
-            metrics = {name: evaluated(each, model, split) for name, each in tasks.items()}
+            metrics = {made: evaluated(made, model, split) for made in dict.fromkeys(cell.task for cell in cells)}
             view = task.view(model, split)
         except (Exception, SystemExit) as error:
             yield from all_failed(cells, error, device)

@@ -84,9 +84,9 @@ def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Fin
     base = entries[0].base
     measured = dict(base.metrics) if model is base.model else {}
     for entry in entries:
-        task = repr(entry.cell.task)
+        task = entry.cell.task
         if task not in measured:
-            measured[task] = evaluated(entry.cell.task, model, base.split)
+            measured[task] = evaluated(task, model, base.split)
         before, after = base.metrics[task], measured[task]
         entry.record.retrain_seconds = seconds
         entry.record.metrics = _before(entry) | after
@@ -97,7 +97,7 @@ def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Fin
 
 def _before(entry: Scored) -> dict[str, float]:
     """The base model's metrics under the names they have beside a retrained model's."""
-    return {f"{name}_base": value for name, value in entry.base.metrics[repr(entry.cell.task)].items()}
+    return {f"{name}_base": value for name, value in entry.base.metrics[entry.cell.task].items()}
 
 
 def _warm_up(device: str) -> None:

@@ -124,7 +124,7 @@ def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray) -> Scor
 
 def _attributed(cell: Cell, base: Base, record: Record) -> Record:
     """A record with what the model can do; nothing is retrained."""
-    record.metrics = dict(base.metrics[repr(cell.task)])
+    record.metrics = dict(base.metrics[cell.task])
     record.curves = curves_of(cell.task, base.model, base.split)
     return record
 

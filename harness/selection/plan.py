@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import RequestError, unknown
 from harness.interfaces.method import Method
-from harness.interfaces.params import build, fitting, layered, values_of
+from harness.interfaces.params import build, layered, those_of, values_of
 from harness.interfaces.spec import format_term
 from harness.interfaces.task import Task
 from harness.selection.registry import METHODS, TASKS
@@ -84,6 +84,11 @@ class Cell:
         }
         return code | {name: version for name, version in extra.items() if version}
 
+    def with_versions(self) -> Cell:
+        """This cell, its versions taken now: beside the import, and not when a later edit may have come between."""
+        _ = self.versions
+        return self
+
     @cached_property
     def slot(self) -> str:
         return _hash(self.identity)
@@ -136,7 +141,7 @@ def make_cell(spec: CellSpec) -> Cell:
     """
     task_class, method_class = TASKS.get(spec.task), METHODS.get(spec.method)
     task = build(task_class, layered(task_class, spec.protocol, spec.preset, dict(spec.task_given)))
-    given = {**fitting(method_class, task_class.method_params), **dict(spec.method_given)}
+    given = {**those_of(method_class, task_class.method_params), **dict(spec.method_given)}
     method = build(method_class, layered(method_class, spec.protocol, None, given))
     return Cell(spec, task, method)
 
@@ -167,8 +172,7 @@ def make_plan(methods: str, tasks: str, seeds: Sequence[int], protocol: str, pre
                     protocol,
                     preset,
                 )
-                cell = make_cell(spec)
-                assert cell.versions  # hashed now, beside the import, and not when a later edit may have come between
+                cell = make_cell(spec).with_versions()
                 cells.setdefault(cell.slot, cell)
     return list(cells.values())
 
