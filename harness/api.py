@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.files import in_folder
-from harness.errors import RequestError
+from harness.errors import RequestError, unknown
 from harness.interfaces.method import Method
 from harness.interfaces.params import build, layered
 from harness.interfaces.spec import parse_term
@@ -25,6 +25,9 @@ from harness.selection.selections import selection
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+BACKENDS = ("loky", "dask")
 
 
 def method(name: str, protocol: str = "fair", **params: Any) -> Method:
@@ -59,6 +62,15 @@ def planned(request: Request, options: Options, rerun: str | None = None) -> lis
     """
     if rerun is not None and rerun not in RERUN:
         raise RequestError(f"--rerun {rerun} is not valid; it takes {', '.join(RERUN)}")
+    for name, value in (("protocol", request.protocol), ("preset", request.preset), ("device", options.device)):
+        if not isinstance(value, str):
+            raise RequestError(f"--{name} {value!r} is not valid; it is text")
+    if options.backend not in BACKENDS:
+        raise unknown("backend", str(options.backend), BACKENDS)
+    if not isinstance(options.jobs, int) or isinstance(options.jobs, bool):
+        raise RequestError(f"--jobs {options.jobs!r} is not valid; give a whole number")
+    if options.timeout is not None and not isinstance(options.timeout, int | float):
+        raise RequestError(f"--timeout {options.timeout!r} is not valid; give a number of seconds")
     if options.jobs < 1:
         raise RequestError(f"--jobs {options.jobs} is not valid; give at least 1")
     if options.timeout is not None and not options.timeout > 0:
@@ -131,8 +143,9 @@ def run_request(
         cells = planned(request, options, rerun)
         store = Store(out, create=True) if is_store(out) else None
         pending = to_run(cells, store, rerun) if store else cells
-        if pending:
+        if pending or options.device != "auto":
             resolve_device(options.device)
+        if pending:
             _check_importable(pending, options)
             for made in {repr(made): made for cell in pending for made in (cell.task, cell.method)}.values():
                 made.check()
@@ -148,9 +161,11 @@ def _check_importable(cells: Sequence[Cell], options: Options) -> None:
     if options.jobs == 1 and options.timeout is None and options.backend == "loky":
         return
     for made in (made for cell in cells for made in (cell.task, cell.method)):
-        if type(made).__module__ == "__main__":
+        original = getattr(type(made), "original", type(made))
+        if original.__module__ == "__main__" or "<locals>" in original.__qualname__:
+            where = "in the running script" if original.__module__ == "__main__" else "inside a function"
             raise RequestError(
-                f"{made.name} is defined in the running script, which other processes cannot import; "
+                f"{made.name} is defined {where}, from where other processes cannot import it; "
                 "move it to a file and give that as a plug-in, or use one job and no time limit"
             )
 
@@ -190,6 +205,7 @@ def run(
     Raises:
         RequestError: the request cannot be done as asked.
     """
+    plugins = [str(plugin) for plugin in plugins]
     for plugin in plugins:
         load_plugin(plugin)
     wanted, brought = selection(METHODS, methods)

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from harness.errors import RequestError, did_you_mean
-from harness.packages import check as check_package
+from harness.packages import own
 
 COMMANDS = ("list", "run", "status", "report", "suspects", "influential", "compare", "baseline", "check", "new", "data")
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.arguments = arguments
     plain, warnings.formatwarning = warnings.formatwarning, _note
     try:
-        check_package(import_module("reports"))
+        own("reports")
         code: int = import_module(f"harness.commands.{args.command}").main(args)
         return code
     except RequestError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -19,7 +20,7 @@ def claim(names: Sequence[str] = PACKAGES) -> None:
     """Import the project's packages from beside this one where a folder of the same name would be taken for them.
 
     A folder without ``__init__.py`` in the working directory hides a package that is installed in editable mode.
-    Another package or module of the name is left alone: `check` tells.
+    Another package or module of the name is left alone: `own` tells.
     """
     for name in names:
         if name in sys.modules:
@@ -36,11 +37,25 @@ def claim(names: Sequence[str] = PACKAGES) -> None:
         ours.loader.exec_module(module)
 
 
-def check(package: ModuleType) -> None:
-    """Raise a `RequestError` unless a package is the project's own."""
+def own(name: str) -> ModuleType:
+    """One of the project's packages, imported.
+
+    Raises:
+        RequestError: another package or module of that name is found first.
+    """
+    try:
+        package = import_module(name)
+    except Exception as error:  # another project's module may raise anything
+        spec = PathFinder.find_spec(name)
+        place = name if spec is None else spec.origin
+        raise RequestError(
+            f"{place} stands in the way of the harness's own package {name!r}; rename it, or run from another folder "
+            f"({type(error).__name__}: {error})"
+        ) from error
     file = getattr(package, "__file__", None)
     if file is None or Path(file).resolve().parents[1] != ROOT:
         raise RequestError(
             f"{file or package.__name__} stands in the way of the harness's own package {package.__name__!r}; rename "
             "it, or run from another folder"
         )
+    return package

@@ -70,6 +70,13 @@ class Detector:
             raise RequestError(f"detector={module}:{self.name} is not there{near}")
         if not inspect.isclass(cls) or not hasattr(cls, "fit"):
             raise RequestError(f"detector={self.module}:{self.name} is no class with fit")
+        asked = list(inspect.signature(cls).parameters.values())
+        needed = [p.name for p in asked if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        lacking = [name for name in needed if name not in self.params]
+        if lacking:
+            raise RequestError(f"detector={self.name} needs {', '.join(lacking)}: write {self.name}({lacking[0]}=…)")
+        if cls.__module__.startswith("sklearn.") and not hasattr(cls, "score_samples"):
+            raise RequestError(f"detector={self.name} is no detector of outliers: it has no score_samples")
         unknown = next((key for key in self.params if key not in inspect.signature(cls).parameters), None)
         if unknown is not None:
             known = list(inspect.signature(cls).parameters)
@@ -106,7 +113,10 @@ class Detector:
             if hasattr(fitted, "negative_outlier_factor_"):
                 return -np.asarray(fitted.negative_outlier_factor_, dtype=np.float64)
             if hasattr(fitted, "score_samples"):  # scikit-learn: higher = more normal
-                return -np.asarray(fitted.score_samples(points), dtype=np.float64)
+                try:
+                    return -np.asarray(fitted.score_samples(points), dtype=np.float64)
+                except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+                    raise Unsupported(f"{self.name} cannot score these gradients: {error}") from error
         raise TypeError(f"{self.name} has no decision_scores_, negative_outlier_factor_ or score_samples after fit")
 
 

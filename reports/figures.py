@@ -40,6 +40,11 @@ def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:
     return min(range(len(candidates)), key=lambda i: rank(candidates[i]))
 
 
+def _plain(name: str) -> str:
+    """A class's name as text, which matplotlib would otherwise read formulas from."""
+    return name.replace("_", " ").replace("$", "\\$")
+
+
 def flagged_grid(rows: Sequence[Flagged]) -> Figure:
     """Flagged images, the given label above in red, the correct one below in green; a right label is grey above.
 
@@ -57,9 +62,9 @@ def flagged_grid(rows: Sequence[Flagged]) -> Figure:
             axes.imshow(image, interpolation="nearest")
             wrong = given != true
             above, below = (WRONG, RIGHT) if row.known else ("black", "black")
-            axes.set_title(given.replace("_", " "), color=above if wrong else "0.4", fontsize=8, pad=3)
+            axes.set_title(_plain(given), color=above if wrong else "0.4", fontsize=8, pad=3)
             same = "label right" if row.known else "the same"
-            axes.set_xlabel(true.replace("_", " ") if wrong else same, color=below if wrong else "0.4", fontsize=8)
+            axes.set_xlabel(_plain(true) if wrong else same, color=below if wrong else "0.4", fontsize=8)
         for axes in part.axes:
             axes.set_xticks([])
             axes.set_yticks([])

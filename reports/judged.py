@@ -58,4 +58,4 @@ def _mean(values: np.ndarray, decimals: int, factor: float) -> str:
         return "—"
     found = summarise(values)
     spread = "" if found.std is None else f" ± {factor * found.std:.{decimals}f}"
-    return f"{factor * found.mean:.{decimals}f}{spread}"
+    return f"{round(factor * found.mean, decimals) + 0.0:.{decimals}f}{spread}"

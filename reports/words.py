@@ -20,7 +20,11 @@ def caption(section: Section) -> str:
         wrong = section.facts["n_noisy"]
         if not wrong:
             return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
+        if min(wrong) == max(section.facts["n_train"]):
+            return "There is no ranking, as every label is wrong."
         return f"There is no ranking, as no {'method here flags anything' if max(wrong) else 'label is wrong'}."
+    if not any("auroc" in row.summaries for row in section.rows):
+        return "There is no ranking, as no method ended well."
     text = "Sorted by AUROC, best last; bold: the two best means."
     sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
     if all(len(values) == 1 for values in sizes):

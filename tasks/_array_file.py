@@ -88,10 +88,14 @@ def read(path: str) -> ArrayFile:
     arrays = _load(path)
     _check_names(path, arrays)
     keys = [key for key in (*(f"{which}labels" for which in SETS), "true_labels") if key in arrays]
-    labels = dict(zip(keys, together(_texts(path, key, arrays[key]) for key in keys), strict=True))
+    written = [_texts(path, key, arrays[key]) for key in keys]
+    labels = dict(zip(keys, together(written), strict=True))
+    _check_unlabelled(path, arrays, classes_of(written), classes_of(labels.values()))
     classes = _classes(path, arrays, labels)
     parts = {which: _part(path, which, arrays, labels, classes) for which in SETS if f"{which}labels" in arrays}
     train = parts[""]
+    if len(set(train.labels.tolist())) < 2:
+        raise _wrong(path, f"all labels of the training samples are of one class, {classes[int(train.labels[0])]}")
     truth = None
     if "true_labels" in labels:
         true = labels["true_labels"]
@@ -101,12 +105,38 @@ def read(path: str) -> ArrayFile:
             row = int(train.rows[true[train.rows] == ""][0])
             raise _wrong(path, f"true_labels has no label in row {row}; leave true_labels out, or give all of them")
         truth = numbered(true[train.rows], classes)
+        _check_truth(path, train.labels, truth, classes)
     for which in SETS[1:]:
         part = parts.get(which)
         if part is not None and not _alike(part.inputs, train.inputs):
             raise _wrong(path, f"{which}features or {which}images must be like those of the training samples")
     left_out = len(labels["labels"]) - len(train)
     return ArrayFile(train, truth, parts.get("validation_"), parts.get("test_"), classes, left_out)
+
+
+def _check_unlabelled(path: str, arrays: dict[str, np.ndarray], written: list[str], classes: list[str]) -> None:
+    """Refuse labels whose -1 would be none, and which have as many columns of probabilities as with it."""
+    widths = {arrays[key].shape[1] for key in arrays if key.endswith("probs") and arrays[key].ndim == 2}
+    if len(written) in widths and len(classes) < len(written):
+        raise _wrong(
+            path,
+            f"labels are {', '.join(written)} and probs has {len(written)} columns: is -1 a class? Number the classes "
+            "from 0, or leave the rows without a label empty",
+        )
+
+
+def _check_truth(path: str, given: np.ndarray, truth: np.ndarray, classes: list[str]) -> None:
+    """Refuse true labels that are written in another way than the given ones, and doubt those that mostly differ."""
+    if not set(given.tolist()) & set(truth.tolist()):
+        names = [", ".join(classes[k] for k in sorted(set(part.tolist()))[:4]) for part in (given, truth)]
+        raise _wrong(
+            path, f"labels ({names[0]}) and true_labels ({names[1]}) have no class in common; write them alike"
+        )
+    wrong = int((given != truth).sum())
+    if wrong > 0.5 * len(truth):
+        _tell(
+            path, f"labels and true_labels differ in {wrong} of {len(truth)} rows: do both count classes from the same?"
+        )
 
 
 def _texts(path: str, key: str, values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,10 @@ UNLABELLED = "-1"
 """The number that stands for no label where 0 is a class."""
 
 
+MOST_DIGITS = 40
+"""Longer texts are no numbers."""
+
+
 def as_texts(labels: Any) -> np.ndarray:
     """Labels as texts, (n,), an empty one where there is none.
 
@@ -46,6 +50,7 @@ def as_texts(labels: Any) -> np.ndarray:
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
+    values = values.astype(np.float64)
     known = np.isfinite(values)
     fractions = values[known][values[known] != np.round(values[known])]
     if len(fractions):
@@ -59,7 +64,7 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, bytes):
-        return value.decode(errors="replace")
+        return value.decode(errors="backslashreplace")
     return str(value)
 
 
@@ -74,6 +79,8 @@ def _canonical(text: str) -> str:
 
 def _integer(text: str) -> int | None:
     """The integer that a text writes, ``7``, ``+7``, ``-7`` or ``7.0``; None if it writes none. ``007`` is a text."""
+    if len(text) > MOST_DIGITS:
+        return None
     plain = text[1:] if text[:1] in ("+", "-") else text
     whole, point, fraction = plain.partition(".")
     if not whole.isdecimal() or not whole.isascii() or (point and fraction.strip("0")):

@@ -18,6 +18,10 @@ from tasks._class_labels import UNLABELLED, as_texts
 HUB = "nyu-mll/glue"
 MOST_BROKEN = 0.01
 """Share of broken rows up to which they are left out; the published QQP has a few."""
+FEWEST = 0.1
+"""Share of the unlabelled rows that the smaller class has at least, before -1 is taken for a class."""
+SEVERAL = 10
+"""Rows from which a file of one class alone is no task."""
 SPLITS = {"train": "train", "dev": "validation"}
 """The hub's names of the files' splits."""
 
@@ -91,11 +95,14 @@ def read(source: Source, split: str, folder: Path | None) -> Texts:
         return _collected(source, _from_hub(source, split), f"{HUB} {source.config} {SPLITS[split]}")[0]
     path = folder / f"{split}.tsv"
     found, left_out = _collected(source, _from_tsv(path), str(path))
-    if left_out and len(set(found.labels.tolist())) == 1:  # a file of one's own, whose classes are -1 and 1
+    counts = np.bincount(found.labels, minlength=len(source.names))
+    if left_out and counts.min() < FEWEST * left_out:  # a file of one's own, whose classes are -1 and 1
         raise RequestError(
-            f"{path}: every labelled row is of the class {source.names[found.labels[0]]}, and {left_out} rows have no "
-            f"label, as -1 says; write the classes as 0 and 1, or as {' and '.join(source.names)}"
+            f"{path}: almost every labelled row is of the class {source.names[int(counts.argmax())]}, and {left_out} "
+            f"rows have no label, as -1 says; write the classes as 0 and 1, or as {' and '.join(source.names)}"
         )
+    if len(found) >= SEVERAL and counts.max() == len(found):
+        raise RequestError(f"{path}: all rows are of the class {source.names[int(counts.argmax())]}; give both")
     return found
 
 
@@ -205,6 +212,8 @@ def _number(source: Source, label: Any, place: str) -> int | None:
         return None
     if text in source.names:
         return source.names.index(text)
-    if text.isdigit() and int(text) < len(source.names):
+    if text in [str(number) for number in range(len(source.names))]:
         return int(text)
-    raise RequestError(f"{place}: the label {text!r} is none of {source.folder}'s: {', '.join(source.names)}, 0, 1")
+    raise RequestError(
+        f"{place}: the label {text[:40]!r} is none of {source.folder}'s: {', '.join(source.names)}, 0, 1"
+    )

@@ -54,12 +54,33 @@ def square(path: Path, side: int) -> np.ndarray:
             frames = int(getattr(image, "n_frames", 1))
             if image.format == "PNG" and frames > 1:  # a JPEG's further pictures are previews of the first
                 raise ValueError(f"it is an animation of {frames} frames; give one file per image")
+            raw = _raw_mode(image)
+            if "transparency" in image.info and raw.endswith((";16B", ";2", ";4")):
+                raise ValueError("it has a transparent colour and pixels of 2, 4 or 16 bits; give it an alpha channel")
             image.draft("RGB", (side, side))  # decode a JPEG near the wanted size
             upright = ImageOps.exif_transpose(image)
-            found = ImageOps.fit(_rgb(upright), (side, side), Image.Resampling.BILINEAR)
+            pixels = _rgb(upright)
+            if raw.endswith(";16B") and image.mode not in SIXTEEN_BITS:
+                _refuse_twelve_bits(256 * int(np.asarray(upright)[..., : 3 if "RGB" in image.mode else 1].max()))
+            found = ImageOps.fit(pixels, (side, side), Image.Resampling.BILINEAR)
     except Exception as error:  # a damaged image can raise anything
         raise RequestError(f"{path} cannot be read as an image: {error or type(error).__name__}") from error
     return np.asarray(found).transpose(2, 0, 1)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How a PNG's pixels lie in its file, ``RGB;16B`` or ``L;4``; empty for other files."""
+    tiles = getattr(image, "tile", None) or [("", None, 0, "")]
+    arguments = tiles[0][3]
+    found = arguments[0] if isinstance(arguments, tuple) else arguments
+    return found if isinstance(found, str) and image.format == "PNG" else ""
+
+
+def _refuse_twelve_bits(most: int) -> None:
+    if 0 < most < TWELVE_BITS:
+        raise ValueError(
+            f"it has room for 16 bits and its values go to {most}, as those of 12 bits do; scale it to 8 or 16 bits"
+        )
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -70,10 +91,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         most = int(values.max(initial=0))
         if most > 0xFFFF or int(values.min(initial=0)) < 0:
             raise ValueError(f"its values go to {most}, beyond 16 bits")
-        if 0 < most < TWELVE_BITS:
-            raise ValueError(
-                f"it has room for 16 bits and its values go to {most}, as those of 12 bits do; scale it to 8 or 16 bits"
-            )
+        _refuse_twelve_bits(most)
         return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         over = image.convert("RGBA")

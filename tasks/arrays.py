@@ -213,21 +213,28 @@ def _standardised(features: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Features less the training samples' mean, over their deviation, float32.
 
     Columns are first moved by their first training value, without loss: what is left of a time in nanoseconds or of an
-    identifier has room in float64, and only then is the mean taken. A column that does not vary is 0.
+    identifier has room in float64. They are then brought to a largest absolute value of 1, so that no square leaves
+    float64's range, and only then is the mean taken. A column that does not vary is 0.
+
+    Raises:
+        RequestError: values so far apart that their differences leave float64's range.
     """
     offset = train[0]
     moved, mine = _less(train, offset), _less(features, offset)
+    largest = np.abs(moved).max(0)
+    scale = np.where(largest > 0, largest, 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = moved.mean(0), moved.std(0)
-        digits = np.finfo(train.dtype).eps if train.dtype.kind == "f" else 0.0
-        varies = deviation > 4 * digits * np.abs(train).max(0).astype(np.float64)  # by more than its own rounding
-        found = np.asarray((mine - mean) / np.where(varies, deviation, 1), dtype=np.float32)
+        moved, mine = moved / scale, mine / scale
+        deviation = moved.std(0)
+        found = np.asarray((mine - moved.mean(0)) / np.where(deviation > 0, deviation, 1), dtype=np.float32)
     if not np.isfinite(found).all():
-        raise RequestError("features must be finite numbers whose squares are within float64's range")
+        raise RequestError("features must be finite numbers whose differences are within the range of their type")
     return found
 
 
 def _less(values: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Values minus an offset of each column, float64; integers of 64 bits in a type that holds them all."""
-    wide = np.longdouble if values.dtype.kind in "iu" and values.dtype.itemsize == 8 else np.float64
-    return np.asarray(values.astype(wide) - offset.astype(wide), dtype=np.float64)
+    """Values minus an offset of each column, float64, subtracted in a type that holds them all."""
+    long = (values.dtype.kind in "iu" and values.dtype.itemsize == 8) or values.dtype.itemsize > 8
+    wide = np.longdouble if long else np.float64
+    with np.errstate(over="ignore"):
+        return np.asarray(values.astype(wide) - offset.astype(wide), dtype=np.float64)

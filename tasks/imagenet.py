@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,12 @@ class ImagenetSubset(ImageTask):
                         raise RequestError(
                             f"{folder / label} holds {count} images and per_class asks for {self.per_class}; give less"
                         )
+        tests = sum(len(images_in(self._folder("val") / label)) for label in classes)
+        if (self.n_test or tests) > tests or self.n_validation >= tests:
+            raise RequestError(
+                f"{self._folder('val')} holds {tests} images; n_test={self.n_test} and "
+                f"n_validation={self.n_validation} ask for more"
+            )
         if self.weights is not None:
             path = data_folder() / self.weights
             if not path.resolve().is_relative_to(data_folder().resolve()) or not path.is_file():
@@ -132,11 +139,6 @@ class ImagenetSubset(ImageTask):
         classes = self._classes()
         train_files, truth, labels = self._drawn(classes, rng)
         tests = [(path, c) for c, name in enumerate(classes) for path in images_in(self._folder("val") / name)]
-        if (self.n_test or len(tests)) > len(tests) or self.n_validation >= len(tests):
-            raise RequestError(
-                f"{self._folder('val')} holds {len(tests)} images; n_test={self.n_test} and "
-                f"n_validation={self.n_validation} ask for more"
-            )
         chosen = rng.permutation(len(tests))[: self.n_test]
         pixels = _read([tests[i][0] for i in chosen], round(MARGIN * self.size))
         answers = np.array([tests[i][1] for i in chosen])
@@ -205,7 +207,7 @@ def _digest(folders: tuple[tuple[Path, int], ...]) -> str:
     found = hashlib.sha256()
     for folder, _ in folders:
         images = [f"{path.name} {path.stat().st_size}" for path in images_in(folder)]
-        found.update("\0".join([folder.parent.name, folder.name, *images]).encode())
+        found.update(os.fsencode("\0".join([folder.parent.name, folder.name, *images])))
     return found.hexdigest()[:16]
 
 

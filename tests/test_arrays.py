@@ -173,15 +173,30 @@ def test_offsets_of_columns_do_not_count(tmp_path: Path, kind: str) -> None:
         np.testing.assert_allclose(here.inputs, there.inputs, rtol=1e-5, atol=1e-6)
 
 
-def test_columns_that_vary_by_rounding_alone_are_zero(tmp_path: Path) -> None:
+SPREADS = {
+    "huge": lambda near: near * 1e154,
+    "tiny": lambda near: near * 1e-170,
+    "a few last digits": lambda near: 1.7e18 + 256.0 * near,
+    "long double": lambda near: near.astype(np.longdouble) + np.longdouble(1e17),
+}
+
+
+@pytest.mark.parametrize("name", SPREADS)
+def test_no_spread_is_too_large_or_small(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(0)
-    features = np.stack([0.1 + 0.2 - 0.3 + np.full(20, 0.3), rng.random(20)], 1)
-    features[::2, 0] = 0.3
-    path = save(tmp_path, features=features, labels=np.arange(20) % 2)
+    near = rng.integers(0, 4, (40, 2)).astype(float)
+    path = save(tmp_path, features=SPREADS[name](near), labels=np.arange(40) % 2)
 
     inputs = harness.task("arrays", path=path).load(0)[0].train.inputs
 
-    assert inputs[:, 0].abs().max() < 1e-6
+    np.testing.assert_allclose(inputs, (near - near.mean(0)) / near.std(0), rtol=1e-5)
+
+
+def test_columns_that_do_not_vary_are_zero(tmp_path: Path) -> None:
+    path = save(tmp_path, features=np.c_[np.full(20, 0.1), np.arange(20)], labels=np.arange(20) % 2)
+    inputs = harness.task("arrays", path=path).load(0)[0].train.inputs
+    assert not inputs[:, 0].any()
+    assert inputs[:, 1].std(correction=0).item() == pytest.approx(1)
 
 
 LABELS: dict[str, tuple[Any, list[str], list[int]]] = {
@@ -192,6 +207,8 @@ LABELS: dict[str, tuple[Any, list[str], list[int]]] = {
     "floats": ([0.0, 2.0, np.nan, 2.0], ["0", "2"], [0, 1, 1]),
     "numbers as text": (["10", "2", " 2", "10.0"], ["2", "10"], [1, 0, 0, 1]),
     "missing text": (["cat", "", "nan", "dog"], ["cat", "dog"], [0, 1]),
+    "bytes that are no UTF-8": ([b"caf\xe9", b"caf\xe8", b"x", b"x"], ["caf\\xe8", "caf\\xe9", "x"], [1, 0, 2, 2]),
+    "half precision": (np.array([2, 0, 2, 0], np.float16), ["0", "2"], [1, 0, 1, 0]),
     "bytes": ([b"b", b"a", b"b ", b"<NA>"], ["a", "b"], [1, 0, 1]),
     "words that only look like none": (["none", "NA", "none", "NA"], ["NA", "none"], [1, 0, 1, 0]),
     "leading zeros": (["007", "7", "007", "8"], ["007", "7", "8"], [0, 1, 0, 2]),
@@ -347,6 +364,16 @@ P = np.full((4, 2), 0.5)
         ({"features": X[:, :0], "labels": Y}, "finite numbers"),
         ({"features": X, "labels": Y, "true_labels": np.array([0, 1, np.nan, 1])}, "true_labels has no label in row 2"),
         ({"features": X, "labels": [np.nan] * 4}, "all labels are of one class"),
+        (
+            {"features": X, "labels": ["a", "b"] * 2, "true_labels": ["A", "B"] * 2},
+            "have no class in common; write them alike",
+        ),
+        ({"features": X, "labels": Y, "true_labels": Y + 2}, "have no class in common"),
+        ({"probs": np.full((4, 3), 1 / 3), "labels": [-1, 0, 1, 0]}, "is -1 a class"),
+        (
+            {"features": X, "labels": [-1, 1, 1, 1], "test_features": X, "test_labels": Y},
+            "all labels of the training samples are of one class, 1",
+        ),
     ],
 )
 def test_files_that_do_not_serve(tmp_path: Path, arrays: dict[str, Any], sentence: str) -> None:

@@ -327,3 +327,23 @@ def test_folders_with_our_packages_names_are_no_hindrance(tmp_path: Path, name: 
     assert done.returncode == (0 if name == "tasks" else 2)
     assert "Traceback" not in done.stderr
     assert done.returncode == 0 or f"stands in the way of the harness's own package {name!r}" in done.stderr
+
+
+def test_another_projects_module_of_our_name_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("from invoke_not_here import task\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "tasks.py stands in the way of the harness's own package 'tasks'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_figure_2_of_what_has_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    np.savez(tmp_path / "f.npz", features=np.random.default_rng(0).random((40, 3)), labels=np.arange(40) % 2)
+    harness.run("outlier_iforest", f"arrays[path={tmp_path}/f.npz]", 1, preset="smoke", out=tmp_path / "o")
+    code, _, err = call(capsys, "report", str(tmp_path / "o"), "--figure", "2")
+    assert code == 2
+    assert "the samples of its tasks are none" in err

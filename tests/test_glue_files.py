@@ -59,7 +59,25 @@ def test_numbers_may_be_written_as_pandas_writes_them(tmp_path: Path, label: str
 
 def test_minus_one_as_a_class_is_refused(tmp_path: Path) -> None:
     place = written(tmp_path, "sentence\tlabel\na\t-1\nb\t1\nc\t-1\n")
-    with pytest.raises(RequestError, match=r"every labelled row is of the class positive, and 2 rows have no label"):
+    with pytest.raises(RequestError, match=r"labelled row is of the class positive, and 2 rows have no label"):
+        read(SST2, "train", place)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("stray", [0, 1])
+def test_files_of_practically_one_class_are_refused(tmp_path: Path, stray: int) -> None:
+    labels = [1, -1] * 40 + [0] * stray
+    for number, told in ((labels, "almost every labelled row"), ([1] * 20, "all rows are of the class positive")):
+        text = "sentence\tlabel\n" + "".join(f"text\t{k}\n" for k in number)
+        place = written(tmp_path, text)
+        with pytest.raises(RequestError, match=told):
+            read(SST2, "train", place)
+
+
+@pytest.mark.parametrize("label", ["²", "9" * 5000, "٣"])
+def test_odd_digits_are_no_labels(tmp_path: Path, label: str) -> None:
+    place = written(tmp_path, f"sentence\tlabel\na\t{label}\n")
+    with pytest.raises(RequestError, match="is none of SST-2's"):
         read(SST2, "train", place)
 
 

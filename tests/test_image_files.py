@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +104,46 @@ def test_what_cannot_be_read_rightly_is_refused_by_name(tmp_path: Path) -> None:
     for name, reason in reasons.items():
         with pytest.raises(RequestError, match=rf"{name}\.png cannot be read as an image: .*{reason}"):
             square(tmp_path / f"{name}.png", 32)
+
+
+def png(pixels: bytes, depth: int, colour: int, side: int = 16, transparent: bytes = b"") -> bytes:
+    """A PNG by hand: pixels of one row, as many rows as columns."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0))
+    extra = chunk(b"tRNS", transparent) if transparent else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + extra
+        + chunk(b"IDAT", zlib.compress((b"\0" + pixels) * side))
+        + chunk(b"IEND", b"")
+    )
+
+
+REFUSED = {
+    "transparent 16-bit grey": (png(b"\x80\0" * 16, 16, 0, transparent=b"\x80\0"), "transparent colour"),
+    "transparent 4-bit grey": (png(b"\x55" * 8, 4, 0, transparent=b"\0\5"), "transparent colour"),
+    "transparent 16-bit RGB": (png(b"\x80\0" * 48, 16, 2, transparent=b"\x80\0" * 3), "transparent colour"),
+    "12 bits in 16-bit RGB": (png(b"\x0f\xff" * 48, 16, 2), "as those of 12 bits do"),
+    "12 bits in 16-bit grey with alpha": (png(b"\x0f\xff\xff\xff" * 16, 16, 4), "as those of 12 bits do"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_rare_pngs_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    content, reason = REFUSED[name]
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(RequestError, match=rf"a\.png cannot be read as an image: .*{reason}"):
+        square(tmp_path / "a.png", 8)
+
+
+def test_rare_pngs_without_tricks_are_read(tmp_path: Path) -> None:
+    for content in (png(b"\x80\0" * 48, 16, 2), png(b"\x88" * 8, 4, 0), png(b"\x80\0\xff\xff" * 16, 16, 4)):
+        (tmp_path / "a.png").write_bytes(content)
+        assert abs(int(square(tmp_path / "a.png", 8).max()) - 132) <= 5
 
 
 HIDDEN_FILES = ("._a.png", ".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.jpg")

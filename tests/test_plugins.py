@@ -273,6 +273,17 @@ def test_a_helper_with_a_view_is_no_method(tmp_path: Path, monkeypatch: pytest.M
 
     assert [cls.name for cls in load_plugin(str(path))] == ["with_a_helper"]
 
+    helpers = [
+        "import numpy as np\ndef helper(view, f=np.mean):\n    return f(view.labels)\n",
+        "def plot(view, ax=None, title=None):\n    return None\n",
+        "class Tool:\n    def __init__(self, x):\n        pass\n    def score(self, view):\n        return 1\n",
+        "def combine(view, *parts):\n    return sum(parts)\n",
+    ]
+    for number, helper in enumerate(helpers):
+        another = tmp_path / f"another_{number}.py"
+        another.write_text(f"{helper}\ndef good_{number}(view):\n    return -view.labels\n")
+        assert [cls.name for cls in load_plugin(str(another))] == [f"good_{number}"]
+
     path.write_text("def alone(view, strength):\n    return strength * view.labels\n")
     with pytest.raises(RequestError, match="'strength' of alone needs a default value"):
         load_plugin(str(path))

@@ -306,6 +306,49 @@ def test_functions_classes_and_instances_may_be_run(tmp_path: Path, monkeypatch:
         harness.run("none", [my_own], 1, out=tmp_path / "d")
 
 
+def scorer(k: int) -> Any:
+    def made(view: Any) -> Any:
+        return view.labels * k
+
+    made.name = f"scorer_{k}"  # type: ignore[attr-defined]
+    return made
+
+
+class Plain:
+    def __init__(self, power: int = 1) -> None:
+        self.power = power
+
+    def score(self, view: Any) -> Any:
+        return view.labels
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"methods": [scorer(1), scorer(2)], "timeout": 60}, "defined inside a function"),
+        ({"methods": Plain(5)}, "cannot be a method"),
+        ({"backend": "x"}, "unknown backend 'x'"),
+        ({"preset": None}, "--preset None is not valid"),
+        ({"device": None}, "--device None is not valid"),
+        ({"device": "cuda:²"}, "is not a device"),
+        ({"timeout": "60"}, "--timeout '60' is not valid"),
+        ({"jobs": "2"}, "--jobs '2' is not valid"),
+        ({"jobs": 1.5}, "--jobs 1.5 is not valid"),
+        ({"seeds": [0.5, 1.5]}, "--seeds"),
+        ({"plugins": [Path("absent.py")]}, "no such file"),
+        ({"methods": "outlier[detector=sklearn.cluster:KMeans]"}, "no detector of outliers"),
+        ({"methods": "outlier[detector=sklearn.pipeline:Pipeline]"}, "detector=Pipeline needs steps"),
+    ],
+)
+def test_what_run_cannot_do_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], sentence: str
+) -> None:
+    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
+    with pytest.raises(RequestError, match=sentence):
+        harness.run(**{"methods": "none", "tasks": "moons", "seeds": 1, "out": tmp_path / "r", **options})
+    assert not (tmp_path / "r").exists()
+
+
 def test_functions_of_a_module_travel_to_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
     frame = harness.run([my_own, "random"], "moons", 2, preset="smoke", out=tmp_path, timeout=120)

@@ -84,6 +84,46 @@ def test_blocks_that_do_not_fit() -> None:
         View.from_blocks({"a": np.ones((3, 2))}, labels=[0, 1])
 
 
+def test_what_numpy_and_others_hide_is_refused() -> None:
+    with pytest.raises(RequestError, match="labels has masked values"):
+        View.from_arrays(None, np.full((3, 2), 0.5), np.ma.array([0, 1, 0], mask=[0, 0, 1]))
+    with pytest.raises(RequestError, match=r"labels must be class numbers; there is 1e\+300"):
+        View.from_arrays(None, np.full((2, 2), 0.5), [0.0, 1e300])
+    for blocks in (np.ones((3, 2)), [np.ones((3, 2))], None):
+        with pytest.raises(RequestError, match="blocks must be a mapping"):
+            View.from_blocks(blocks)
+    turned = np.arange(24.0).reshape(4, 2, 3)
+    with pytest.raises(RequestError, match=r"reference_blocks\['a'\] has rows of the shape \(3, 2\)"):
+        View.from_blocks({"a": turned}, {"a": turned.transpose(0, 2, 1)})
+    assert View.from_blocks({"a": turned}, {"a": turned.reshape(4, 6)}).reference("validation").n == 4
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64", ">i8", "<i2", "bool", "float32", "object"])
+def test_labels_of_any_type(kind: str) -> None:
+    view = View.from_arrays(None, np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1], kind))
+    np.testing.assert_allclose(harness.method("self_confidence").score(view), [0.1, 0.2])
+
+
+@pytest.mark.parametrize("kind", ["reversed", "big-endian", "bfloat16", "half", "read-only", "long double"])
+def test_probabilities_of_any_layout(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(300), 4)
+    made = {
+        "reversed": p[::-1][::-1],
+        "big-endian": p.astype(">f8"),
+        "bfloat16": torch.tensor(p).bfloat16(),
+        "half": p.astype(np.float16),
+        "read-only": p.copy(),
+        "long double": p.astype(np.longdouble),
+    }[kind]
+    if kind == "read-only":
+        made.flags.writeable = False
+    view = View.from_arrays(None, made, [0, 1, 2, 3])
+
+    np.testing.assert_allclose(view.probs.sum(1), 1, atol=2e-5)
+    np.testing.assert_allclose(view.probs, p, rtol=0.02, atol=1e-6)
+
+
 def test_blocks_of_any_shape_are_flattened() -> None:
     view = View.from_blocks({"lora_A": np.ones((3, 2, 5)), "lora_B": np.ones((3, 4))}, labels=[0, 1, 0])
     assert {name: block.dimension for name, block in view.gradients.items()} == {"lora_A": 10, "lora_B": 4}

@@ -57,6 +57,8 @@ def tensor_of(name: str, values: Any) -> Tensor:
 
 
 def _from_numpy(name: str, values: Any) -> Tensor:
+    if np.ma.is_masked(values):
+        raise RequestError(f"{name} has masked values; leave those rows out")
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -147,6 +149,8 @@ def class_numbers(name: str, values: Any, classes: int | None = None) -> Tensor:
         raise RequestError(f"{name} must be 1-D, one class number per sample; it has the shape {tuple(y.shape)}")
     if y.is_floating_point() and not bool((y == y.round()).all()):
         raise RequestError(f"{name} must be integers, not {y.dtype} such as {float(y[y != y.round()][0]):g}")
+    if y.is_floating_point() and float(y.abs().max()) >= 2**53:
+        raise RequestError(f"{name} must be class numbers; there is {float(y.abs().max()):g}")
     y = y.long()
     low, high = int(y.min()), int(y.max())
     if low < 0 or (classes is not None and high >= classes):

@@ -44,6 +44,10 @@ def checked_reference(train: Outputs, features: Any, probs: Any, labels: Any, bi
 
 def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -> Outputs:
     """A set's `Outputs` from a user's dense gradients by layer; without labels they are all 0."""
+    if not isinstance(blocks, Mapping):
+        raise RequestError(
+            f"{prefix}blocks must be a mapping from names to gradients (n, …), not {type(blocks).__name__}"
+        )
     dense = {name: as_floats(tensor_of(f"{prefix}blocks[{name!r}]", values)) for name, values in blocks.items()}
     dense = {name: values.unsqueeze(1) if values.ndim == 1 else values for name, values in dense.items()}
     if not dense or len({len(values) for values in dense.values()}) != 1:
@@ -58,6 +62,14 @@ def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -
 def checked_like(train: Outputs, blocks: Mapping[str, Any]) -> Outputs:
     """A reference set's `Outputs` from a user's dense gradients, of the training samples' blocks."""
     found = checked_blocks("reference_", blocks)
+    shapes = [
+        {name: tuple(values.shape[1:]) for name, values in (made.blocks or {}).items()}  # type: ignore[union-attr]
+        for made in (train, found)
+    ]
+    for name in shapes[0].keys() & shapes[1].keys():
+        ours, theirs = shapes[0][name], shapes[1][name]
+        if ours != theirs and len(ours) > 1 and len(theirs) > 1:  # a flattened block is of any shape
+            raise RequestError(f"reference_blocks[{name!r}] has rows of the shape {theirs}, blocks[{name!r}] of {ours}")
     if _sizes(found) != _sizes(train):
         raise RequestError("reference_blocks must have the same names and sizes as blocks")
     return found

@@ -127,7 +127,7 @@ def _as(hint: Any, value: Any) -> Any:
             raise ValueError(value)
         if hint is int and isinstance(value, float) and number != value:
             raise ValueError(value)
-        return number
+        return number + 0 if number == 0 else number  # −0.0 is 0.0
     if hint is str:
         if isinstance(value, str):
             return value

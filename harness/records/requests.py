@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -43,7 +44,7 @@ def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
         elif isinstance(text, str):
             seeds = tuple(int(part) for part in text.split(",")) if "," in text else _first(int(text))
         else:
-            seeds = tuple(int(seed) for seed in text)
+            seeds = tuple(operator.index(seed) for seed in text)
     except (TypeError, ValueError, OverflowError, MemoryError):
         seeds = ()
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from harness.errors import RequestError
+from harness.errors import RequestError, Unsupported
 from harness.interfaces.task import Task
 from harness.records.store import Record, Store
 from harness.results.reload import known_task, loaded_again
@@ -55,7 +56,10 @@ def flagged_pictures(out: str, method: str, choose: Callable[[Sequence[Mapping[s
     rows = []
     for (title, noise), candidates in sorted(found.items(), key=lambda entry: (len(entry[0][0]), entry[0])):
         best = choose([vars(record) for record, _, _ in candidates])
-        rows.append(_most_suspicious(*candidates[best], f"{title} {noise}".strip()))
+        with suppress(Unsupported):  # a task that may have images, and has none here
+            rows.append(_most_suspicious(*candidates[best], f"{title} {noise}".strip()))
+    if not rows:
+        raise RequestError(f"{out} has no flags of {method} on images; the samples of its tasks are none")
     return rows
 
 

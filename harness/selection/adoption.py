@@ -5,8 +5,8 @@
     def my_detector(view, strength=1.0): ...            parameters are the function's, each with a default
 
 In a module where nothing is decorated, every public class and function of these forms becomes a method (and every
-public `Task` class a task); where something is, the decorators alone say what counts. A function of a view with a
-parameter that has no default is a helper of others, as long as there are others.
+public `Task` class a task); where something is, the decorators alone say what counts. What cannot be a method beside
+others that can, such as a function of a view with a parameter that has no default, is a helper of theirs.
 """
 
 from __future__ import annotations
@@ -86,7 +86,15 @@ def classes_in(thing: Any, kind: str) -> list[type]:
         TypeError: a class or function is no method, or a parameter has no default.
     """
     if isinstance(thing, ModuleType):
-        return [cls for candidate in _candidates(thing, kind) for cls in classes_in(candidate, kind)]
+        found, refused = [], []
+        for candidate in _candidates(thing, kind):
+            try:
+                found += classes_in(candidate, kind)
+            except TypeError as error:
+                refused.append(error)
+        if refused and not found:
+            raise refused[0]
+        return found
     return [_as_dataclass(thing)] if is_task(thing) else [method_class(thing)]
 
 
@@ -191,8 +199,7 @@ def _is_helper(thing: Any) -> bool:
     if inspect.isclass(thing):
         return False
     further = list(inspect.signature(thing).parameters.values())[1:]
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return any(each.default is each.empty and each.kind not in variable for each in further)
+    return any(each.default is each.empty and each.kind is not inspect.Parameter.VAR_KEYWORD for each in further)
 
 
 def _snake_case(name: str) -> str:

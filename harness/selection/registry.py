@@ -14,7 +14,7 @@ from harness.errors import RequestError, unknown
 from harness.interfaces.method import Method
 from harness.interfaces.params import fields_of
 from harness.interfaces.spec import Term, parse_selection
-from harness.packages import check
+from harness.packages import own
 from harness.selection.adoption import classes_in, method_class
 
 T = TypeVar("T")
@@ -61,8 +61,7 @@ class Registry(Generic[T]):
         """All registered classes by name; imports the built-in families and entry points on first use."""
         if not self._loaded:
             self._loaded = True
-            package = importlib.import_module(self.package)
-            check(package)
+            package = own(self.package)
             families = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
             for module in sorted(families):
                 self._import(module, partial(importlib.import_module, f"{self.package}.{module}"))

@@ -39,9 +39,9 @@ def _one(registry: Registry[Any], thing: Any) -> tuple[str, str]:
             if not is_task(cls):
                 cls = method_class(cls)
             registry.register(cls)
+        text = format_term(cls.name, values_of(thing) if made else {})
     except TypeError as error:
-        raise RequestError(f"{thing!r} cannot be a {registry.kind}: {error}") from error
-    text = format_term(cls.name, values_of(thing) if made else {})
+        raise RequestError(f"{thing!r} cannot be a {registry.kind}: {error}; give a class or its name") from error
     if "|" in text:
         raise RequestError(f"{text} has a value with '|', which stands between alternatives; write its name as text")
     original = getattr(cls, "original", cls)
