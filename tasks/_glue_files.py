@@ -92,18 +92,27 @@ def read(source: Source, split: str, folder: Path | None) -> Texts:
             both ways to get it.
     """
     if folder is None:
-        return _collected(source, _from_hub(source, split), f"{HUB} {source.config} {SPLITS[split]}")[0]
-    path = folder / f"{split}.tsv"
-    found, left_out = _collected(source, _from_tsv(path), str(path))
+        where = f"{HUB} {source.config} {SPLITS[split]}"
+        found, left_out = _collected(source, _from_hub(source, split), where)
+    else:
+        where = str(folder / f"{split}.tsv")
+        found, left_out = _collected(source, _from_tsv(folder / f"{split}.tsv"), where)
+        _check_classes(source, found, len(left_out), where)
+    if left_out:
+        warnings.warn(f"{where}: {len(left_out)} rows without a label left out; the first: {left_out[0]}", stacklevel=2)
+    return found
+
+
+def _check_classes(source: Source, found: Texts, left_out: int, where: str) -> None:
+    """Refuse a file of one class, or of one class and -1 as the other."""
     counts = np.bincount(found.labels, minlength=len(source.names))
     if left_out and counts.min() < FEWEST * left_out:  # a file of one's own, whose classes are -1 and 1
         raise RequestError(
-            f"{path}: almost every labelled row is of the class {source.names[int(counts.argmax())]}, and {left_out} "
+            f"{where}: almost every labelled row is of the class {source.names[int(counts.argmax())]}, and {left_out} "
             f"rows have no label, as -1 says; write the classes as 0 and 1, or as {' and '.join(source.names)}"
         )
     if len(found) >= SEVERAL and counts.max() == len(found):
-        raise RequestError(f"{path}: all rows are of the class {source.names[int(counts.argmax())]}; give both")
-    return found
+        raise RequestError(f"{where}: all rows are of the class {source.names[int(counts.argmax())]}; give both")
 
 
 def digest(folder: Path | None) -> str:
@@ -171,8 +180,8 @@ def _from_hub(source: Source, split: str) -> Iterator[tuple[str, Mapping[str, An
         yield f"{HUB} {source.config} {named}, row {number}", row
 
 
-def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], where: str) -> tuple[Texts, int]:
-    """The labelled rows, and how many have no label."""
+def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], where: str) -> tuple[Texts, list[str]]:
+    """The labelled rows, and where the others are."""
     texts: list[tuple[str, ...]] = []
     labels: list[int] = []
     columns: list[str] = []
@@ -188,9 +197,7 @@ def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], wh
         labels.append(label)
     if not texts:
         raise RequestError(f"{where} has no row with a label")
-    if left_out:
-        warnings.warn(f"{where}: {len(left_out)} rows without a label left out; the first: {left_out[0]}", stacklevel=2)
-    return Texts(texts, np.array(labels, dtype=np.int64)), len(left_out)
+    return Texts(texts, np.array(labels, dtype=np.int64)), left_out
 
 
 def _column(source: Source, names: Sequence[str], row: Mapping[str, Any], where: str) -> str:
