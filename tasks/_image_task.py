@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +15,6 @@ from harness.seeds import derive
 
 if TYPE_CHECKING:
     from harness.interfaces.outputs import Outputs
-    from harness.interfaces.view import View
     from tasks._images import Recipe, Windows
     from tasks._networks import Network
 
@@ -140,22 +138,20 @@ class ImageTask(Task):
             raise Unsupported(f"compiled=yes, and PyTorch cannot compile here: {str(error).splitlines()[0]}") from error
         return TrainedNetwork(network, history, recipe, seed)
 
-    def view(self, model: TrainedNetwork, split: Split) -> View:
+    def outputs(self, model: TrainedNetwork, samples: Samples, augment_seed: int | None = None) -> Outputs:
+        """As of any task.
+
+        Args:
+            augment_seed: read randomly cropped and flipped images, drawn from this seed; None reads plain ones.
+        """
         from harness.interfaces.outputs import Outputs
-        from harness.interfaces.view import View
         from tasks._images import read_out
 
-        def outputs(samples: Samples, augment_seed: int | None = None) -> Outputs:
-            features, probs = read_out(model.network, samples.inputs, model.recipe, augment_seed)
-            return Outputs(samples.labels, probs, features)
+        features, probs = read_out(model.network, samples.inputs, model.recipe, augment_seed)
+        return Outputs(samples.labels, probs, features)
 
-        augment_seed = model.seed if self.augment_gradients else None
-        return View(
-            split.train.labels.cpu().numpy(),
-            lambda: outputs(split.train, augment_seed),
-            {name: partial(outputs, samples) for name, samples in split.references.items()},
-            device=split.device,
-        )
+    def training_outputs(self, model: TrainedNetwork, samples: Samples) -> Outputs:
+        return self.outputs(model, samples, model.seed if self.augment_gradients else None)
 
     def evaluate(self, model: TrainedNetwork, split: Split) -> dict[str, float]:
         last, best = model.history[-1], max(model.history)

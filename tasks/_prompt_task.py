@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.interfaces.outputs import Outputs
-    from harness.interfaces.view import View
     from tasks._adapters import Adapters
     from tasks._language_models import LanguageModel
     from tasks._text_training import Recipe
@@ -182,30 +181,20 @@ class PromptTask(Task):
         metrics = {**losses[-1], **{f"{name}_before": value for name, value in before.items()}}
         return FineTuned(model.state(), metrics, [each["loss"] for each in losses])
 
-    def view(self, model: FineTuned, split: Split) -> View:
+    def outputs(self, model: FineTuned, samples: Samples) -> Outputs:
         from harness.interfaces.outputs import Outputs
-        from harness.interfaces.view import View
         from tasks._language_training import token_losses
         from tasks._text_training import adapter_gradients
 
-        def gradients(samples: Samples, last: bool) -> dict[str, Tensor]:
+        def gradients(last: bool) -> dict[str, Tensor]:
             tokens = samples.inputs.shown
             adapted: LanguageModel = tokens.adapted
             adapted.load(model.state)
             names = adapted.last_layer if last else None
             return adapter_gradients(tokens, samples.inputs.shown_targets, names, token_losses)
 
-        def outputs(samples: Samples) -> Outputs:
-            every, last = (functools.partial(gradients, samples, flag) for flag in (False, True))
-            return Outputs(samples.labels, blocks=every, last=last)
-
-        return View(
-            split.train.labels.cpu().numpy(),
-            lambda: outputs(split.train),
-            {name: functools.partial(outputs, samples) for name, samples in split.references.items()},
-            device=split.device,
-            classes=split.train.classes,
-        )
+        every, last = (functools.partial(gradients, flag) for flag in (False, True))
+        return Outputs(samples.labels, blocks=every, last=last)
 
     def evaluate(self, model: FineTuned, split: Split) -> dict[str, float]:
         return dict(model.metrics)

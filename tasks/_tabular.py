@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from harness.interfaces.task import Samples, Split, Task
 
 if TYPE_CHECKING:
     from harness.interfaces.outputs import Outputs
-    from harness.interfaces.view import View
     from tasks._mlp import Recipe, Stack
 
 
@@ -37,9 +35,6 @@ class TabularTask(Task):
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Stack:
         return next(self.train_all([(split, [keep], seed)]))[0]
 
-    def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Stack]]:
-        return self.train_all([(split, keeps, seed)])
-
     def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Stack]]:
         import torch
 
@@ -54,31 +49,19 @@ class TabularTask(Task):
             jobs.append(Job(split.train.inputs, split.train.labels, torch.from_numpy(masks), seed))
         return train(jobs, self.recipe(wanted[0][0].n_classes))
 
-    def view(self, model: Stack, split: Split) -> View:
-        from harness.interfaces.view import View
+    def outputs(self, model: Stack, samples: Samples) -> Outputs:
+        from harness.interfaces.outputs import Outputs
+        from tasks._mlp import probabilities
 
-        return View(
-            split.train.labels.cpu().numpy(),
-            lambda: outputs(model, split.train),
-            {name: partial(outputs, model, samples) for name, samples in split.references.items()},
-            device=split.device,
-        )
+        features = model.features(samples.inputs)
+        probs = probabilities(model.logits(features))[0]
+        return Outputs(samples.labels, probs, features[0], bias=model.biases[-1] is not None)
 
     def evaluate(self, model: Stack, split: Split) -> dict[str, float]:
         from tasks._mlp import predictions
 
         predicted = predictions(model.logits(model.features(split.test.inputs))[0])
         return {"accuracy": float((predicted == split.test.labels).double().mean())}
-
-
-def outputs(model: Stack, samples: Samples) -> Outputs:
-    """The pass that methods' views are made from."""
-    from harness.interfaces.outputs import Outputs
-    from tasks._mlp import probabilities
-
-    features = model.features(samples.inputs)
-    probs = probabilities(model.logits(features))[0]
-    return Outputs(samples.labels, probs, features[0], bias=model.biases[-1] is not None)
 
 
 def samples(inputs: Any, labels: Any) -> Samples:

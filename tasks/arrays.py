@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.interfaces.outputs import Outputs
-    from harness.interfaces.view import View
 
 ON_FEATURES = ("linear", "mlp")
+NOTHING_TO_TRAIN_ON = "retraining needs features or images; the file has probabilities alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +36,14 @@ class GivenSamples(Samples):
 
 @dataclass(frozen=True, eq=False)
 class OwnModel:
-    """A model of ours, or None, and whether the file's own probabilities stand in its place before methods."""
+    """A model of ours with the task that trained it, or None where none was trained.
+
+    Args:
+        given: methods see the file's own probabilities in place of the model's.
+    """
 
     trained: Any
+    trainer: Any
     given: bool
 
 
@@ -113,35 +117,36 @@ class Arrays(Task):
         train = self._samples(file.train, file)
         return Split(train, self._samples(test, file), references, len(file.classes)), file.truth
 
-    def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Any]]:
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[OwnModel]]:
+        if any(keep is None for _, keeps, _ in wanted for keep in keeps):
+            yield from super().train_all(wanted)
+            return
+        split = wanted[0][0]
         if split.train.inputs is None:
-            raise Unsupported("retraining needs features or images; the file has probabilities alone")
-        for models in self._trainer(split).train_many(split, keeps, seed):
-            yield [OwnModel(model, False) for model in models]
+            raise Unsupported(NOTHING_TO_TRAIN_ON)
+        for models in self._trainer(split).train_all(wanted):
+            yield [OwnModel(model, self._trainer(split), False) for model in models]
 
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> OwnModel:
         """One model; the base model of given probabilities is trained only where it has something to be tested on."""
         given = isinstance(split.train, GivenSamples)
         if split.train.inputs is None:
             if keep is not None:
-                raise Unsupported("retraining needs features or images; the file has probabilities alone")
-            return OwnModel(None, True)
+                raise Unsupported(NOTHING_TO_TRAIN_ON)
+            return OwnModel(None, None, True)
         if given and keep is None and not len(split.test):
-            return OwnModel(None, True)
-        return OwnModel(self._trainer(split).train(split, keep, seed), given and keep is None)
+            return OwnModel(None, None, True)
+        trainer = self._trainer(split)
+        return OwnModel(trainer.train(split, keep, seed), trainer, given and keep is None)
 
-    def view(self, model: OwnModel, split: Split) -> View:
-        if not model.given:
-            shown: View = self._trainer(split).view(model.trained, split)
-            return shown
-        from harness.interfaces.view import View
-
-        references = {name: partial(self._given, each) for name, each in split.references.items()}
-        labels = split.train.labels.cpu().numpy()
-        return View(labels, partial(self._given, split.train), references, device=split.device)
+    def outputs(self, model: OwnModel, samples: Samples) -> Outputs:
+        if model.given:
+            return self._given(samples)
+        outputs: Outputs = model.trainer.outputs(model.trained, samples)
+        return outputs
 
     def evaluate(self, model: OwnModel, split: Split) -> dict[str, float]:
-        return self._trainer(split).evaluate(model.trained, split) if len(split.test) else {}
+        return model.trainer.evaluate(model.trained, split) if len(split.test) else {}
 
     def class_names(self) -> list[str]:
         return self._read().classes

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.interfaces.outputs import Outputs
-    from harness.interfaces.view import View
     from tasks._adapters import Adapters
     from tasks._encoders import Encoder
     from tasks._text_training import Recipe
@@ -155,28 +154,18 @@ class GlueTask(Task):
         fit(tokens, split.train.labels, recipe, seed, tested, kept)
         return TrainedAdapters(tokens.adapted.state(), history)
 
-    def view(self, model: TrainedAdapters, split: Split) -> View:
+    def outputs(self, model: TrainedAdapters, samples: Samples) -> Outputs:
         from harness.interfaces.outputs import Outputs
-        from harness.interfaces.view import View
         from tasks._classifying import read_out
         from tasks._text_training import adapter_gradients
 
-        def gradients(samples: Samples) -> dict[str, Tensor]:
+        def gradients() -> dict[str, Tensor]:
             samples.inputs.adapted.load(model.state)
             return adapter_gradients(samples.inputs, samples.labels)
 
-        def outputs(samples: Samples) -> Outputs:
-            samples.inputs.adapted.load(model.state)
-            features, probs = read_out(samples.inputs)
-            blocks = functools.partial(gradients, samples)
-            return Outputs(samples.labels, probs, features, blocks=blocks, with_head=True)
-
-        return View(
-            split.train.labels.cpu().numpy(),
-            lambda: outputs(split.train),
-            {name: functools.partial(outputs, samples) for name, samples in split.references.items()},
-            device=split.device,
-        )
+        samples.inputs.adapted.load(model.state)
+        features, probs = read_out(samples.inputs)
+        return Outputs(samples.labels, probs, features, blocks=gradients, with_head=True)
 
     def evaluate(self, model: TrainedAdapters, split: Split) -> dict[str, float]:
         last, best = model.history[-1], max(model.history)

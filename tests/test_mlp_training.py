@@ -99,7 +99,7 @@ def test_a_model_does_not_depend_on_its_company(name: str, threads: int) -> None
     alone = task.train(split, keeps[2], 1)
     torch.set_num_threads(threads)
     for company in (keeps[:3], keeps):
-        together = [model for batch in task.train_many(split, company, 1) for model in batch]
+        together = [model for batch in task.train_all([(split, company, 1)]) for model in batch]
         for ours, theirs in zip(alone.weights, together[2].weights, strict=True):
             assert torch.equal(ours, theirs)
     mixed = [model for batch in task.train_all([(other, keeps[:4], 8), (split, keeps[:5], 1)]) for model in batch]

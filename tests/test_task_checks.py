@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 import harness
+from harness.interfaces.outputs import Outputs
 from harness.interfaces.task import Samples, Split
-from harness.interfaces.view import View
 from tests.faulty_detectors import failed
 
 
@@ -32,9 +33,8 @@ class ToyTask(harness.Task):
         inputs, labels = split.train.inputs[kept], split.train.labels[kept]
         return torch.stack([inputs[labels == k].mean(0) for k in range(2)])
 
-    def view(self, model: Any, split: Split) -> View:
-        probs = (-torch.cdist(split.train.inputs, model)).softmax(1)
-        return View.from_arrays(split.train.inputs, probs, split.train.labels)
+    def outputs(self, model: Any, samples: Samples) -> Outputs:
+        return Outputs(samples.labels, (-torch.cdist(samples.inputs, model)).softmax(1), samples.inputs)
 
     def evaluate(self, model: Any, split: Split) -> dict[str, float]:
         return {
@@ -82,21 +82,26 @@ class ShowsTruth(ToyTask):
 
 
 class ShowsMask(ToyTask):
-    def view(self, model: Any, split: Split) -> View:
-        view = super().view(model, split)
-        mask = np.arange(60) % 2 != split.train.labels.numpy()
-        view.health["hint"] = [int(wrong) for wrong in mask]
-        return view
+    def training_outputs(self, model: Any, samples: Samples) -> Outputs:
+        mask = np.arange(60) % 2 != samples.labels.numpy()
+        features = torch.column_stack([samples.inputs, torch.from_numpy(mask)])
+        return replace(self.outputs(model, samples), features=features)
 
 
 class HidesInDefaults(ToyTask):
-    def view(self, model: Any, split: Split) -> View:
-        shown = super().view(model, split)
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
+        model = super().train(split, keep, seed)
 
-        def outputs(truth: np.ndarray = np.arange(60) % 2) -> Any:  # noqa: B008 - the fault
-            return shown.outputs()
+        def trained(truth: np.ndarray = np.arange(60) % 2) -> Any:  # noqa: B008 - the fault
+            return model
 
-        return View(split.train.labels.numpy(), outputs)
+        return trained
+
+    def outputs(self, model: Any, samples: Samples) -> Outputs:
+        return super().outputs(model(), samples)
+
+    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
+        return super().evaluate(model(), split)
 
 
 class Recursive(ToyTask):
@@ -107,13 +112,19 @@ class Recursive(ToyTask):
         held = Samples(split.train.inputs + 1, torch.from_numpy(truth.copy()))
         return Split(split.train, split.test, {"validation": held}, 2), truth
 
-    def view(self, model: Any, split: Split) -> View:
-        shown = super().view(model, split)
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
+        model = super().train(split, keep, seed)
 
-        def outputs(depth: int = 2) -> Any:
-            return outputs(depth - 1) if depth else shown.outputs()
+        def trained(depth: int = 2) -> Any:
+            return trained(depth - 1) if depth else model
 
-        return View(split.train.labels.numpy(), outputs)
+        return trained
+
+    def outputs(self, model: Any, samples: Samples) -> Outputs:
+        return super().outputs(model(), samples)
+
+    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
+        return super().evaluate(model(), split)
 
 
 TASK_FAULTS = {
@@ -145,9 +156,9 @@ class GradientsAlone(ToyTask):
 
     name: ClassVar[str] = "gradients_alone"
 
-    def view(self, model: Any, split: Split) -> View:
-        shown = super().view(model, split)
-        return View.from_blocks({"head": shown.gradients.rows(slice(None))}, labels=shown.labels)
+    def outputs(self, model: Any, samples: Samples) -> Outputs:
+        gradients = super().outputs(model, samples).gradients()
+        return Outputs(samples.labels, blocks={"head": gradients.rows(slice(None))})
 
 
 def test_a_view_of_gradients_alone_is_no_fault_of_training() -> None:

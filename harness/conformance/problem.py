@@ -81,17 +81,13 @@ class CheckTask(Task):
         keeps = np.ones((1, len(split.train)), dtype=bool) if keep is None else keep[None]
         return newton(split.train.inputs, split.train.labels, torch.from_numpy(keeps))[0]
 
-    def view(self, model: Tensor, split: Split) -> View:
-        def outputs(samples: Samples) -> Outputs:
-            return _outputs(model, samples.inputs, samples.labels)
-
-        references = {name: lambda samples=samples: outputs(samples) for name, samples in split.references.items()}
-        return View(split.train.labels.numpy(), lambda: outputs(split.train), references)
+    def outputs(self, model: Tensor, samples: Samples) -> Outputs:
+        inputs = samples.inputs.clone()  # what a method does to features must not reach the next check
+        return Outputs(samples.labels.clone(), _probs(model, inputs).float(), inputs, bias=True)
 
     def evaluate(self, model: Tensor, split: Split) -> dict[str, float]:
-        probs = _outputs(model, split.test.inputs, split.test.labels).probs
-        assert probs is not None
-        return {"accuracy": float((probs.argmax(1) == split.test.labels).double().mean())}
+        predicted = _probs(model, split.test.inputs).argmax(1)
+        return {"accuracy": float((predicted == split.test.labels).double().mean())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,44 +115,25 @@ class Problem:
         """
         chosen = torch.arange(len(self.split.train)) if order is None else torch.from_numpy(order)
         inputs, labels = self.split.train.inputs[chosen], self.split.train.labels[chosen]
-        shown = self.sharpness * self.weights
-
-        def outputs(x: Tensor, y: Tensor) -> Outputs:
-            made = _outputs(shown, x, y)
-            assert made.features is not None
-            assert made.probs is not None
-            features = made.features.clone().to(device)  # what a method does to them must not reach the next check
-            return replace(made, labels=y.clone().to(device), probs=made.probs.to(device), features=features)
+        split = replace(self.split, train=Samples(inputs, labels))
 
         def retrain(keeps: np.ndarray, reference: str) -> np.ndarray:
             if not keeps.any(1).all():
                 raise Unsupported("a kept set is empty: there is nothing to train on")
-            found = newton(inputs, labels, torch.from_numpy(keeps))
-            held = Samples(inputs, labels) if reference == "train" else self.split.references[reference]
-            x, y = held.inputs, held.labels
-            return np.array([_outputs(weights, x, y).losses().mean() for weights in found])
+            held = split.train if reference == "train" else split.references[reference]
+            optima = newton(inputs, labels, torch.from_numpy(keeps))
+            return np.array([CheckTask().outputs(weights, held).losses().mean() for weights in optima])
 
         def out_of_sample() -> np.ndarray:
             fold = chosen.numpy() % 5  # by sample, wherever it stands
             if len(set(fold)) < 5:
                 raise Unsupported("cross-validation needs more samples")
-            found = newton(inputs, labels, torch.from_numpy(np.stack([fold != k for k in range(5)])))
-            probs = torch.stack([_probs(weights, inputs) for weights in found]).numpy()
+            optima = newton(inputs, labels, torch.from_numpy(np.stack([fold != k for k in range(5)])))
+            probs = torch.stack([_probs(weights, inputs) for weights in optima]).numpy()
             return np.asarray(probs[fold, np.arange(len(labels))])
 
-        references = {
-            name: lambda samples=samples: outputs(samples.inputs, samples.labels)
-            for name, samples in self.split.references.items()
-        }
-        return View(
-            labels.numpy(),
-            lambda: outputs(inputs, labels),
-            references,
-            retrain=retrain,
-            out_of_sample=out_of_sample,
-            seed=seed,
-            device=device,
-        )
+        view = CheckTask().view(self.sharpness * self.weights, split.to(device))
+        return view.fresh(seed, retrain=retrain, out_of_sample=out_of_sample)
 
 
 @cache
@@ -189,8 +166,5 @@ def _long(labels: np.ndarray) -> Tensor:
 
 
 def _probs(weights: Tensor, inputs: Tensor) -> Tensor:
-    return (inputs.double() @ weights[:-1] + weights[-1]).softmax(1)
-
-
-def _outputs(weights: Tensor, inputs: Tensor, labels: Tensor) -> Outputs:
-    return Outputs(labels, _probs(weights, inputs).float(), inputs, bias=True)
+    """Class probabilities, computed on the CPU whatever the device, so that only the method's own part differs."""
+    return (inputs.cpu().double() @ weights[:-1] + weights[-1]).softmax(1).to(inputs.device)

@@ -15,6 +15,7 @@ import torch
 from harness.conformance.check import Check, CheckFailure
 from harness.data.arrays import PROBABILITY_TOLERANCE
 from harness.errors import Unsupported
+from harness.interfaces.outputs import Outputs
 from harness.interfaces.params import build, values_of
 from harness.interfaces.task import Samples, Split, Task
 from harness.interfaces.view import View
@@ -101,7 +102,9 @@ def _truth(task: Task) -> None:
         if name != "train" and not _same(samples.inputs, split.train.inputs)
     }
     seen: set[int] = set(innocent)
-    todo: list[Any] = [split, task.view(task.train(split, None, SEED), split)]
+    model = task.train(split, None, SEED)
+    features = task.training_outputs(model, split.train).features
+    todo: list[Any] = [split, task.view(model, split), features]  # not probabilities: a sure model's may be the truth
     while todo:
         thing = todo.pop()
         if id(thing) in seen or isinstance(thing, type) or type(thing).__name__ in ("module", "frame"):
@@ -143,10 +146,13 @@ def _shows(thing: Any, truth: np.ndarray, given: np.ndarray) -> bool:
 def _view(task: Task) -> None:
     split, _ = _load(task)
     view = task.view(task.train(split, None, SEED), split)
-    if not isinstance(view, View):
-        raise CheckFailure(f"view returned {type(view).__name__}", "return harness.View or View.from_arrays(…)")
-    if not np.array_equal(view.labels, split.train.labels.numpy()):
-        raise CheckFailure("the view's labels are not the training labels", "pass split.train.labels")
+    outputs = view.outputs()
+    if not isinstance(outputs, Outputs):
+        raise CheckFailure(
+            f"outputs returned {type(outputs).__name__}", "return harness.Outputs(samples.labels, probs, features)"
+        )
+    if not np.array_equal(outputs.labels.cpu().numpy(), split.train.labels.numpy()):
+        raise CheckFailure("the labels of the training outputs are not the training labels", "pass samples.labels")
     if task.attributes:
         _classes(split, view)
         return

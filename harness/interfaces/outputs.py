@@ -28,6 +28,11 @@ class Outputs:
             them, ``features`` make a gradient block only ``with_head``.
         with_head: the last layer is one of the layers, beside the blocks, and is what ``layers="last"`` means.
         last: computes the blocks that ``layers="last"`` means, where there is no such head.
+
+    Arrays of NumPy are taken, too.
+
+    Raises:
+        ValueError: features or probabilities do not have one row per label.
     """
 
     labels: Tensor
@@ -37,6 +42,14 @@ class Outputs:
     blocks: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]] | None = None
     with_head: bool = False
     last: Callable[[], Mapping[str, Tensor]] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "probs", "features"):
+            values = getattr(self, name)
+            if isinstance(values, np.ndarray):
+                object.__setattr__(self, name, torch.from_numpy(values))
+            if values is not None and len(values) != len(self.labels):
+                raise ValueError(f"{name} has {len(values)} rows, and there are {len(self.labels)} labels")
 
     @property
     def device(self) -> str:

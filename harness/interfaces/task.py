@@ -1,10 +1,11 @@
-"""The interface of a task: data, model, recipe and metric."""
+"""The interface of a task: `load`, `train`, `outputs` and `evaluate`. The rest of the class is optional."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from harness.interfaces.params import option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.interfaces.outputs import Outputs
     from harness.interfaces.view import View
 
 
@@ -67,49 +69,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One benchmark problem. Its dataclass fields are its parameters; their defaults are the fair protocol's.
+    """One benchmark problem: data, a model, how it is trained, and a metric.
 
-    Attributes:
-        name, title, source, requires, protocols, version, expected_failures: as for a method.
-        presets: parameter values by size, ``smoke``, ``fast``, ``paper``, where they differ from the defaults.
-            A preset wins over the protocol, so it sets sizes and lengths only.
-        needs: what has to be there before it runs, and how to get it; empty if nothing.
-        downloads: published files that `data fetch` can bring.
-        after_training: parameters that change neither data nor model nor view, as the budget; cells that differ in
-            these alone share them all.
-        named_only: True for one that `all` and globs leave out, as it needs a parameter.
-        same_samples: True where every seed has the same training samples, so that scores of several seeds can be
-            put together.
-        attributes: True for an attribution task: methods are asked for `attribute` instead of `score`, with the test
-            samples as the reference set ``test``, and nothing is trimmed. It is measured how far the training samples
-            that a method finds influential for a test sample are of its class.
-        method_params: values that parameters of this name take in every method that has them, instead of a
-            protocol's.
-        most_retrainings: how many models a method's scores may cost; methods that want more are told so.
-        seeds_together: whether a run loads all seeds of the task at once and trains their models by `train_all`.
+    A task of one's own gives a name and four functions: `load`, `train`, `outputs` and `evaluate`. All that follows
+    them in this class is optional. Dataclass fields are the task's parameters; their defaults are the fair protocol's
+    values.
 
     Args:
-        budget: share of the training samples that is flagged and removed.
-        retrain: train models without them; ``no`` measures detection alone, for which there is the base model.
+        budget: share of the training samples that is flagged and removed, in [0, 1).
+        retrain: train models without the flagged samples. With ``no``, only the base model is trained and only
+            detection is measured.
+
+    Raises:
+        ValueError: a parameter is out of its range.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str] = ""
-    source: ClassVar[str] = ""
-    requires: ClassVar[tuple[str, ...]] = ()
-    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    needs: ClassVar[str] = ""
-    downloads: ClassVar[tuple[Download, ...]] = ()
-    after_training: ClassVar[frozenset[str]] = frozenset({"budget", "retrain"})
-    named_only: ClassVar[bool] = False
-    same_samples: ClassVar[bool] = False
-    attributes: ClassVar[bool] = False
-    method_params: ClassVar[Mapping[str, Any]] = {}
-    most_retrainings: ClassVar[int] = 20_000
-    seeds_together: ClassVar[bool] = False
-    version: ClassVar[int] = 1
-    expected_failures: ClassVar[Mapping[str, str]] = {}
 
     budget: float = 0.1
     retrain: bool = option(True)
@@ -118,62 +93,127 @@ class Task(ABC):
         if not 0 <= self.budget < 1:
             raise ValueError(f"budget={self.budget} must be a share in [0, 1)")
 
-    def check(self) -> None:  # noqa: B027 - optional
-        """Raise a `RequestError` if data that the task needs is missing or damaged; called before anything runs."""
-
-    def data_version(self) -> str:
-        """What tells this data from other data of the same parameters, as a hash of the user's own file; it is part of
-        a cell's key. Empty where the parameters and the code say it all."""
-        return ""
-
     @abstractmethod
     def load(self, seed: int) -> tuple[Split, np.ndarray | None]:
         """The data of one seed, and apart from it the true labels of the training samples, (n,), where known."""
 
     @abstractmethod
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
-        """A model: the base model on all training samples for ``keep=None``, else retrained on the kept ones.
+        """A trained model, of any type.
 
         Args:
-            keep: (n,) bool.
+            split: as from `load`, on the run's device.
+            keep: None for the base model, which learns all training samples; otherwise (n,) bool, and the model learns
+                the kept samples alone.
             seed: for initial weights and the order of batches; the same for all methods of one run's seed.
         """
 
-    def train_many(self, split: Split, keeps: Sequence[np.ndarray], seed: int) -> Iterator[list[Any]]:
-        """Retrained models, one a kept set, in order, in the batches they were trained in.
-
-        By default each by itself; a task of small models trains many in one program.
-        """
-        for keep in keeps:
-            yield [self.train(split, keep, seed)]
-
-    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
-        """Models of several (split, kept sets, seed), in order, in the batches they were trained in.
-
-        A kept set is None for a base model. By default one seed after another, retrained models by `train_many`.
-        """
-        for split, keeps, seed in wanted:
-            masks = [keep for keep in keeps if keep is not None]
-            if len(masks) == len(keeps):
-                yield from self.train_many(split, masks, seed)
-            else:
-                yield from ([self.train(split, keep, seed)] for keep in keeps)
-
     @abstractmethod
-    def view(self, model: Any, split: Split) -> View:
-        """What methods see of a trained model."""
+    def outputs(self, model: Any, samples: Samples) -> Outputs:
+        """The model's class probabilities of some samples and its last layer's input, or gradients in their place.
+
+        The view of every method is built from these outputs; see `view`.
+        """
 
     @abstractmethod
     def evaluate(self, model: Any, split: Split) -> dict[str, float]:
-        """Test metrics as fractions; ``accuracy`` is the reported one. Empty if there is nothing to test on; then
-        nothing is retrained either."""
+        """Test metrics as fractions; ``accuracy`` is the reported one.
+
+        Where there is nothing to test on, an empty dictionary is right. No model is retrained then.
+        """
+
+    # Optional: what reports and lists say of the task.
+
+    title: ClassVar[str] = ""
+    """Heading in reports; the name if left out."""
+
+    source: ClassVar[str] = ""
+    """Where the task comes from (paper, section)."""
+
+    version: ClassVar[int] = 1
+    """Raise it when results change though the code of the task's modules does not."""
+
+    named_only: ClassVar[bool] = False
+    """Whether ``all`` and globs leave the task out, because it needs a parameter."""
+
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+    """Conformance checks that the task is known to fail, by name, with the reason."""
+
+    # Optional: parameter values by size and by protocol.
+
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Parameter values by protocol, where they differ from the defaults."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Parameter values by preset (``smoke``, ``fast``, ``paper``), where they differ from the defaults. A preset wins
+    over the protocol, so it sets sizes and lengths only."""
+
+    after_training: ClassVar[frozenset[str]] = frozenset({"budget", "retrain"})
+    """Parameters that change neither data nor model nor outputs. Cells that differ in these parameters alone share
+    one base model and one view."""
+
+    method_params: ClassVar[Mapping[str, Any]] = {}
+    """Values for parameters of methods: every method with a parameter of such a name gets the value instead of a
+    protocol's."""
+
+    # Optional: data that has to be there.
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Modules that the task imports; a missing one makes the task unavailable."""
+
+    needs: ClassVar[str] = ""
+    """What has to be there before the task runs, and how to get it; empty if nothing."""
+
+    downloads: ClassVar[tuple[Download, ...]] = ()
+    """Published files that ``data fetch`` can bring."""
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Raise a `RequestError` if data that the task needs is missing or damaged; called before anything runs."""
+
+    def data_version(self) -> str:
+        """A hash of the user's own data, which is part of a cell's key; empty where parameters and code say it all."""
+        return ""
+
+    # Optional: training of many models.
+
+    most_retrainings: ClassVar[int] = 20_000
+    """How many models one method's scores may cost; a method that wants more is skipped with this reason."""
+
+    seeds_together: ClassVar[bool] = False
+    """Whether a run loads all seeds of the task at once and trains their models by one `train_all`."""
+
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
+        """Models of several (split, kept sets, seed), in order, in the batches that they were trained in.
+
+        A kept set is None for a base model. By default, models are trained one after another by `train`; a task of
+        small models can train many in one program.
+        """
+        for split, keeps, seed in wanted:
+            for keep in keeps:
+                yield [self.train(split, keep, seed)]
+
+    # Optional: further results.
+
+    def training_outputs(self, model: Any, samples: Samples) -> Outputs:
+        """The outputs of the training samples that methods see; a task may read them on augmented inputs."""
+        return self.outputs(model, samples)
 
     def curves(self, model: Any, split: Split) -> Mapping[str, Sequence[float]]:
         """Metrics over the steps of a model's training, from the first, as ``{"accuracy_by_epoch": [0.7, 0.8]}``.
 
-        They are stored beside the metrics of `evaluate`, under names that these do not have; the tidy table gives them
-        a row a step. None by default."""
+        Their names differ from those of `evaluate`. The tidy table has one row per step. Empty by default.
+        """
         return {}
+
+    # Optional: what is known of single samples.
+
+    same_samples: ClassVar[bool] = False
+    """Whether every seed has the same training samples, so that scores of several seeds can be averaged."""
+
+    attributes: ClassVar[bool] = False
+    """Whether this is an attribution task. Methods are then asked for `Method.attribute` instead of `Method.score`,
+    with the test samples as the reference set ``test``, and nothing is trimmed. The metric is how far the training
+    samples that a method finds influential for a test sample are of the test sample's class."""
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         """Training samples as uint8 images (k, h, w, 3), for figures.
@@ -184,7 +224,7 @@ class Task(ABC):
         raise Unsupported(f"the samples of {self.name} are no images")
 
     def texts(self, seed: int) -> Mapping[str, list[str]]:
-        """The samples that ``load`` gives as texts, ``{"train": [...], "test": [...]}``, for reports; without a model.
+        """The samples that `load` gives as texts, ``{"train": [...], "test": [...]}``, for reports; without a model.
 
         Raises:
             Unsupported: the task's samples are no texts.
@@ -192,10 +232,26 @@ class Task(ABC):
         raise Unsupported(f"the samples of {self.name} are no texts")
 
     def sample_names(self, seed: int) -> list[str] | None:
-        """What the training samples that ``load`` gives are called where they come from: files, or rows of a file; for
-        lists of suspects. None where their position says it."""
+        """Names of the training samples that `load` gives, as files or rows of a file, for lists of suspects.
+
+        None where a sample's position is its name.
+        """
         return None
 
     def class_names(self) -> list[str] | None:
-        """The classes' names, c of them, where they have any."""
+        """The classes' names, c of them; None where classes are numbers."""
         return None
+
+    # Given by the harness.
+
+    def view(self, model: Any, split: Split) -> View:
+        """What methods see of a trained model. Built from `outputs`; a task does not override it."""
+        from harness.interfaces.view import View
+
+        return View(
+            split.train.labels.cpu().numpy(),
+            partial(self.training_outputs, model, split.train),
+            {name: partial(self.outputs, model, samples) for name, samples in split.references.items()},
+            device=split.device,
+            classes=split.train.classes,
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.errors import Unsupported
 from harness.interfaces.task import Split, Task
-from harness.interfaces.view import Retrain, View
+from harness.interfaces.view import Retrain
 
 FOLDS = 5
 
@@ -23,8 +23,10 @@ def retrainer(task: Task, split: Split, seed: int) -> Retrain:
                 f"{task.name} allows {task.most_retrainings} retrainings for one method's scores; {len(keeps)} were "
                 "asked for"
             )
-        models = chain.from_iterable(task.train_many(split, list(keeps), seed))
-        return np.array([task.view(model, split).outputs(reference).losses().mean() for model in models])
+        samples = split.train if reference == "train" else split.references[reference]
+        outputs = task.training_outputs if reference == "train" else task.outputs
+        models = chain.from_iterable(task.train_all([(split, list(keeps), seed)]))
+        return np.array([outputs(model, samples).losses().mean() for model in models])
 
     return losses
 
@@ -32,14 +34,13 @@ def retrainer(task: Task, split: Split, seed: int) -> Retrain:
 def cross_validated(task: Task, split: Split, seed: int, fold_seed: int) -> Callable[[], np.ndarray]:
     """A view's ``out_of_sample_probs``: each sample's probabilities from a model trained on the other folds."""
 
-    def probs() -> np.ndarray:
+    def held_out() -> np.ndarray:
         n = len(split.train)
         fold = np.random.default_rng(fold_seed).permutation(n) % FOLDS
-        models = chain.from_iterable(task.train_many(split, [fold != k for k in range(FOLDS)], seed))
-        out = np.empty((n, split.n_classes))
+        models = chain.from_iterable(task.train_all([(split, [fold != k for k in range(FOLDS)], seed)]))
+        probs = np.empty((n, split.n_classes))
         for k, model in enumerate(models):
-            view: View = task.view(model, split)
-            out[fold == k] = view.probs[fold == k]
-        return out
+            probs[fold == k] = task.training_outputs(model, split.train).class_probs()[fold == k]
+        return probs
 
-    return probs
+    return held_out

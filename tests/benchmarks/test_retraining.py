@@ -51,7 +51,7 @@ def test_against_one_after_another(versus: Versus, name: str) -> None:
             )
 
     def together() -> list[Any]:
-        return [model for batch in task.train_many(split, keeps, 1) for model in batch]
+        return [model for batch in task.train_all([(split, keeps, 1)]) for model in batch]
 
     trained = versus(f"{name}, {recipe.steps} steps", together, one_after_another, rounds=3)
     assert len(trained) == models
