@@ -1,15 +1,15 @@
-"""Damped linear systems (C + λI) u = v for a curvature operator C, each with a record of how well it went."""
+"""Damped linear systems (C + λI) u = v for a curvature operator C: solutions with their convergence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.gradients.blocks import Block
+from methods._convergence import Convergence, Solution
 from methods._curvature import Curvature, OuterProduct
 from methods._spectral import Spectrum
 
@@ -24,7 +24,8 @@ CONVERGED = 1e-8
 
 SMALLEST_DAMPING = 1e-150
 
-Health = dict[str, Any]
+Solver = Callable[[Tensor], Solution]
+"""Solves for (p, m) right-hand sides."""
 
 
 def damping_of(block: Block, damping: float | str, squared_norms: Tensor | None = None) -> float:
@@ -46,11 +47,14 @@ def damping_of(block: Block, damping: float | str, squared_norms: Tensor | None 
 class Factorised:
     """Cholesky factor of C + λI (p up to a few thousand).
 
-    Args:
-        health: receives ``damping``, ``smallest_eigenvalue`` (of C, estimated by inverse iteration) and ``dimension``.
+    Attributes:
+        convergence: with the smallest eigenvalue of C, estimated by inverse iteration.
+
+    Raises:
+        ValueError: C + λI is not positive definite.
     """
 
-    def __init__(self, curvature: Curvature, damping: float, health: Health) -> None:
+    def __init__(self, curvature: Curvature, damping: float) -> None:
         damped = curvature.matrix()
         damped.diagonal().add_(damping)
         factor, info = torch.linalg.cholesky_ex(damped)
@@ -59,12 +63,7 @@ class Factorised:
                 f"C + λI is not positive definite at λ = {damping:.3g} (minor {int(info)}); give a larger damping"
             )
         self.factor = factor
-        health.update(
-            solver="cholesky",
-            dimension=len(factor),
-            damping=damping,
-            smallest_eigenvalue=self._smallest_eigenvalue(damping),
-        )
+        self.convergence = Convergence("cholesky", len(factor), damping, self._smallest_eigenvalue(damping))
 
     def solve(self, vectors: Tensor) -> Tensor:
         """(C + λI)⁻¹ v for (p, m) vectors."""
@@ -89,15 +88,13 @@ def conjugate_gradient(
     curvature: Curvature,
     damping: float,
     vectors: Tensor,
-    health: Health,
     tolerance: float = CONVERGED,
     max_iterations: int = MOST_ITERATIONS,
-) -> Tensor:
+) -> Solution:
     """(C + λI)⁻¹ v for (p, m) vectors without forming C.
 
     Args:
         tolerance: stop when every |residual| / |v| is below it.
-        health: receives ``iterations``, ``relative_residual`` and ``converged``.
     """
     solution = torch.zeros_like(vectors)
     residual, direction = vectors.clone(), vectors.clone()
@@ -114,22 +111,21 @@ def conjugate_gradient(
         direction = residual + torch.where(squared > 0, new_squared / squared.clamp_min(1e-300), squared) * direction
         squared = new_squared
         iterations += 1
-    relative = (squared / (vectors**2).sum(0).clamp_min(1e-300)).sqrt()
-    _worst(health, iterations, float(relative.max()), tolerance, "conjugate_gradient", curvature.dimension, damping)
-    return solution
+    relative = float((squared / (vectors**2).sum(0).clamp_min(1e-300)).sqrt().max())
+    name, dimension = "conjugate_gradient", curvature.dimension
+    return Solution(solution, Convergence.iterated(name, damping, iterations, relative, tolerance, dimension))
 
 
 class InEigenvectors:
     """C + λI by the eigenvectors of F, for which fewer samples than parameters make n vectors.
 
-    Args:
-        health: receives ``damping``, ``smallest_eigenvalue`` (0: F has n eigenvalues at most that are larger) and
-            ``dimension``.
+    Attributes:
+        convergence: the smallest eigenvalue is 0, because F has at most n eigenvalues that are larger.
     """
 
-    def __init__(self, block: Block, damping: float, health: Health) -> None:
+    def __init__(self, block: Block, damping: float) -> None:
         self.spectrum, self.damping = Spectrum.of(block), damping
-        health.update(solver="eigenvectors", dimension=block.dimension, damping=damping, smallest_eigenvalue=0.0)
+        self.convergence = Convergence("eigenvectors", block.dimension, damping, 0.0)
 
     def _split(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates in the eigenvectors (m, k), and what lies outside them (p, k)."""
@@ -151,9 +147,7 @@ class InEigenvectors:
         return total
 
 
-def factorised(
-    curvature: Curvature, damping: float, health: Health, columns: int = 1
-) -> Factorised | InEigenvectors | None:
+def factorised(curvature: Curvature, damping: float, columns: int = 1) -> Factorised | InEigenvectors | None:
     """C + λI ready to be solved for, in the way that takes the fewest operations.
 
     None where conjugate gradients take fewer, or where no other way fits in memory.
@@ -172,8 +166,8 @@ def factorised(
     try:
         if min(fitting)[1] == "eigenvectors":
             assert isinstance(curvature, OuterProduct)
-            return InEigenvectors(curvature.block, damping, health)
-        return Factorised(curvature, damping, health)
+            return InEigenvectors(curvature.block, damping)
+        return Factorised(curvature, damping)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
@@ -195,32 +189,26 @@ def _spectral_operations(curvature: Curvature, columns: int) -> float:
     return basis + 4.0 * p * m * columns
 
 
-def solver(curvature: Curvature, damping: float, health: Health, columns: int = 1) -> Callable[[Tensor], Tensor]:
-    """(C + λI)⁻¹ as a function of (p, m) vectors: directly where `factorised` can, else by conjugate gradients.
+def solver(curvature: Curvature, damping: float, columns: int = 1) -> Solver:
+    """The way to solve (C + λI) u = v: directly where `factorised` can, else by conjugate gradients.
+
+    Where conjugate gradients do not converge and the matrix fits in memory, Cholesky solves after all.
 
     Args:
         columns: how many vectors will be solved for in all.
     """
-    factor = factorised(curvature, damping, health, columns)
-    return factor.solve if factor is not None else partial(_iterated, curvature, damping, health)
+    factor = factorised(curvature, damping, columns)
 
+    def direct(factor: Factorised | InEigenvectors, vectors: Tensor) -> Solution:
+        return Solution(factor.solve(vectors), factor.convergence)
 
-def _iterated(curvature: Curvature, damping: float, health: Health, vectors: Tensor) -> Tensor:
-    """By conjugate gradients; where these do not converge and the matrix fits in memory, by Cholesky after all."""
-    own: Health = {}
-    solution = conjugate_gradient(curvature, damping, vectors, own)
-    if not own["converged"] and 16 * curvature.dimension**2 <= FACTOR_BYTES:
-        return Factorised(curvature, damping, health).solve(vectors)
-    _worst(
-        health,
-        own["iterations"],
-        own["relative_residual"],
-        CONVERGED,
-        own["solver"],
-        curvature.dimension,
-        damping,
-    )
-    return solution
+    def iterated(vectors: Tensor) -> Solution:
+        solution = conjugate_gradient(curvature, damping, vectors)
+        if not solution.convergence.converged and 16 * curvature.dimension**2 <= FACTOR_BYTES:
+            return direct(Factorised(curvature, damping), vectors)
+        return solution
+
+    return iterated if factor is None else partial(direct, factor)
 
 
 def largest_eigenvalue(curvature: Curvature, device: torch.device, iterations: int = 50) -> float:
@@ -239,13 +227,12 @@ def neumann(
     curvature: Curvature,
     damping: float,
     vectors: Tensor,
-    health: Health,
     *,
     scale: float,
     damping_sign: int,
     iterations: int,
     tolerance: float | None,
-) -> Tensor:
+) -> Solution:
     """LiSSA's recursion with the full-data curvature: r ← αv + r − α(C + sλI)r, from r = αv (Agarwal et al. 2017).
 
     Its fixed point is (C + sλI)⁻¹ v. With s = −1, α = 1, ten iterations and no tolerance it is the reference
@@ -255,7 +242,6 @@ def neumann(
         scale: α; below 1/(λmax + λ) the recursion converges for s = +1.
         damping_sign: s.
         tolerance: stop when every |αv − α(C + sλI)r| / |αv| is below it; None runs all iterations.
-        health: receives ``iterations``, ``relative_residual`` and ``converged``.
     """
     start = scale * vectors
     size = start.norm(dim=0).clamp_min(1e-300)
@@ -269,20 +255,5 @@ def neumann(
             break
     change = start - scale * (curvature.matvec(estimate) + damping_sign * damping * estimate)
     relative = float((change.norm(dim=0) / size).max())
-    _worst(health, done, relative, tolerance or 1e-2, "neumann", curvature.dimension, damping)
-    return estimate
-
-
-def _worst(
-    health: Health, iterations: int, relative: float, tolerance: float, solver: str, dimension: int, damping: float
-) -> None:
-    """Keep the worst case over several calls for one block (a chunk of references each)."""
-    relative = max(relative, health.get("relative_residual", 0.0))
-    health.update(
-        solver=solver,
-        dimension=dimension,
-        damping=damping,
-        iterations=max(iterations, health.get("iterations", 0)),
-        relative_residual=relative,
-        converged=relative <= tolerance,
-    )
+    dimension = curvature.dimension
+    return Solution(estimate, Convergence.iterated("neumann", damping, done, relative, tolerance or 1e-2, dimension))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from harness.gradients.blocks import Block
+from methods._convergence import Solution
 from methods._curvature import OuterProduct
 
 
@@ -56,16 +57,18 @@ class Spectrum:
         left, singular, _ = torch.linalg.svd(small)  # n × n, which a GPU does fast, too
         return cls(singular.square() / block.n, basis @ left)
 
-    def apply(self, function: Callable[[Diagonal, Tensor], Tensor], vectors: Tensor) -> Tensor:
-        """A polynomial of F times (p, k) vectors.
+    def apply(self, solve: Callable[[Diagonal, Tensor], Solution], vectors: Tensor) -> Solution:
+        """(p, k) vectors, solved for in the eigenvectors of F by a way of solving that is a polynomial of F.
 
         Args:
-            function: applies it, given F and vectors in the coordinates of the eigenvectors; the last coordinate is
-                the length of what lies outside them, where F is zero.
+            solve: given F and vectors in the coordinates of the eigenvectors. The last coordinate is the length of
+                what lies outside the eigenvectors, where F is zero.
         """
         inside = self.basis.T @ vectors
         outside = vectors - self.basis @ inside
         length = outside.norm(dim=0, keepdim=True)
-        found = function(Diagonal(torch.cat([self.values, self.values.new_zeros(1)])), torch.cat([inside, length]))
-        result: Tensor = self.basis @ found[:-1] + outside * (found[-1:] / length.clamp_min(1e-300))
-        return result
+        diagonal = Diagonal(torch.cat([self.values, self.values.new_zeros(1)]))
+        solution = solve(diagonal, torch.cat([inside, length]))
+        along, beyond = solution.values[:-1], solution.values[-1:] / length.clamp_min(1e-300)
+        convergence = replace(solution.convergence, dimension=len(self.basis))
+        return Solution(self.basis @ along + outside * beyond, convergence)

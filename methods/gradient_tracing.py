@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -12,10 +11,9 @@ from harness.selection.registry import register_method
 from methods.influence import Influence, means
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from harness.gradients.blocks import Block
     from harness.interfaces.view import View
+    from methods._solvers import Solver
 
 
 @register_method
@@ -33,16 +31,18 @@ class GradientTracing(Influence):
 
     similarity: Literal["dot", "cosine"] = "dot"
 
-    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
-        return lambda vectors: vectors
+    def inverse(self, block: Block, columns: int) -> Solver:
+        from methods._convergence import Convergence, Solution
+
+        return lambda vectors: Solution(vectors, Convergence())
 
     def score(self, view: View) -> np.ndarray:
-        found = super().score(view)
+        products = super().score(view)
         if self.similarity == "dot":
-            return found
+            return products
         reference = view.reference(self.reference, self.layers).gradients
         mean = [block.rmatvec(means(block)).square().sum() for block in reference.values()]
-        return _over(found, float(sum(mean)) ** 0.5 * view.gradients_of(self.layers).norm(2))
+        return _over(products, float(sum(mean)) ** 0.5 * view.gradients_of(self.layers).norm(2))
 
     def pairwise(self, view: View) -> np.ndarray:
         import torch

@@ -8,7 +8,7 @@ ICLR 2024, section 3). Up-weighting a sample with positive I_i raises the refere
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from harness.gradients.blocks import Block
     from harness.interfaces.view import View
+    from methods._solvers import Solver
 
 REFERENCE_CHUNK = 64
 """Reference gradients solved for at a time in `attribute`, at most."""
@@ -87,8 +88,8 @@ class Influence(Method):
         return ("labels", "gradients", *([sees[self.reference]] if self.reference in sees else []))
 
     @abstractmethod
-    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
-        """(C + λI)⁻¹, or what stands for it, as a function of (p, m) vectors of one block, float64.
+    def inverse(self, block: Block, columns: int) -> Solver:
+        """The way to solve (C + λI) u = v for (p, m) vectors of one block, or what stands for it, float64.
 
         Args:
             columns: how many vectors it will be asked for in all.
@@ -103,33 +104,35 @@ class Influence(Method):
         total = torch.zeros(view.n, dtype=torch.float64)
         for name, block in view.gradients_of(self.layers).items():
             ref = reference.gradients[name]
-            health: dict[str, Any] = view.health.setdefault(name, {})
-            solved = self.inverse(block, health, 1)(ref.rmatvec(means(ref).unsqueeze(1)))
-            total -= block.matvec(solved, precise=self.precise)[:, 0].cpu()
+            solution = self.inverse(block, 1)(ref.rmatvec(means(ref).unsqueeze(1)))
+            view.health[name] = solution.convergence.as_health()
+            total -= block.matvec(solution.values, precise=self.precise)[:, 0].cpu()
         return self.sign * total.numpy()
 
     def attribute(self, view: View) -> np.ndarray:
-        found = self.sign * self.pairwise(view)
+        influence = self.sign * self.pairwise(view)
         if self.class_mean:
             classes = view.classes
-            for each in np.unique(classes):
-                found[:, classes == each] = found[:, classes == each].mean(axis=1, keepdims=True)
-        return found
+            for c in np.unique(classes):
+                influence[:, classes == c] = influence[:, classes == c].mean(axis=1, keepdims=True)
+        return influence
 
     def pairwise(self, view: View) -> np.ndarray:
         """The influence of every training sample on every reference sample, (n_reference, n)."""
         import torch
 
         from harness.gradients.products import CHUNK_BYTES, chunks
+        from methods._convergence import Convergence
 
         reference = view.reference(self.reference, self.layers)
         total = torch.zeros(reference.n, view.n, dtype=torch.float64)
         for name, block in view.gradients_of(self.layers).items():
-            health: dict[str, Any] = view.health.setdefault(name, {})
-            solve = self.inverse(block, health, reference.n)
-            for part in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
-                vectors = reference.gradients[name].rows(part, precise=True).T
-                total[part] -= block.matvec(solve(vectors), precise=self.precise).T.cpu()
+            solve, convergence = self.inverse(block, reference.n), Convergence()
+            for rows in chunks(reference.n, max(8 * 6 * block.dimension, CHUNK_BYTES // REFERENCE_CHUNK)):
+                solution = solve(reference.gradients[name].rows(rows, precise=True).T)
+                convergence = convergence.worst(solution.convergence)
+                total[rows] -= block.matvec(solution.values, precise=self.precise).T.cpu()
+            view.health[name] = convergence.as_health()
         return np.asarray(total.numpy())
 
 
@@ -158,22 +161,23 @@ class DataInf(Damped):
     title: ClassVar[str] = "DataInf"
     source: ClassVar[str] = "Kwon et al., ICLR 2024, Eq. (5)"
 
-    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
+    def inverse(self, block: Block, columns: int) -> Solver:
+        from methods._convergence import Convergence, Solution
         from methods._solvers import damping_of
 
         squared = block.squared_norms(precise=False)
-        health["damping"] = damping = damping_of(block, self.damping, squared)
+        damping = damping_of(block, self.damping, squared)
         shrinkage = (damping + squared).unsqueeze(1)
 
-        def solved(v: Tensor) -> Tensor:
+        def solve(v: Tensor) -> Solution:
             left = v
             for precise in (False, True):
                 left = v - block.rmatvec(block.matvec(v, precise) / shrinkage, precise) / block.n
                 if bool((left.norm(dim=0) >= CANCELLED * v.norm(dim=0)).all()):
                     break  # else gradients are so parallel that float32 leaves little
-            return left / damping
+            return Solution(left / damping, Convergence(damping=damping))
 
-        return solved
+        return solve
 
 
 @register_method
@@ -216,7 +220,8 @@ class LiSSA(Damped):
         """T iterations resolve conditions up to about T, where float32's products leave a residual of about 1e-7 T."""
         return self.tolerance is not None and 1e-7 * self.iterations > self.tolerance
 
-    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
+    def inverse(self, block: Block, columns: int) -> Solver:
+        from methods._convergence import Solution
         from methods._curvature import Curvature, OuterProduct
         from methods._solvers import damping_of, largest_eigenvalue, neumann
         from methods._spectral import Spectrum
@@ -232,19 +237,16 @@ class LiSSA(Damped):
         else:
             scale = 1 / (1.1 * largest_eigenvalue(curvature, block.squared_norms().device) + damping)
 
-        def recursion(operator: Curvature, vectors: Tensor) -> Tensor:
-            found = neumann(
+        def recursion(operator: Curvature, vectors: Tensor) -> Solution:
+            return neumann(
                 operator,
                 damping,
                 vectors,
-                health,
                 scale=scale,
                 damping_sign=self.damping_sign,
                 iterations=self.iterations,
                 tolerance=self.tolerance,
             )
-            health["dimension"] = block.dimension
-            return found
 
         return partial(recursion, curvature) if spectrum is None else partial(spectrum.apply, recursion)
 
@@ -271,8 +273,8 @@ class ExactHessian(Damped):
 
     hessian: Literal["auto", "exact", "outer_product"] = "auto"
 
-    def inverse(self, block: Block, health: dict[str, Any], columns: int) -> Callable[[Tensor], Tensor]:
+    def inverse(self, block: Block, columns: int) -> Solver:
         from methods._curvature import curvature_of
         from methods._solvers import damping_of, solver
 
-        return solver(curvature_of(block, self.hessian), damping_of(block, self.damping), health, columns)
+        return solver(curvature_of(block, self.hessian), damping_of(block, self.damping), columns)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.gradients.blocks import Block
     from harness.interfaces.view import View
+    from methods._convergence import Convergence
 
 SERIES_DIMENSION = 8192
 MOST_WORK = 1e11
@@ -53,16 +54,17 @@ class SelfInfluence(Method):
     def uses(self) -> tuple[str, ...]:
         return ("labels", "gradients")
 
-    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
-        """One block's share of the score, (n,) float64."""
+    def block_score(self, block: Block) -> tuple[Tensor, Convergence]:
+        """One block's share of the score, (n,) float64, and how well its systems were solved."""
         raise NotImplementedError
 
     def score(self, view: View) -> np.ndarray:
-        parts = [
-            self.block_score(block, view.health.setdefault(name, {})).cpu().numpy()
-            for name, block in view.gradients_of(self.layers).items()
-        ]
-        return np.asarray(np.sum(parts, axis=0))
+        total = np.zeros(view.n)
+        for name, block in view.gradients_of(self.layers).items():
+            share, convergence = self.block_score(block)
+            view.health[name] = convergence.as_health()
+            total += share.cpu().numpy()
+        return total
 
 
 @register_method
@@ -82,30 +84,33 @@ class ExactSelfInfluence(SelfInfluence):
 
     hessian: Literal["auto", "exact", "outer_product"] = "auto"
 
-    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
+    def block_score(self, block: Block) -> tuple[Tensor, Convergence]:
         import torch
 
         from harness.gradients.products import chunks
+        from methods._convergence import Convergence
         from methods._curvature import curvature_of
         from methods._solvers import conjugate_gradient, damping_of, factorised
 
         curvature = curvature_of(block, self.hessian)
         damping = damping_of(block, self.damping)
         parts = list(chunks(block.n, 8 * 6 * block.dimension))
-        factor = factorised(curvature, damping, health, block.n)
+        factor = factorised(curvature, damping, block.n)
         if factor is not None:
-            return torch.cat([factor.quadratic(block.rows(part, precise=True)) for part in parts])
+            scores = [factor.quadratic(block.rows(part, precise=True)) for part in parts]
+            return torch.cat(scores), factor.convergence
         if block.n**2 * block.dimension > MOST_WORK:
             raise Unsupported(
                 f"self_influence solves one system a sample: {block.n} of {block.dimension} unknowns each are too many "
                 "beyond what one factorisation can do (self_datainf has no such limit)"
             )
-        scores = []
+        scores, convergence = [], Convergence()
         for part in parts:
             rows = block.rows(part, precise=True)
-            solved = conjugate_gradient(curvature, damping, rows.T, health)
-            scores.append((rows * solved.T).sum(1))
-        return torch.cat(scores)
+            solution = conjugate_gradient(curvature, damping, rows.T)
+            convergence = convergence.worst(solution.convergence)
+            scores.append((rows * solution.values.T).sum(1))
+        return torch.cat(scores), convergence
 
 
 def one_sample_damping(block: Block) -> Tensor:
@@ -129,21 +134,22 @@ class SelfDataInf(SelfInfluence):
 
     curvature: Literal["train", "sample"] = "train"
 
-    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
+    def block_score(self, block: Block) -> tuple[Tensor, Convergence]:
         import torch
 
+        from methods._convergence import Convergence
         from methods._solvers import damping_of
 
         squared = block.squared_norms()
         if self.curvature == "sample":
             damping = one_sample_damping(block) if self.damping == "auto" else float(self.damping)
-            return torch.nan_to_num(squared / (damping + squared), nan=0.0)  # 0/0 for a zero gradient
-        health["damping"] = damping = damping_of(block, self.damping, squared)
+            return torch.nan_to_num(squared / (damping + squared), nan=0.0), Convergence()  # 0/0 for a zero gradient
+        damping = damping_of(block, self.damping, squared)
         weights = torch.where(squared > 0, 1 / (damping + squared), 0.0)
         left = squared - self._shared(block, weights, precise=False) / block.n
         if not bool((left >= CANCELLED * squared).all()):  # gradients so parallel that float32 leaves little
             left = squared - self._shared(block, weights, precise=True) / block.n
-        return left / damping
+        return left / damping, Convergence(damping=damping)
 
     @staticmethod
     def _shared(block: Block, weights: Tensor, precise: bool) -> Tensor:
@@ -207,12 +213,14 @@ class SelfLiSSA(SelfInfluence):
         super().__post_init__()
         check_recursion(self.iterations, self.scale)
 
-    def block_score(self, block: Block, health: dict[str, Any]) -> Tensor:
-        return (self._alone if self.curvature == "sample" else self._together)(block, health)
+    def block_score(self, block: Block) -> tuple[Tensor, Convergence]:
+        return self._alone(block) if self.curvature == "sample" else self._together(block)
 
-    def _alone(self, block: Block, health: dict[str, Any]) -> Tensor:
+    def _alone(self, block: Block) -> tuple[Tensor, Convergence]:
         """C = g gᵀ keeps r a multiple ρ of g, so the recursion is one of numbers: ρ ← α + ρ − α(|g|² + sλ)ρ."""
         import torch
+
+        from methods._convergence import Convergence
 
         squared = block.squared_norms()
         damping = one_sample_damping(block) if self.damping == "auto" else torch.full_like(squared, float(self.damping))
@@ -222,18 +230,15 @@ class SelfLiSSA(SelfInfluence):
         for _ in range(self.iterations):
             rho = scale + rho - scale * eigenvalue * rho
         residual = float((1 - eigenvalue * rho)[squared > 0].abs().max()) if bool((squared > 0).any()) else 0.0
-        health.update(
-            damping=[float(damping.min()), float(damping.max())],
-            iterations=self.iterations,
-            relative_residual=residual,
-            converged=residual <= (self.tolerance or 1e-2),
-        )
-        return torch.where(squared > 0, rho * squared, torch.zeros_like(squared))
+        extremes = [float(damping.min()), float(damping.max())]
+        convergence = Convergence.iterated(None, extremes, self.iterations, residual, self.tolerance or 1e-2)
+        return torch.where(squared > 0, rho * squared, torch.zeros_like(squared)), convergence
 
-    def _together(self, block: Block, health: dict[str, Any]) -> Tensor:
+    def _together(self, block: Block) -> tuple[Tensor, Convergence]:
         import torch
 
         from harness.gradients.products import chunks
+        from methods._convergence import Convergence
         from methods._curvature import OuterProduct
         from methods._solvers import damping_of
 
@@ -256,22 +261,17 @@ class SelfLiSSA(SelfInfluence):
         rates = 1 - scale * damped
         done = self._iterations(float(rates.abs().max()))
         residual = float((rates ** (done + 1)).abs().max())
-        health.update(
-            damping=damping,
-            iterations=done,
-            relative_residual=residual,
-            converged=residual <= (self.tolerance or 1e-2),
-        )
+        convergence = Convergence.iterated(None, damping, done, residual, self.tolerance or 1e-2)
         # Σ_k αr^k for k = 0 … T, as a difference that keeps its digits where r is near 1
         exponent = (done + 1) * torch.log1p(-scale * damped)
         grown = torch.where(rates > 0, -torch.expm1(exponent), 1 - rates ** (done + 1))
         series = torch.where(damped != 0, grown / damped, scale * (done + 1))
         if dual:  # gᵢᵀ P(F) gᵢ = n [K P(K)]ᵢᵢ with K = G Gᵀ / n
-            return torch.mv(vectors.square(), block.n * eigenvalues * series)
+            return torch.mv(vectors.square(), block.n * eigenvalues * series), convergence
         scores = []
         for part in chunks(block.n, 8 * 3 * block.dimension):
             scores.append((block.rows(part, precise=True) @ vectors).square() @ series)
-        return torch.cat(scores)
+        return torch.cat(scores), convergence
 
     def _iterations(self, rate: float) -> int:
         """As many as the slowest direction needs to come below the tolerance, at most `iterations`."""

@@ -104,7 +104,7 @@ def test_the_way_follows_from_an_estimate_of_operations(n: int, p: int, columns:
     """Of a true Hessian, which has no basis of its gradients; nothing is computed here."""
     curvature = mock.Mock(n=n, dimension=p)
     with mock.patch.object(solvers, "Factorised", return_value="cholesky"):
-        found = solvers.factorised(curvature, 1e-3, {}, columns) or CG
+        found = solvers.factorised(curvature, 1e-3, columns) or CG
     assert found == solver
 
 

@@ -1,0 +1,69 @@
+"""How a damped linear system was solved, and how well: what every solver returns beside its solution."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """What is known of a solve of (C + λI) u = v; None where the way of solving has no such number.
+
+    Args:
+        solver: ``cholesky``, ``eigenvectors``, ``conjugate_gradient`` or ``neumann``.
+        dimension: p, the number of unknowns.
+        damping: λ, or its smallest and largest value where every sample has its own.
+        smallest_eigenvalue: of C.
+        iterations: the most that one right-hand side took.
+        relative_residual: the largest |(C + λI) u − v| / |v|.
+        converged: whether every relative residual is within the tolerance.
+    """
+
+    solver: str | None = None
+    dimension: int | None = None
+    damping: float | list[float] | None = None
+    smallest_eigenvalue: float | None = None
+    iterations: int | None = None
+    relative_residual: float | None = None
+    converged: bool | None = None
+
+    @classmethod
+    def iterated(
+        cls,
+        solver: str | None,
+        damping: float | list[float],
+        iterations: int,
+        relative_residual: float,
+        tolerance: float,
+        dimension: int | None = None,
+    ) -> Convergence:
+        """Of an iteration that ended with a residual."""
+        within = relative_residual <= tolerance
+        return cls(solver, dimension, damping, None, iterations, relative_residual, within)
+
+    def worst(self, other: Convergence) -> Convergence:
+        """Of two solves with one operator, as for two chunks of right-hand sides: the worst of each number."""
+        if self.relative_residual is None or other.relative_residual is None:
+            return other if self.relative_residual is None else self
+        return replace(
+            other,
+            iterations=max(self.iterations or 0, other.iterations or 0),
+            relative_residual=max(self.relative_residual, other.relative_residual),
+            converged=bool(self.converged and other.converged),
+        )
+
+    def as_health(self) -> dict[str, Any]:
+        """The numbers that are known, for `View.health`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """u of (C + λI) u = v, (p, m) float64, and how well it was solved for."""
+
+    values: Tensor
+    convergence: Convergence
