@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.interfaces.outputs import Outputs
     from harness.interfaces.task import Samples, Split, Task
     from harness.interfaces.view import View
-    from harness.results.table import load_results
+    from harness.results.folder import load_results
     from harness.selection.registry import register_method, register_task
 
 _HOME = {
@@ -41,7 +41,7 @@ _HOME = {
     "Task": "interfaces.task",
     "Unsupported": "errors",
     "View": "interfaces.view",
-    "load_results": "results.table",
+    "load_results": "results.folder",
     "register_method": "selection.registry",
     "register_task": "selection.registry",
     "method": "api",

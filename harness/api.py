@@ -15,7 +15,7 @@ from harness.interfaces.spec import parse_term
 from harness.interfaces.task import Task
 from harness.records.requests import Request, parse_seeds, remember
 from harness.records.store import Store, is_store
-from harness.results.table import load_results
+from harness.results.folder import load_results
 from harness.running.execute import RERUN, Options, execute, resolve_device, to_run
 from harness.running.progress import Progress
 from harness.selection.plan import Cell

@@ -32,7 +32,7 @@ ABILITIES = ("loss_before", "loss", "accuracy_before", "accuracy")
 class Row:
     """A method in a section; summaries are over the seeds that are ``ok``."""
 
-    label: str
+    spec: str
     title: str
     uses: tuple[str, ...]
     expected: int
@@ -62,7 +62,7 @@ class Section:
     """All methods on one task with its parameters, protocol and preset."""
 
     task: str
-    label: str
+    spec: str
     title: str
     params: str
     protocol: str
@@ -119,12 +119,10 @@ def _section(frame: pd.DataFrame, stale: Collection[str], alive: bool = False) -
     train = ok.drop_duplicates("seed")["train_seconds"].dropna()
     facts["train_seconds"] = float(train.median()) if len(train) else None
     best = {metric: _best(rows, metric) for metric in RANKED}
-    text = {
-        name: str(first[name]) for name in ("task", "task_label", "task_title", "task_params", "protocol", "preset")
-    }
+    text = {name: str(first[name]) for name in ("task", "task_spec", "task_title", "task_params", "protocol", "preset")}
     return Section(
         text["task"],
-        text["task_label"],
+        text["task_spec"],
         text["task_title"],
         text["task_params"],
         text["protocol"],
@@ -141,7 +139,7 @@ def _section(frame: pd.DataFrame, stale: Collection[str], alive: bool = False) -
 def _rank(row: Row) -> tuple[float, str]:
     """Methods without a detection metric first, then by AUROC or AUC, best last as in the paper's tables."""
     summary = row.summaries.get("auroc") or row.summaries.get("class_detection_auc")
-    return (summary.mean if summary else -1.0, row.label)
+    return (summary.mean if summary else -1.0, row.spec)
 
 
 def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
@@ -170,7 +168,7 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
     if absent:
         troubles.append(f"missing in {absent} of {len(seeds)} seeds")
     return Row(
-        label=str(first["method_label"]),
+        spec=str(first["method_spec"]),
         title=str(first["method_title"]),
         uses=tuple(part for part in str(first["uses"]).split(";") if part),
         expected=len(seeds),
@@ -219,12 +217,12 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
 
 
 def _best(rows: list[Row], metric: str) -> set[str]:
-    """Labels of the two best complete rows, with ties; nobody when that would be most of them."""
+    """Specs of the two best complete rows, with ties; nobody when that would be most of them."""
     ranked = {
-        row.label: round(row.summaries[metric].mean, RANKED[metric])
+        row.spec: round(row.summaries[metric].mean, RANKED[metric])
         for row in rows
         if row.complete and metric in row.summaries
     }
     top = sorted(ranked.values(), reverse=True)[:2]
-    best = {label for label, mean in ranked.items() if top and mean >= top[-1]}
+    best = {spec for spec, mean in ranked.items() if top and mean >= top[-1]}
     return best if len(best) <= len(ranked) / 2 or len(best) == 2 < len(ranked) else set()

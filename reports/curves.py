@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import RequestError
+from harness.interfaces.spec import changes
 from reports.published import GLUE
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     if here.empty:
         raise RequestError("nothing stored belongs to Figure 3; `python -m harness run --tasks 'glue_*'` fills it")
     here = here.assign(percent=100 * here["value"].astype(float), step=here["step"].astype(int))
-    here = here.assign(line=[_line(*each) for each in here[["method_title", "method_label"]].itertuples(index=False)])
+    here = here.assign(line=[_line(*each) for each in here[["method_title", "method_spec"]].itertuples(index=False)])
     panels = [
         panel
         for _, task in sorted(here.groupby("task"), key=lambda each: _place(str(each[0])))
@@ -70,7 +71,7 @@ def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
             linewidth=1.6,
             ax=axes,
         )
-        _label(axes, panel)
+        _titled(axes, panel)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     handles, labels = grid.flat[0].get_legend_handles_labels()
@@ -80,8 +81,8 @@ def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     return figure
 
 
-def _line(title: str, label: str) -> str:
-    return f"{title} {label[label.index('[') :]}" if "[" in label else title
+def _line(title: str, spec: str) -> str:
+    return f"{title} {changes(spec)}".strip()
 
 
 def _place(task: str) -> tuple[int, str]:
@@ -90,7 +91,7 @@ def _place(task: str) -> tuple[int, str]:
     return (order.index(task) if task in order else len(order), task)
 
 
-def _label(axes: Axes, panel: pd.DataFrame) -> None:
+def _titled(axes: Axes, panel: pd.DataFrame) -> None:
     from matplotlib.ticker import MaxNLocator
 
     first, seeds = panel.iloc[0], panel["seed"].nunique()

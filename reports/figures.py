@@ -99,17 +99,17 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     with seaborn.axes_style("whitegrid"):
         figure = Figure(figsize=(4.4 * across, 3.6 * down + 0.5), layout="constrained", dpi=130)
         grid = figure.subplots(down, across, squeeze=False, sharex=True)
-    labels = sorted({label for _, values in panels for label in values["method_label"]})
+    labels = sorted({label for _, values in panels for label in values["method_spec"]})
     colours = dict(zip(labels, seaborn.color_palette("colorblind", len(labels)), strict=True))
     for axes, (title, values) in zip(grid.flat, panels, strict=False):
         seaborn.lineplot(
-            values, x="budget", y="gain", hue="method_label", palette=colours, errorbar="sd", marker="o", ax=axes
+            values, x="budget", y="gain", hue="method_spec", palette=colours, errorbar="sd", marker="o", ax=axes
         )
         axes.axhline(0, color="0.3", linewidth=1)
-        for label in values["method_label"].unique():
-            number = _printed_gain(values, label)
+        for spec in values["method_spec"].unique():
+            number = _printed_gain(values, spec)
             if number is not None:
-                axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colours[label], ms=8, label="printed")
+                axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colours[spec], ms=8, label="printed")
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("removed, % of the training samples")
         axes.set_ylabel("gain in test accuracy, points")
@@ -129,7 +129,7 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
 
 
 def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Title and (method_label, seed, budget, gain) of everything that was run with several budgets."""
+    """Title and (method_spec, seed, budget, gain) of everything that was run with several budgets."""
     here = frame[(frame["status"] == "ok") & frame["metric"].isin(["accuracy_gain", "accuracy_base"])].copy()
     params = here["task_params"].map(json.loads)
     here["budget"] = [100 * float(p.get("budget", np.nan)) for p in params]
@@ -139,7 +139,7 @@ def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     for (_, protocol, preset, _), group in here.groupby(["task", "protocol", "preset", "others"]):
         if group["budget"].nunique() < 2:
             continue
-        gains = group[group["metric"] == "accuracy_gain"].drop_duplicates(["method_label", "seed", "budget"])
+        gains = group[group["metric"] == "accuracy_gain"].drop_duplicates(["method_spec", "seed", "budget"])
         gains = _swept(gains)
         untrimmed = group[(group["metric"] == "accuracy_base") & group["seed"].isin(gains["seed"])]
         base, seeds = untrimmed.drop_duplicates("seed")["value"], gains["seed"].nunique()
@@ -156,7 +156,7 @@ def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _swept(gains: pd.DataFrame) -> pd.DataFrame:
     """Methods that trim and were run with several budgets, on the seeds that they have at each of these."""
     parts = []
-    for _, mine in gains.groupby("method_label"):
+    for _, mine in gains.groupby("method_spec"):
         budgets = mine["budget"].nunique()
         complete = mine.groupby("seed")["budget"].transform("nunique") == budgets
         if budgets > 1 and complete.any() and (mine["n_flagged"] > 0).any():
@@ -164,9 +164,9 @@ def _swept(gains: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts) if parts else gains.iloc[:0]
 
 
-def _printed_gain(values: pd.DataFrame, label: str) -> float | None:
+def _printed_gain(values: pd.DataFrame, spec: str) -> float | None:
     """The printed gain at the published budget, in points."""
     task, setting = values.iloc[0]["task"], values.iloc[0]["setting"]
     table = table_of(task, json.loads(values.iloc[0]["task_params"]))
-    after, before = (printed(table, task, setting, name, "accuracy") for name in (label, "none"))
+    after, before = (printed(table, task, setting, name, "accuracy") for name in (spec, "none"))
     return after.value - before.value if after and before else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.interfaces.spec import changes
 from harness.results.influential import Attribution
 from reports.published import PROMPTS
 
@@ -28,7 +29,7 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
 
     rows: dict[tuple[str, ...], list[Attribution]] = {}
     for each in sorted(found, key=_place):
-        rows.setdefault(tuple(each.about[key] for key in ("task_label", "protocol", "preset")), []).append(each)
+        rows.setdefault(tuple(each.about[key] for key in ("task_spec", "protocol", "preset")), []).append(each)
     across = max(map(len, rows.values()))
     figure = Figure(figsize=(2.3 * across + 0.8, 2.5 * len(rows) + 0.3), layout="constrained", dpi=130)
     seeds = sorted({each.about["seed"] for each in found})
@@ -44,7 +45,7 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
         for axes in line[len(members) :]:
             axes.set_axis_off()
         first = members[0]
-        changed = _changed(first.about["task_label"]).replace(",", ", ")
+        changed = changes(first.about["task_spec"]).replace(",", ", ")
         title = textwrap.fill(f"{first.about['task_title']} {changed}".strip(), 44, break_long_words=False)
         line[0].set_ylabel(f"{title}\nprotocol {protocol}, preset {preset}\ntest samples by class", fontsize=6)
         if first.class_names:
@@ -60,7 +61,7 @@ def _draw(axes: Axes, each: Attribution) -> None:
     for classes, draw in ((each.train_classes[train], axes.axvline), (each.test_classes[test], axes.axhline)):
         for edge in np.flatnonzero(np.diff(classes)):
             draw(edge + 0.5, color="white", linewidth=0.4)
-    axes.set_title(f"{each.about['method_title']}\n{_changed(each.about['method_label'])}".strip(), fontsize=7)
+    axes.set_title(f"{each.about['method_title']}\n{changes(each.about['method_spec'])}".strip(), fontsize=7)
     axes.set_xlabel("training samples by class", fontsize=6)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -71,11 +72,6 @@ def _name_classes(axes: Axes, each: Attribution) -> None:
     axes.set_yticks(np.cumsum(counts) - counts / 2 - 0.5)
     axes.set_yticklabels([each.class_names[k] for k in classes], fontsize=4)
     axes.tick_params(axis="y", length=0)
-
-
-def _changed(label: str) -> str:
-    """What a label says of changed parameters."""
-    return label[label.index("[") :] if "[" in label else ""
 
 
 def _ranks(row: np.ndarray) -> np.ndarray:
@@ -89,4 +85,4 @@ def _place(each: Attribution) -> tuple[int, str, str]:
     """The figure's order of tasks; methods by name."""
     order = list(PROMPTS)
     task = each.about["task"]
-    return (order.index(task) if task in order else len(order), each.about["task_label"], each.about["method_label"])
+    return (order.index(task) if task in order else len(order), each.about["task_spec"], each.about["method_spec"])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from harness.interfaces.spec import changes
 from harness.results.statistics import summarise
 from reports.markdown import markdown_table
 
@@ -26,11 +27,11 @@ def judged(frame: pd.DataFrame, judge: str, made: Sequence[str] = ()) -> str:
         "seed; mean ± standard deviation over seeds. Beside it the share of the judge's flagged samples that the "
         "method flags too.",
     ]
-    for (title, label, protocol, preset), section in frame.groupby(
-        ["task_title", "task_label", "protocol", "preset"], sort=True
+    for (title, spec, protocol, preset), section in frame.groupby(
+        ["task_title", "task_spec", "protocol", "preset"], sort=True
     ):
         seeds = sorted(section["seed"].unique())
-        parts.append(f"## {title}: `{label}`, protocol {protocol}, preset {preset}")
+        parts.append(f"## {title}: `{spec}`, protocol {protocol}, preset {preset}")
         parts.append(
             f"{len(seeds)} seed{'s' * (len(seeds) != 1)} ({', '.join(map(str, seeds))}); "
             f"{section['n_train'].iloc[0]} training samples."
@@ -48,8 +49,8 @@ def judged(frame: pd.DataFrame, judge: str, made: Sequence[str] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _called(title: str, label: str) -> str:
-    changed = label[label.index("[") :] if "[" in label else ""
+def _called(title: str, spec: str) -> str:
+    changed = changes(spec)
     return f"{title} `{changed}`" if changed else title
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
+from harness.interfaces.spec import changes
 from harness.results.statistics import Difference
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
@@ -87,7 +88,7 @@ def _section(section: Section) -> str:
     columns = ATTRIBUTION if any(row.attributes for row in rows) else COLUMNS
     shown = [metric for metric in columns if any(metric in row.summaries for row in rows)]
     printed = {
-        metric: {row.label: published(section.task, section.params, row.label, metric) for row in rows}
+        metric: {row.spec: published(section.task, section.params, row.spec, metric) for row in rows}
         for metric in ("detection_accuracy", "accuracy", *ATTRIBUTION)
         if metric in columns
     }
@@ -107,16 +108,16 @@ def _section(section: Section) -> str:
         if "accuracy" in shown:
             line.append(_gain(row.gain))
         line += [seconds(row.score_seconds), seconds(row.total_seconds), ", ".join(row.uses) or "—"]
-        line += [_printed(values[row.label]) for values in printed.values()]
+        line += [_printed(values[row.spec]) for values in printed.values()]
         body.append(line)
     noted: dict[str, list[str]] = {}
     for row in rows:
         for note in [*row.troubles, *row.notes]:
-            noted.setdefault(note, []).append(f"`{row.label}`")
-    notes = [f"- {', '.join(labels)}: {note}" for note, labels in noted.items()]
+            noted.setdefault(note, []).append(f"`{row.spec}`")
+    notes = [f"- {', '.join(specs)}: {note}" for note, specs in noted.items()]
     if any(row.stale for row in rows):
         notes.append("- † made by other code than the one at hand; `run --rerun stale` computes it anew")
-    heading = f"## {section.title}: `{section.label}`, protocol {section.protocol}, preset {section.preset}"
+    heading = f"## {section.title}: `{section.spec}`, protocol {section.protocol}, preset {section.preset}"
     parts = [f"{heading}, only seeds whose model tells classes apart" if section.alive else heading]
     if section.constant:
         parts.append(
@@ -142,15 +143,15 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
     parts = []
     by_task: dict[tuple[str, str], dict[str, Section]] = {}
     for section in (section for section in found if not section.alive):
-        by_task.setdefault((section.label, section.preset), {})[section.protocol] = section
-    for (label, preset), both in by_task.items():
+        by_task.setdefault((section.spec, section.preset), {})[section.protocol] = section
+    for (spec, preset), both in by_task.items():
         if set(both) < {"fair", "paper"}:
             continue
         fair, paper = both["fair"], both["paper"]
-        theirs = {row.label: row for row in paper.rows}
+        theirs = {row.spec: row for row in paper.rows}
         body = []
         for row in fair.rows:
-            other = theirs.get(row.label)
+            other = theirs.get(row.spec)
             if other is None or "auroc" not in row.summaries or "auroc" not in other.summaries:
                 continue
             change = row.summaries["auroc"].mean - other.summaries["auroc"].mean
@@ -167,7 +168,7 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
         if body:
             header = ["Method", "AUROC, paper", "AUROC, fair", "Difference", "Detection %, paper", "Detection %, fair"]
             parts.append(
-                f"## What the protocol alone changes: `{label}`, preset {preset}\n\n{markdown_table(header, body)}"
+                f"## What the protocol alone changes: `{spec}`, preset {preset}\n\n{markdown_table(header, body)}"
             )
     return parts
 
@@ -186,7 +187,7 @@ def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[st
             auroc = found_here.get("auroc")
             line.append(plus(auroc.mean, 3) if auroc else "—")
             if by_method:
-                most = max(by_method, key=lambda label: abs(by_method[label].mean))
+                most = max(by_method, key=lambda spec: abs(by_method[spec].mean))
                 moved = by_method[most].mean
                 line.append(f"`{most}` {plus(moved, 3)}" if abs(moved) >= 0.0005 else "none")
             else:
@@ -201,7 +202,7 @@ def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[st
                 "AUROC that moved most",
             ]
             parts.append(
-                f"## What one parameter alone changes: `{base.label}`, protocol {base.protocol}, preset {base.preset}"
+                f"## What one parameter alone changes: `{base.spec}`, protocol {base.protocol}, preset {base.preset}"
                 f"\n\n{markdown_table(header, body)}\n\n*Paired differences to that run, seed by seed, as means "
                 f"over the methods that trim; Student's 95 % intervals from 2 seeds on.*"
             )
@@ -227,7 +228,7 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def _name(row: Row) -> str:
-    changed = row.label[row.label.index("[") :] if "[" in row.label else ""
+    changed = changes(row.spec)
     return f"{row.title}{f' `{changed}`' if changed else ''}{' †' if row.stale else ''}"
 
 
@@ -239,7 +240,7 @@ def _value(row: Row, metric: str, section: Section) -> str:
     text = fraction(summary) if metric == "auroc" else percent(summary)
     if metric in ATTRIBUTION:
         text = f"{summary.mean:.3f} ± {row.summaries[f'{metric}_std'].mean:.3f}"
-    if row.label in section.best[metric]:
+    if row.spec in section.best[metric]:
         text = f"**{text}**"
     return text if summary.count == row.expected else f"{text} ({summary.count}/{row.expected} seeds)"
 

@@ -69,11 +69,11 @@ def _cells(frame: pd.DataFrame, table: PaperTable) -> pd.DataFrame:
         "" if table.number == "1" else setting_of(task, p) for task, p in zip(frame["task"], params, strict=True)
     ]
     frame["row"] = [
-        _row(table, *values) for values in frame[["method", "method_label", "method_params"]].itertuples(index=False)
+        _row(table, *values) for values in frame[["method", "method_spec", "method_params"]].itertuples(index=False)
     ]
     frame["setup"] = [
-        ", ".join([protocol, f"preset {preset}", *_changed(label), *([device] if table.timed else [])])
-        for protocol, preset, label, device in frame[["protocol", "preset", "task_label", "device_name"]].itertuples(
+        ", ".join([protocol, f"preset {preset}", *_changed(spec), *([device] if table.timed else [])])
+        for protocol, preset, spec, device in frame[["protocol", "preset", "task_spec", "device_name"]].itertuples(
             index=False
         )
     ]
@@ -88,16 +88,16 @@ def _cells(frame: pd.DataFrame, table: PaperTable) -> pd.DataFrame:
     return frame[pd.Series(keep, frame.index, bool)]
 
 
-def _changed(label: str) -> list[str]:
-    """The parameters that a task's label names, apart from those that may differ within a table."""
-    return [f"{key}={value}" for key, value in parse_term(label).params.items() if key not in FREE]
+def _changed(spec: str) -> list[str]:
+    """The parameters that a task's spec names, apart from those that may differ within a table."""
+    return [f"{key}={value}" for key, value in parse_term(spec).params.items() if key not in FREE]
 
 
-def _row(table: PaperTable, method: str, label: str, params: str) -> str:
+def _row(table: PaperTable, method: str, spec: str, params: str) -> str:
     """Which of the table's rows a method is; in Table 7 the default number of trees is one of many."""
-    if table.number == "7" and label == method == "outlier_iforest":
+    if table.number == "7" and spec == method == "outlier_iforest":
         return f"outlier_iforest[n_estimators={json.loads(params)['n_estimators']}]"
-    return label
+    return spec
 
 
 def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:

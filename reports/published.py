@@ -62,20 +62,20 @@ def _numbers() -> dict[tuple[str, str, str, str, str], Published]:
     return numbers
 
 
-def printed(table: str, task: str, setting: str, method_label: str, metric: str) -> Published | None:
+def printed(table: str, task: str, setting: str, method_spec: str, metric: str) -> Published | None:
     """The number printed in a table, or None.
 
     Args:
         table: its number; Table 2's are those of Table 4, which adds the deviations.
         setting: the label set, such as ``worst``; empty for tasks that have one.
-        method_label: the method as the user named it, so that a method with changed parameters matches nothing.
+        method_spec: the method as the user named it, so that a method with changed parameters matches nothing.
         metric: ``detection_accuracy``, ``accuracy`` or ``score_seconds``.
     """
-    by_sign = {"class_detection_recall": method_label != "outlier_iforest", ABSOLUTE: method_label == "outlier_iforest"}
+    by_sign = {"class_detection_recall": method_spec != "outlier_iforest", ABSOLUTE: method_spec == "outlier_iforest"}
     if by_sign.get(metric, False):  # each recall was printed once
         return None
     return _numbers().get(
-        ("4" if table == "2" else table, PROMPTS.get(task, task), setting, method_label, METRICS.get(metric, ""))
+        ("4" if table == "2" else table, PROMPTS.get(task, task), setting, method_spec, METRICS.get(metric, ""))
     )
 
 
@@ -86,20 +86,20 @@ def setting_of(task: str, params: Mapping[str, Any]) -> str:
     return str(params.get("noise", ""))
 
 
-def published(task: str, task_params: str, method_label: str, metric: str) -> Published | None:
+def published(task: str, task_params: str, method_spec: str, metric: str) -> Published | None:
     """The printed number of the paper's method comparison for a cell, or None.
 
     Args:
         task: the task's name.
         task_params: its parameters as JSON text; a budget that the paper did not use matches nothing.
-        method_label, metric: as in `printed`.
+        method_spec, metric: as in `printed`.
     """
     params = json.loads(task_params)
     if params.get("budget", BUDGETS.get(task)) != BUDGETS.get(task):
         return None
     table = table_of(task, params)
     setting = "" if table == "1" else setting_of(task, params)
-    return printed(table, task, setting, method_label, metric)
+    return printed(table, task, setting, method_spec, metric)
 
 
 def table_of(task: str, params: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ class PaperTable:
     Args:
         number: ``"4"``, or ``"figure3"`` for a figure, which has no printed numbers.
         columns: (task, setting, heading).
-        methods: rows, by the method's label.
+        methods: rows, by the method's spec.
         metrics: what each column shows, ``accuracy``, ``detection_accuracy``, ``score_seconds`` or ``total_seconds``.
         published: the published setup in words.
         command: what fills it.
@@ -99,9 +99,9 @@ TABLES = {
             tuple((task, "", title) for task, title in TITLES.items()),
             (
                 "random",
-                *("gradient_tracing", "gradient_tracing[similarity=cosine]", "gradient_tracing[class_mean=True]"),
-                *("datainf", "datainf[class_mean=True]", "lissa", "lissa[class_mean=True]"),
-                *("exact_hessian", "exact_hessian[class_mean=True]", "outlier_iforest"),
+                *("gradient_tracing", "gradient_tracing[similarity=cosine]", "gradient_tracing[class_mean=yes]"),
+                *("datainf", "datainf[class_mean=yes]", "lissa", "lissa[class_mean=yes]"),
+                *("exact_hessian", "exact_hessian[class_mean=yes]", "outlier_iforest"),
             ),
             ("class_detection_auc", "class_detection_recall", "class_detection_recall_absolute"),
             "Llama-2-13B-chat; ± over test prompts",

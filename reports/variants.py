@@ -20,10 +20,10 @@ METRICS = ("accuracy_base", "accuracy", "accuracy_gain", "auroc")
 def variants(found: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Section]]]]:
     """Each section that others differ from in one parameter, with those others and that parameter as text.
 
-    Of two sections that differ in one parameter the base is the one whose label names fewer.
+    Of two sections that differ in one parameter the base is the one whose spec names fewer.
     """
     bases = []
-    for base in sorted(found, key=lambda section: (_named(section), section.label)):
+    for base in sorted(found, key=lambda section: (_named(section), section.spec)):
         theirs = json.loads(base.params)
         changed = []
         for other in found:
@@ -39,23 +39,23 @@ def variants(found: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Se
 
 
 def _named(section: Section) -> int:
-    """How many parameters a section's label names, those apart that make another question."""
-    return len(parse_term(section.label).params.keys() - NOT_VARIANTS)
+    """How many parameters a section's spec names, those apart that make another question."""
+    return len(parse_term(section.spec).params.keys() - NOT_VARIANTS)
 
 
 def differences(frame: pd.DataFrame, base: Section, other: Section) -> dict[str, Difference]:
     """Paired differences other − base over the methods that both have, by metric and, for AUROC, by method.
 
-    A metric's value of a seed is its mean over methods; the keys are those of `METRICS` and ``auroc:<method label>``.
+    A metric's value of a seed is its mean over methods; the keys are those of `METRICS` and ``auroc:<method spec>``.
     """
     one, two = (_values(frame, section) for section in (base, other))
-    both = one.merge(two, on=["method_label", "seed", "metric"], suffixes=("", "_other"))
+    both = one.merge(two, on=["method_spec", "seed", "metric"], suffixes=("", "_other"))
     found = {}
     for metric, values in both.groupby("metric"):
         means = values.groupby("seed")[["value", "value_other"]].mean()
         found[str(metric)] = paired_difference(means["value_other"].to_numpy(), means["value"].to_numpy())
-    for label, values in both[both["metric"] == "auroc"].groupby("method_label"):
-        found[f"auroc:{label}"] = paired_difference(values["value_other"].to_numpy(), values["value"].to_numpy())
+    for spec, values in both[both["metric"] == "auroc"].groupby("method_spec"):
+        found[f"auroc:{spec}"] = paired_difference(values["value_other"].to_numpy(), values["value"].to_numpy())
     return found
 
 
@@ -68,4 +68,4 @@ def _values(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
         & frame["metric"].isin(METRICS)
     ]
     trimmed = here[here["n_flagged"] > 0]  # methods that remove nothing say nothing of trimming
-    return trimmed[["method_label", "seed", "metric", "value"]]
+    return trimmed[["method_spec", "seed", "metric", "value"]]

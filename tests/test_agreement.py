@@ -11,6 +11,7 @@ import harness
 from harness.cli import main
 from harness.errors import RequestError
 from harness.results.agreement import agreement
+from harness.results.folder import Results
 from reports.judged import judged
 from tests.conftest import plug_in
 
@@ -44,7 +45,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_by_hand(out: str) -> None:
-    frame = agreement(out, "judge").set_index(["method", "seed"])
+    frame = agreement(Results.read(out), "judge").set_index(["method", "seed"])
     n = 150
     assert frame.loc[("reverse", 0), "spearman"] == pytest.approx(-1)
     # two ranks swapped: 1 − 6 Σ d² / (n (n² − 1))
@@ -64,16 +65,16 @@ def test_the_page(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["silent"][0] == "— (0 of 2 seeds)"
     assert list(rows)[-1] == "swapped"
     assert main(["report", out, "--judge", "judge", "--format", "csv"]) == 0
-    assert capsys.readouterr().out.startswith("task,task_title,task_label,protocol,preset,seed,method,title,spearman,")
+    assert capsys.readouterr().out.startswith("task,task_title,task_spec,protocol,preset,seed,method,title,spearman,")
 
 
 def test_judges_that_cannot_be(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RequestError, match="did you mean 'judge'"):
-        agreement(out, "jugde")
+        agreement(Results.read(out), "jugde")
     harness.run("datainf[damping=1],datainf[damping=2]", "blobs", 1, preset="smoke", out=out)
     with pytest.raises(RequestError, match=r"--judge datainf means several: datainf\[damping=1.0\]"):
-        agreement(out, "datainf")
-    assert len(agreement(out, "datainf[damping=1.0]")) == 5
+        agreement(Results.read(out), "datainf")
+    assert len(agreement(Results.read(out), "datainf[damping=1.0]")) == 5
     with pytest.raises(SystemExit) as exit:
         main(["report", out, "--judge", "judge", "--table", "1"])
     assert exit.value.code == 2
@@ -82,7 +83,7 @@ def test_judges_that_cannot_be(out: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_exact_influence_agrees_with_retraining_on_a_converged_model(tmp_path: Path) -> None:
     """Koh & Liang 2017, section 4.1, on a task of the product, through the report."""
     harness.run("leave_one_out,exact_hessian[damping=1e-6],random", "blobs", 3, out=tmp_path / "r")
-    frame = agreement(str(tmp_path / "r"), "leave_one_out")
+    frame = agreement(Results.read(tmp_path / "r"), "leave_one_out")
     mean = frame.groupby("method")["spearman"].mean()
     assert mean["exact_hessian[damping=1e-06]"] > 0.9
     assert abs(mean["random"]) < 0.3

@@ -129,7 +129,7 @@ def test_retraining_beside_given_probabilities_is_of_our_own_model(tmp_path: Pat
     path = save(tmp_path, **small)
     methods = "leave_one_out[reference=train],self_confidence,self_confidence[probs=out_of_sample]"
     frame = harness.run(methods, f"arrays[path={path}]", 1, preset="smoke", out=tmp_path / "r")
-    auroc = frame[frame["metric"] == "auroc"].set_index("method_label")["value"]
+    auroc = frame[frame["metric"] == "auroc"].set_index("method_spec")["value"]
     assert auroc["self_confidence[probs=out_of_sample]"] > 0.8 > auroc["self_confidence"]  # the given ones are noise
     loo = next(iter(_scores(tmp_path / "r", "leave_one_out")))
     assert len(np.unique(loo)) > 50

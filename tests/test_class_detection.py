@@ -146,9 +146,9 @@ def test_what_diverged_keeps_its_order_when_stored() -> None:
 def test_heat_maps_say_what_they_are_of() -> None:
     def attribution(label: str, names: list[str]) -> Attribution:
         about = {
-            "seed": 3, "task": "prompts_math", "task_label": label, "task_title": "Math",
+            "seed": 3, "task": "prompts_math", "task_spec": label, "task_title": "Math",
             "protocol": "fair", "preset": "fast",
-            "method_label": "datainf[class_mean=True]", "method_title": "DataInf",
+            "method_spec": "datainf[class_mean=yes]", "method_title": "DataInf",
         }  # fmt: skip
         classes = np.array([1, 0, 1])
         return Attribution(about, np.arange(9.0).reshape(3, 3), classes, classes, names)
@@ -159,7 +159,7 @@ def test_heat_maps_say_what_they_are_of() -> None:
     assert figure.get_suptitle().endswith("dark is helpful, light is harmful (seed 3)")
     assert "Math [model=A]" in first.get_ylabel()
     assert "Math [model=B]" in second.get_ylabel()
-    assert first.get_title() == "DataInf\n[class_mean=True]"
+    assert first.get_title() == "DataInf\n[class_mean=yes]"
     assert [label.get_text() for label in first.get_yticklabels()] == ["trains", "pizza"]
     assert first.get_yticks().tolist() == [0.0, 1.5]  # one test sample of class 0, two of class 1
     assert list(second.get_yticks()) == []

@@ -30,7 +30,7 @@ RULES = [parse_rule(text) for text in DEFAULT_RULES]
 
 def rows(values: dict[str, Any], method: str = "mine", task: str = "moons", **changes: Any) -> pd.DataFrame:
     """Rows of one cell: each metric's values by seed."""
-    shared = {"task": task, "task_label": task, "task_params": "{}", "data": "", "protocol": "fair", "preset": "fast",
+    shared = {"task": task, "task_spec": task, "task_params": "{}", "data": "", "protocol": "fair", "preset": "fast",
               "method": method, "status": "ok", "error": "", "machine": "box"}  # fmt: skip
     made = [
         {**shared, "seed": seed, "metric": metric, "value": value, **changes}
@@ -333,10 +333,10 @@ def test_update_replaces_and_keeps(folder: Path, capsys: pytest.CaptureFixture[s
 def test_stale_results_make_no_baseline(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(DETECTOR.format(labels="predictions"))
     assert main(["baseline", "write", "before", "b.json", "--plugin", "mine.py"]) == 2
-    assert "3 cells of before made by other code or from other data than this" in capsys.readouterr().err
+    assert "3 cells of before come from other code or data than this" in capsys.readouterr().err
     assert not Path("b.json").exists()
     assert main(["compare", "before", "before", "--plugin", "mine.py"]) == 0
-    assert "3 cells of before made by other code or from other data than this" in capsys.readouterr().err
+    assert "3 cells of before come from other code or data than this" in capsys.readouterr().err
     assert main(["compare", "before", "before", "--plugin", "mine.py", "--strict"]) == 1
 
 

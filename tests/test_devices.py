@@ -138,7 +138,7 @@ def _both(methods: str, task: str, protocol: str, data: str, device: str) -> lis
     def cells(where: str) -> dict[str, tuple[Any, Any]]:
         groups = group(make_plan(methods, task, [0], protocol, "smoke"))
         events = [event for members in groups for event in run_group(members, where)]
-        return {e.cell.method_label: (e.record, e.arrays) for e in events if isinstance(e, Finished)}
+        return {e.cell.method_spec: (e.record, e.arrays) for e in events if isinstance(e, Finished)}
 
     with in_folder(data or None):
         here = cells("cpu")

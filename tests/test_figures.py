@@ -43,7 +43,7 @@ def test_figure_5_shows_gains_by_budget() -> None:
     marks = [each for each in axes.lines if each.get_marker() == "D"]
     assert [tuple(each.get_xydata()[0]) for each in marks] == [(5.0, pytest.approx(83.72 - 82.27))]
     assert picture(figure).std() > 5
-    small = [{**row, "method": "lissa", "method_label": "lissa", "task_params": row["task_params"].replace("34", "18")}
+    small = [{**row, "method": "lissa", "method_spec": "lissa", "task_params": row["task_params"].replace("34", "18")}
              for row in data.to_dict("records") if row["method"] == "outlier_iforest"]  # fmt: skip
     both = budget_figure(pd.concat([data, pd.DataFrame(small)], ignore_index=True))
     assert {t.get_text() for t in both.legends[0].get_texts()} == {"lissa", "outlier_iforest", "random", "printed"}
@@ -119,7 +119,9 @@ def test_figure_2_refuses_other_data(
     """Flags belong to samples by number, so they are shown on the data of the run or not at all."""
     import torch
 
-    from harness.commands import report
+    from harness.results.folder import Results
+    from harness.results.pictures import flagged_pictures
+    from reports.figures import FLAGGED_BY, most_like_published
     from tasks import _cifar_files as files
     from tasks.cifar import Cifar10N
     from tests.native import official
@@ -130,11 +132,12 @@ def test_figure_2_refuses_other_data(
     human = files.read_human_labels(cifar10 / "CIFAR-10_human.pt")
     torch.save({**human, "worse_label": human["clean_label"]}, cifar10 / "CIFAR-10_human.pt")
     official(cifar10, Cifar10N, monkeypatch)
+    results = Results.read(out)
     with pytest.raises(RequestError, match=r"the data at hand is not what cifar10n.*, seed 0, was run on"):
-        report.run(str(out), figure="2", output=str(out.parent / "f.png"))
+        flagged_pictures(results, FLAGGED_BY, most_like_published)
     harness.run("outlier_iforest", "digits", 1, preset="smoke", out=out.parent / "digits")
     with pytest.raises(RequestError, match="no flags of outlier_iforest on images"):
-        report.run(str(out.parent / "digits"), figure="2")
+        flagged_pictures(Results.read(out.parent / "digits"), FLAGGED_BY, most_like_published)
 
 
 def curve(task: str, method: str, seed: int, values: list[float], protocol: str = "fair") -> list[dict]:
@@ -178,6 +181,7 @@ def test_figure_2_without_true_labels(tmp_path: Path) -> None:
     """Own images of which nobody knows the true labels: what is given, and what the model suggests."""
     from sklearn.datasets import load_digits
 
+    from harness.results.folder import Results
     from harness.results.pictures import flagged_pictures
 
     digits = load_digits()
@@ -185,7 +189,7 @@ def test_figure_2_without_true_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", images=images, labels=digits.target[:200])
     harness.run("outlier_iforest", f"arrays[path={tmp_path}/own.npz,epochs=1]", 1, out=tmp_path / "r")
 
-    (row,) = flagged_pictures(str(tmp_path / "r"), "outlier_iforest", most_like_published)
+    (row,) = flagged_pictures(Results.read(tmp_path / "r"), "outlier_iforest", most_like_published)
 
     assert "true labels are not known, below is what the model predicts" in row.title
     assert not row.known

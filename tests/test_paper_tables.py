@@ -10,8 +10,8 @@ import pytest
 
 import harness
 from harness.errors import RequestError
-from harness.results.names import relabelled
 from harness.results.table import COLUMNS
+from harness.selection.names import method_spec, task_spec
 from reports.comparison import sections
 from reports.markdown import tables
 from reports.paper_tables import paper_table
@@ -33,8 +33,8 @@ def cell(method: str, seed: int, accuracy: float, given: str = "", base: float =
         "score_seconds": 0.2 + seed, "total_seconds": 1.2 + seed,
         "train_seconds": 1.0, "n_train": 50000, "n_noisy": 20000,
         "n_flagged": 0 if method == "none" else 2500,
-        "health": '{"largest_tie": 1}', "task_label": f"cifar10n[{given}]" if given else "cifar10n",
-        "task_title": "CIFAR-10N", "method_label": method, "method_title": f"The {name}", "device_name": "A GPU",
+        "health": '{"largest_tie": 1}', "task_spec": f"cifar10n[{given}]" if given else "cifar10n",
+        "task_title": "CIFAR-10N", "method_spec": method, "method_title": f"The {name}", "device_name": "A GPU",
     }  # fmt: skip
     metrics = {"accuracy": accuracy, "accuracy_base": base, "accuracy_gain": accuracy - base}
     if method != "none":
@@ -74,7 +74,7 @@ def test_table_2_has_measured_and_printed_numbers() -> None:
 def test_table_3_has_deviations_over_test_samples_and_says_which_seeds_are_missing() -> None:
     def attributed(method: str, seed: int, auc: float, spread: float) -> list[dict]:
         rows = cell(method, seed, 0.5)[:2]
-        about = {"task": "prompts_math", "task_label": "prompts_math", "task_title": "Math"}
+        about = {"task": "prompts_math", "task_spec": "prompts_math", "task_title": "Math"}
         about["task_params"] = '{"budget": 0.0}'
         metrics = {"class_detection_auc": auc, "class_detection_auc_std": spread}
         return [{**row, **about, "metric": m, "value": v} for row, (m, v) in zip(rows, metrics.items(), strict=True)]
@@ -131,16 +131,16 @@ def test_other_label_sets_fill_no_table() -> None:
         paper_table(frame(cell("outlier_l1", 0, 0.8, noise="clean", given="noise=clean")), "2")
 
 
-def test_labels_say_what_differs_however_it_was_asked_for(tmp_path: Path) -> None:
+def test_specs_say_what_differs_however_it_was_asked_for(tmp_path: Path) -> None:
     """Also what a former default was: such cells are another setup."""
     asked = "outlier_iforest[n_estimators=100],lissa[iterations=2000],lissa[tolerance=0.5]"
     harness.run(asked, "moons[budget=0.1,spread=0.2]", 1, preset="smoke", out=tmp_path / "out")
-    data = relabelled(harness.load_results(tmp_path / "out"))
-    assert set(data["method_label"]) == {"outlier_iforest", "lissa", "lissa[tolerance=0.5]"}
-    assert set(data["task_label"]) == {"moons[spread=0.2]"}
-    former = data.assign(task_params='{"budget": 0.1, "momentum": 0.5, "spread": 0.1}', method="my", preset="smoke")
-    assert set(relabelled(former)["task_label"]) == {"moons[momentum=0.5]"}
-    assert set(relabelled(former)["method_label"]) == set(data["method_label"])  # not known here, so left
+    data = harness.load_results(tmp_path / "out")
+    assert set(data["method_spec"]) == {"outlier_iforest", "lissa", "lissa[tolerance=0.5]"}
+    assert set(data["task_spec"]) == {"moons[spread=0.2]"}
+    former = {"budget": 0.1, "momentum": 0.5, "spread": 0.1}
+    assert task_spec("moons", former, "fair", "smoke") == "moons[momentum=0.5]"
+    assert method_spec("my", {}, "fair", "moons") is None  # not known here
 
 
 def test_setups_stay_apart() -> None:
@@ -193,7 +193,7 @@ def test_what_one_parameter_alone_changes() -> None:
         cell("outlier_l1", 0, 0.82, shuffle_base=True, noise="random", given="noise=random"),
     )
     found = variants(sections(data))
-    assert [(base.label, [what for what, _ in changed]) for base, changed in found] == [
+    assert [(base.spec, [what for what, _ in changed]) for base, changed in found] == [
         ("cifar10n", ["shuffle_base=False"])
     ]
     values = differences(data, found[0][0], found[0][1][0][1])

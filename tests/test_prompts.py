@@ -15,6 +15,7 @@ import pytest
 import harness
 from harness.cli import main
 from harness.errors import RequestError
+from harness.results.folder import Results
 from harness.results.influential import attributions
 from harness.seeds import derive
 from harness.testing import task_checks
@@ -86,7 +87,9 @@ def test_fine_tuning_learns_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["fair", "paper"])
-def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.CaptureFixture[str], protocol: str) -> None:
+def test_from_the_command_line_to_table_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
     out = str(tmp_path / "out")
     methods = "all,gradient_tracing[similarity=cosine],datainf[class_mean=yes]"
     sizes = SIZES.replace("pretraining=1", "pretraining=3").replace("per_class=8", "per_class=20")
@@ -99,13 +102,13 @@ def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.Capture
     assert set(ok["method"]) == {
         "datainf", "exact_hessian", "gradient_tracing", "lissa", "outlier_iforest", "random",
     }  # fmt: skip
-    uses = ok.drop_duplicates("method_label").set_index("method_label")["uses"]
+    uses = ok.drop_duplicates("method_spec").set_index("method_spec")["uses"]
     assert uses["outlier_iforest"] == uses["datainf[class_mean=yes]"] == "class labels;gradients"
     assert uses["gradient_tracing"] == "gradients"
     params = {json.loads(text).get("reference", "test") for text in ok["method_params"]}
     signs = {json.loads(text).get("sign", 1) for text in ok["method_params"]}
     assert (params, signs) == ({"test"}, {1})
-    auc = ok[ok["metric"] == "class_detection_auc"].groupby("method_label")["value"].mean()
+    auc = ok[ok["metric"] == "class_detection_auc"].groupby("method_spec")["value"].mean()
     assert auc["gradient_tracing"] > 0.7
     assert abs(auc["random"] - 0.5) < 0.1
     capsys.readouterr()
@@ -113,22 +116,25 @@ def test_from_the_command_line_to_table_3(tmp_path: Path, capsys: pytest.Capture
     table = capsys.readouterr().out
     assert "| Outlier Gradient (iForest)" in table
     assert f"{auc['outlier_iforest']:.3f} ± " in table
-    assert "class_mean=True" in table
+    assert "class_mean=yes" in table
     assert main(["report", out]) == 0
     text = capsys.readouterr().out
     assert "fine-tuning takes the loss of test answers from" in text
-    assert "DataInf `[class_mean=True]`" in text
+    assert "DataInf `[class_mean=yes]`" in text
     assert "| skipped" not in text  # named below the table, with the reason
     assert "`self_influence`, `self_lissa`: skipped in 2 of 2 seeds: it gives one score a training sample" in text
     assert "| Printed: class detection AUC |" in text
     picture = tmp_path / "figure4.png"
     assert main(["report", out, "--figure", "4", "--output", str(picture)]) == 0
     assert picture.stat().st_size > 20_000
-    keys = ok.drop_duplicates("method_label").set_index("method_label")["key"]
-    shown = {each.about["method_label"] for each in attributions(out, stale=set(ok["key"]) - {keys["datainf"]})}
+    keys = ok.drop_duplicates("method_spec").set_index("method_spec")["key"]
+    monkeypatch.setattr("harness.results.folder.stale_keys", lambda records: set(ok["key"]) - {keys["datainf"]})
+    shown = {attribution.about["method_spec"] for attribution in attributions(Results.read(out))}
     assert shown == {"datainf"}  # what other code made is in no figure
+    monkeypatch.setattr("harness.results.folder.stale_keys", lambda records: set(ok["key"]))
     with pytest.raises(RequestError, match="holds no attributions"):
-        attributions(out, stale=set(ok["key"]))
+        attributions(Results.read(out))
+    monkeypatch.undo()
     capsys.readouterr()
     assert main(["influential", out, "--method", "gradient_tracing", "--test", "0,7", "--top", "2"]) == 0
     shown = capsys.readouterr().out

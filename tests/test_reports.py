@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import harness
+from harness.cli import main
+from harness.records.store import Store
+from harness.results import folder
 from harness.results.table import COLUMNS
 from reports.comparison import sections
 from reports.markdown import markdown_table, report, tables
@@ -23,7 +30,7 @@ def frame(cells: dict[tuple[str, int], dict[str, float] | str], task: str = "moo
             "error": metrics if failed else "", "score_seconds": 0.5,
             "total_seconds": 0.75, "train_seconds": 1.0, "n_train": 10, "n_noisy": 2,
             "n_flagged": 1, "uses": "labels", "health": '{"largest_tie": 1}', "versions": "{}",
-            "task_label": task, "task_title": task, "method_label": method, "method_title": method,
+            "task_spec": task, "task_title": task, "method_spec": method, "method_title": method,
             "utc": "2026-01-02T03:04:05+00:00",
         }  # fmt: skip
         for metric, value in {"": None}.items() if failed else metrics.items():
@@ -177,3 +184,22 @@ def test_one_task_has_one_section_a_protocol(count: int) -> None:
     found = sections(pd.concat(parts))
     assert [s.protocol for s in found] == ["fair", "paper"][:count]
     assert ("What the protocol alone changes" in tables(pd.concat(parts))) == (count == 2)
+
+
+@pytest.mark.parametrize("form", ["md", "html", "csv"])
+def test_a_report_reads_the_folder_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Every record and every file of scores once, and staleness is found out once."""
+    out = str(tmp_path / "out")
+    harness.run("none,random,outlier_l2", "moons", 2, preset="smoke", out=out)
+    read: Counter[str] = Counter()
+    for cls, name in ((Store, "_read"), (Store, "arrays")):
+        original = getattr(cls, name)
+        monkeypatch.setattr(cls, name, lambda *args, of=original, name=name: read.update([name]) or of(*args))
+    monkeypatch.setattr(folder, "stale_keys", lambda records: read.update(["stale"]) or set())
+
+    assert main(["report", out, "--format", form]) == 0
+
+    assert read["_read"] == read["arrays"] == 6
+    assert read["stale"] == (0 if form == "csv" else 1)

@@ -262,7 +262,7 @@ def test_interrupted_and_run_again_is_as_uninterrupted(tmp_path: Path) -> None:
 
 
 def test_moved_code_is_stale_and_never_reused_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.results.staleness import stale_keys
+    from harness.results.folder import Results
     from harness.selection.plan import make_plan
 
     run(tmp_path, "outlier_l2,random")
@@ -270,10 +270,11 @@ def test_moved_code_is_stale_and_never_reused_silently(tmp_path: Path, monkeypat
     store = Store(tmp_path)
     states = {c.method.name: store.state(c) for c in make_plan("outlier_l2,random", "moons", [0], "fair", "smoke")}
     assert states == {"outlier_l2": "ok", "random": "stale"}
-    frame = run(tmp_path, "outlier_l2,random")
-    assert set(frame[frame["key"].isin(stale_keys(frame))]["method"]) == {"random"}
-    frame = run(tmp_path, "outlier_l2,random", rerun="stale")
-    assert not stale_keys(frame)
+    run(tmp_path, "outlier_l2,random")
+    results = Results.read(tmp_path)
+    assert {record.method for record in results.records if record.key in results.stale} == {"random"}
+    run(tmp_path, "outlier_l2,random", rerun="stale")
+    assert not Results.read(tmp_path).stale
 
 
 def test_damaged_and_foreign_files_are_reported_and_never_read(tmp_path: Path) -> None:
@@ -359,8 +360,8 @@ def test_folders_that_cannot_hold_results(tmp_path: Path) -> None:
 def test_cross_validated_probabilities(tmp_path: Path) -> None:
     """Out-of-sample probabilities come from models that did not see the sample, and detect noise too."""
     frame = run(tmp_path, "self_confidence,self_confidence[probs=out_of_sample]", "digits")
-    auroc = frame[frame["metric"] == "auroc"].set_index("method_label")["value"]
+    auroc = frame[frame["metric"] == "auroc"].set_index("method_spec")["value"]
     assert auroc["self_confidence[probs=out_of_sample]"] > 0.9
     assert auroc.nunique() == 2
-    uses = frame.set_index("method_label")["uses"]["self_confidence[probs=out_of_sample]"].iloc[0]
+    uses = frame.set_index("method_spec")["uses"]["self_confidence[probs=out_of_sample]"].iloc[0]
     assert uses == "labels;probs;retraining"

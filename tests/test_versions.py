@@ -29,6 +29,7 @@ WITHOUT_NUMBERS = {
     "interfaces.params": "values, which are part of a cell themselves",
     "packages": "where modules are found",
     "interfaces.parts": "computes each part once, and times it",
+    "selection.names": "names",
     "selection.plan": "names and parameters, which are part of a cell themselves",
     "selection.registry": "names",
     "interfaces.spec": "names",

@@ -29,11 +29,10 @@ def add(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from harness.commands.output import put
+    from harness.commands.output import put, say_problems, stale_text
     from harness.gate.baseline import SECTION, read_baseline, read_provenance, write_text
     from harness.gate.measured import from_results
-    from harness.results.staleness import stale_keys
-    from harness.results.table import load_results
+    from harness.results.folder import Results
     from harness.selection.plugins import load_plugin
 
     for plugin in args.plugin:
@@ -43,19 +42,17 @@ def main(args: argparse.Namespace) -> int:
         raise RequestError(f"{args.file} is there already; `baseline update` changes it")
     if args.action == "update" and not exists:
         raise RequestError(f"{args.file} is not there; `baseline write` makes it")
-    frame = load_results(args.out)
-    if frame.empty:
+    results = Results.read(args.out)
+    if results.frame.empty:
         raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")
-    stale = len(stale_keys(frame))
-    if stale:
-        raise RequestError(
-            f"{some_cells(stale)} of {args.out} made by other code or from other data than this; run --rerun stale"
-        )
-    rows = from_results(frame)
+    say_problems(results.problems)
+    if results.stale:
+        raise RequestError(stale_text(results))
+    rows = from_results(results)
     failed = rows[rows["status"].isin(FAILURES)].drop_duplicates([*SECTION, "method", "seed"])
     if len(failed):
         first = failed.iloc[0]
-        which = f"{first['method']} on {first['task_label']}, seed {first['seed']}: {first['error']}"
+        which = f"{first['method']} on {first['task_spec']}, seed {first['seed']}: {first['error']}"
         raise RequestError(
             f"{some_cells(len(failed))} of {args.out} failed ({which}); a baseline of failures guards nothing: "
             "run --rerun failed first"
@@ -71,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
             [*asked, "params"]
         ).index.isin(rows.set_index([*asked, "params"]).index)
         rows = pd.concat([old[~(replaced | outdated)], rows])
-    put(write_text(rows, _made(frame, provenance)), args.file)
+    put(write_text(rows, _made(results.frame, provenance)), args.file)
     print(f"{args.file}: {some_cells(count)} of {args.out}", file=sys.stderr)
     return 0
 

@@ -45,20 +45,24 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.commands.output import put
+    from harness.commands.output import put, say_problems, say_stale
     from harness.gate.compare import DEFAULT_RULES, compare, parse_rule
-    from harness.gate.measured import measured
+    from harness.gate.measured import from_results, measured
+    from harness.records.store import is_store
+    from harness.results.folder import Results
     from harness.selection.plugins import load_plugin
     from reports.gate import as_junit, as_markdown, as_text, summary
 
     for plugin in args.plugin:
         load_plugin(plugin)
-    base, new = measured(args.base), measured(args.new)
+    results = Results.read(args.new) if is_store(args.new) else None
+    base = measured(args.base)
+    new = measured(args.new) if results is None else from_results(results)
     others = {str(metric) for metric in base["metric"].dropna()}
     rules = {rule.metric: rule for rule in (parse_rule(text, others) for text in args.fail or DEFAULT_RULES)}
     if args.methods:
-        known = {str(label) for label in base["method"]}
-        base, new = (side[[_selected(label, args.methods) for label in side["method"]]] for side in (base, new))
+        known = {str(method) for method in base["method"]}
+        base, new = (side[[_selected(method, args.methods) for method in side["method"]]] for side in (base, new))
         if base.empty:
             raise RequestError(
                 f"--methods {args.methods} leaves nothing of {args.base}; it has {', '.join(sorted(known))}"
@@ -66,7 +70,8 @@ def main(args: argparse.Namespace) -> int:
     found = compare(base, new, list(rules.values()))
     if args.allow_missing:
         found = replace(found, missing=[])
-    stale = _say_stale(args.new)
+    say_problems([] if results is None else results.problems)
+    stale = results is not None and say_stale(results)
     put({"text": as_text, "md": as_markdown, "junit": as_junit}[args.format](found), args.output)
     if args.format != "text" or args.output:
         print(summary(found), file=sys.stderr)
@@ -75,10 +80,10 @@ def main(args: argparse.Namespace) -> int:
     return found.exit_code
 
 
-def _selected(label: str, selection: str) -> bool:
+def _selected(method: str, selection: str) -> bool:
     from harness.interfaces.spec import parse_selection, parse_term
 
-    asked, chosen = parse_term(label), False
+    asked, chosen = parse_term(method), False
     for term in parse_selection(selection):
         given = all(_alike(asked.params.get(key), value) for key, value in term.params.items())
         if term.matches(asked.pattern) and given:
@@ -87,26 +92,11 @@ def _selected(label: str, selection: str) -> bool:
 
 
 def _alike(ours: str | None, theirs: str) -> bool:
-    """Whether two texts are the same value: 1, 1.0 and 1e0 are."""
+    """Whether two texts are the same value: 1, 1.0 and 1e0 are, yes and True, too."""
+    words = {"true": "yes", "on": "yes", "false": "no", "off": "no"}
     try:
-        return ours == theirs or (ours is not None and float(ours) == float(theirs))
+        if ours is not None and words.get(ours.lower(), ours) == words.get(theirs.lower(), theirs):
+            return True
+        return ours is not None and float(ours) == float(theirs)
     except ValueError:
         return False
-
-
-def _say_stale(path: str) -> bool:
-    """Say which cells are stale, or may be; whether there are any."""
-    from harness.records.store import is_store, some_cells
-    from harness.results.staleness import stale_keys, unknown_names
-    from harness.results.table import load_results
-
-    if not is_store(path):
-        return False
-    frame = load_results(path)
-    stale, unknown = len(stale_keys(frame)), unknown_names(frame)
-    if stale:
-        told = some_cells(stale)
-        print(f"{told} of {path} made by other code or from other data than this; run --rerun stale", file=sys.stderr)
-    if unknown:
-        print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
-    return bool(stale or unknown)

@@ -33,8 +33,9 @@ def main(args: argparse.Namespace) -> int:
     from harness.commands.output import put
     from harness.data.files import in_folder
     from harness.errors import RequestError
+    from harness.results.folder import Results
     from harness.results.influential import influential
-    from harness.results.suspects import find
+    from harness.results.suspects import Wanted, choose
     from harness.selection.plugins import load_plugin
 
     if args.top < 1:
@@ -46,10 +47,11 @@ def main(args: argparse.Namespace) -> int:
     for plugin in args.plugin:
         load_plugin(plugin)
     with in_folder(args.data_dir):
-        found = find(args.out, args.method, args.task, args.protocol, args.preset, args.seed, "attribution")
-        text = influential(found, tests, args.top)
-    first = found.records[0]
+        wanted = Wanted(args.method, args.task, args.protocol, args.preset, args.seed)
+        chosen = choose(Results.read(args.out), wanted, attributions=True)
+        text = influential(chosen, tests, args.top)
+    first = chosen.records[0]
     where = f"protocol {first.protocol}, preset {first.preset}, seed {first.seed}"
-    print(f"{first.task_label} by {first.method_label}, {where}", file=sys.stderr)
+    print(f"{first.task_spec} by {first.method_spec}, {where}", file=sys.stderr)
     put(text, args.output)
     return 0

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_plugin
-from harness.commands.output import put
+from harness.commands.output import put, say_problems, say_unknown
 from harness.errors import RequestError
-from harness.records.requests import remembered
-from harness.records.store import Store
-from harness.results.names import relabelled
-from harness.results.staleness import stale_keys, unknown_names
-from harness.results.table import load_results
+from harness.results.folder import Results
 from harness.selection.plugins import load_plugin
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.commands.options import Commands
 
 FIGURES = ("2", "3", "4", "5")
@@ -49,87 +41,47 @@ def add(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     from harness.data.files import in_folder
 
-    if args.judge:
-        return _judged(args)
-    with in_folder(args.data_dir):
-        run(args.out, args.format, args.table, args.figure, args.output, args.plugin)
-    return 0
-
-
-def run(
-    out: str,
-    form: str = "md",
-    table: str | None = None,
-    figure: str | None = None,
-    output: str | None = None,
-    plugins: Sequence[str] = (),
-) -> None:
-    """Write a report to a file or standard output; figures always to a file.
-
-    Args:
-        out: a results folder.
-        form: ``md``, ``html``, ``latex`` or ``csv``.
-        table, figure: a number of the paper's, for that alone.
-        output: the file; a figure's suffix decides its format, and ``figureN.png`` is its default.
-        plugins: to tell stale results.
-
-    Raises:
-        RequestError: nothing to report, no such table or figure, or a file that cannot be written.
-    """
-    if form == "csv" and (table or figure):
+    if args.format == "csv" and (args.table or args.figure):
         raise RequestError("--format csv is the whole tidy table; leave out --table and --figure")
-    if form != "md" and figure:
-        raise RequestError(f"--format {form} is for tables; a figure's format is the suffix of --output")
-    for plugin in plugins:
-        load_plugin(plugin)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        frame = load_results(out)
-    frame = relabelled(frame)
-    problems = [str(warning.message) for warning in caught]
-    if frame.empty and not problems:
-        raise RequestError(f"{out} holds no results yet; `run --out {out}` fills it")
-    if form == "csv" or table or figure:
-        for problem in problems:
-            print(problem, file=sys.stderr)
-    if figure is not None:
-        path = output or f"figure{figure}.png"
-        put(_figure(figure, frame, out, path), path)
-        print(path)
-        return
-    text = _text(frame, form, table, out, problems)
-    unknown = unknown_names(frame)
-    if unknown:
-        print(f"not known here, so perhaps stale: {', '.join(unknown)}; --plugin FILE tells", file=sys.stderr)
-    put(text, output)
-
-
-def _judged(args: argparse.Namespace) -> int:
-    from harness.results.agreement import agreement
-    from reports.judged import judged
-    from reports.markdown import provenance
-
+    if args.format != "md" and args.figure:
+        raise RequestError(f"--format {args.format} is for tables; a figure's format is the suffix of --output")
     for plugin in args.plugin:
         load_plugin(plugin)
-    frame = agreement(args.out, args.judge)
-    if args.format == "csv":
-        put(frame.to_csv(index=False), args.output)
-        return 0
-    made = provenance(load_results(args.out), _commands(args.out))
-    put(_formatted(judged(frame, args.judge, made), args.format), args.output)
+    results = Results.read(args.out)
+    with in_folder(args.data_dir):
+        if results.frame.empty and not results.problems:
+            raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")
+        if args.figure:
+            path = args.output or f"figure{args.figure}.png"
+            put(_figure(args.figure, results, path), path)
+            print(path)
+        else:
+            put(_text(results, args), args.output)
+    shows_problems = args.format != "csv" and not (args.table or args.figure or args.judge)
+    say_problems([] if shows_problems else results.problems)
+    say_unknown(results)
     return 0
 
 
-def _text(frame: pd.DataFrame, form: str, table: str | None, out: str, problems: Sequence[str]) -> str:
-    from reports.markdown import report
+def _text(results: Results, args: argparse.Namespace) -> str:
+    """What the options ask for, in the wanted format."""
+    from harness.results.agreement import agreement
+    from reports.judged import judged
+    from reports.markdown import provenance, report
     from reports.paper_tables import paper_table
 
-    if form == "csv":
-        return frame.to_csv(index=False)
-    if table is not None:
-        return _formatted(paper_table(frame, table, stale_keys(frame)), form)
-    whole = report(frame, commands=_commands(out), stale=stale_keys(frame), problems=problems)
-    return _formatted(whole, form, _page_figures(frame, out) if form == "html" else ())
+    if args.judge:
+        frame = agreement(results, args.judge)
+        if args.format == "csv":
+            return frame.to_csv(index=False)
+        return _formatted(judged(frame, args.judge, provenance(results.frame, results.commands)), args.format)
+    if args.format == "csv":
+        return results.frame.to_csv(index=False)
+    if args.table:
+        return _formatted(paper_table(results.frame, args.table, results.stale), args.format)
+    frame, problems = results.frame, list(dict.fromkeys(results.problems))
+    whole = report(frame, commands=results.commands, stale=results.stale, problems=problems)
+    return _formatted(whole, args.format, _page_figures(results) if args.format == "html" else ())
 
 
 def _formatted(text: str, form: str, figures: Sequence[tuple[str, bytes]] = ()) -> str:
@@ -140,19 +92,16 @@ def _formatted(text: str, form: str, figures: Sequence[tuple[str, bytes]] = ()) 
     return html_page(text, figures) if form == "html" else latex(text) if form == "latex" else text
 
 
-def _page_figures(frame: pd.DataFrame, out: str) -> list[tuple[str, bytes]]:
-    found = []
+def _page_figures(results: Results) -> list[tuple[str, bytes]]:
+    """The figures that the results have something for, with their titles."""
+    figures = []
     for number, title in ON_PAGES.items():
         with suppress(RequestError):  # most results are of other experiments
-            found.append((f"Figure {number}: {title}", _figure(number, frame, out, "figure.png")))
-    return found
+            figures.append((f"Figure {number}: {title}", _figure(number, results, "figure.png")))
+    return figures
 
 
-def _commands(out: str) -> list[str]:
-    return [request.command for request in remembered(Store(out)) if request.command]
-
-
-def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
+def _figure(number: str, results: Results, path: str) -> bytes:
     from harness.results.influential import attributions
     from harness.results.pictures import flagged_pictures
     from reports.curves import curve_figure
@@ -162,11 +111,11 @@ def _figure(number: str, frame: pd.DataFrame, out: str, path: str) -> bytes:
     if number not in FIGURES:
         raise RequestError(f"there is no Figure {number} here; there is: {', '.join(FIGURES)}")
     if number == "2":
-        figure = flagged_grid(flagged_pictures(out, FLAGGED_BY, most_like_published))
+        figure = flagged_grid(flagged_pictures(results, FLAGGED_BY, most_like_published))
     elif number == "4":
-        figure = heat_maps(attributions(out, stale_keys(frame)))
+        figure = heat_maps(attributions(results))
     else:
-        figure = {"3": curve_figure, "5": budget_figure}[number](frame, stale_keys(frame))
+        figure = {"3": curve_figure, "5": budget_figure}[number](results.frame, results.stale)
     buffer = io.BytesIO()
     try:
         figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")

@@ -51,10 +51,9 @@ def add(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from harness.api import asked, planned, run_request
+    from harness.commands.output import say_problems
     from harness.data.files import in_folder
-    from harness.results.names import relabelled
-    from harness.results.staleness import stale_keys
-    from harness.results.table import load_results
+    from harness.results.folder import Results
     from harness.running.progress import Progress
     from reports.markdown import tables
 
@@ -78,17 +77,15 @@ def main(args: argparse.Namespace) -> int:
             return _dry_run(planned(request, options, args.rerun), args.out, args.rerun)
     store, cells = run_request(request, options, args.out, args.rerun, Progress())
     states = Counter(store.state(cell) for cell in cells)
-    frame = load_results(args.out)
-    frame = frame[frame["slot"].isin([cell.slot for cell in cells])]
+    results = Results.read(args.out)
+    asked_for = results.frame["slot"].isin([cell.slot for cell in cells])
     with in_folder(args.data_dir):
-        print(tables(relabelled(frame), stale_keys(frame)), end="")
+        print(tables(results.frame[asked_for], results.stale), end="")
+    say_problems(results.problems)
     print(f"{counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
     if states["stale"]:
-        print(
-            f"{some_cells(states['stale'])} made by other code or from other data than this (†); --rerun stale redoes "
-            "them",
-            file=sys.stderr,
-        )
+        told = some_cells(states["stale"])
+        print(f"{told} (†) come from other code or data than this; --rerun stale makes them again", file=sys.stderr)
     failures = sum(states[status] for status in FAILURES)
     if failures:
         print(f"{some_cells(failures)} failed; --rerun failed tries them again", file=sys.stderr)
@@ -101,6 +98,6 @@ def _dry_run(cells: Sequence[Cell], out: str, rerun: str | None) -> int:
 
     pending = to_run(cells, Store(out), rerun) if is_store(out) else list(cells)
     for cell in pending:
-        print(f"{cell.task_label}\t{cell.method_label}\tseed {cell.seed}\t{cell.spec.protocol}\t{cell.spec.preset}")
+        print(f"{cell.task_spec}\t{cell.method_spec}\tseed {cell.seed}\t{cell.spec.protocol}\t{cell.spec.preset}")
     print(f"{len(pending)} of {some_cells(len(cells))} would run", file=sys.stderr)
     return 0

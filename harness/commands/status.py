@@ -52,7 +52,7 @@ def _status(args: argparse.Namespace) -> int:
     for cell in cells.values():
         record = store.find(cell)
         if record is not None and record.status in (*FAILURES, "skipped"):
-            print(f"  {record.status}: {cell.task_label} × {cell.method_label} seed {cell.seed}: {record.error}")
+            print(f"  {record.status}: {cell.task_spec} × {cell.method_spec} seed {cell.seed}: {record.error}")
     for problem in dict.fromkeys(store.problems):
         print(f"  damaged: {problem}")
     return 0

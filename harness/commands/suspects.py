@@ -31,7 +31,8 @@ def main(args: argparse.Namespace) -> int:
     from harness.commands.output import put
     from harness.data.files import in_folder
     from harness.errors import RequestError
-    from harness.results.suspects import find, suspects
+    from harness.results.folder import Results
+    from harness.results.suspects import Wanted, choose, suspects
     from harness.selection.plugins import load_plugin
 
     if args.top < 1:
@@ -39,9 +40,10 @@ def main(args: argparse.Namespace) -> int:
     for plugin in args.plugin:
         load_plugin(plugin)
     with in_folder(args.data_dir):
-        found = find(args.out, args.method, args.task, args.protocol, args.preset, args.seed)
-        frame = suspects(found, args.top)
-    print(found.title(len(frame)), file=sys.stderr)
+        wanted = Wanted(args.method, args.task, args.protocol, args.preset, args.seed)
+        chosen = choose(Results.read(args.out), wanted)
+        frame = suspects(chosen, args.top)
+    print(chosen.title(len(frame)), file=sys.stderr)
     text = frame.to_csv(index=False) if args.format == "csv" else frame.to_string(index=False) + "\n"
     put(text, args.output)
     return 0

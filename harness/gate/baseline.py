@@ -13,11 +13,11 @@ from harness.errors import RequestError
 if TYPE_CHECKING:
     import pandas as pd
 
-SECTION = ["task", "task_label", "task_params", "data", "protocol", "preset"]
+SECTION = ["task", "task_spec", "task_params", "data", "protocol", "preset"]
 COLUMNS = [*SECTION, "method", "params", "seed", "status", "error", "machine", "metric", "value"]
 """What is compared, a row a cell and metric.
 
-``method`` is its label as asked for, ``params`` all its parameters as JSON.
+``method`` is its spec, ``params`` all its parameters as JSON.
 """
 
 FORMAT = "influence-harness-baseline"
@@ -45,7 +45,7 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
             of_method = methods.setdefault(row["method"], {"params": json.loads(row["params"])})
             if of_method["params"] != json.loads(row["params"]):
                 raise RequestError(
-                    f"{row['method']} on {row['task_label']} has results with other parameters too, of before a "
+                    f"{row['method']} on {row['task_spec']} has results with other parameters too, of before a "
                     "default changed; write the baseline from a folder of its own"
                 )
             if row["status"] != "ok":
@@ -100,7 +100,8 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 
 
 def _rows(section: Mapping[str, Any]) -> list[dict[str, Any]]:
-    shared = {name: str(section[name]) for name in ("task", "task_label", "data", "protocol", "preset", "machine")}
+    section = {"task_spec": section.get("task_label"), **section}  # its former name
+    shared = {name: str(section[name]) for name in ("task", "task_spec", "data", "protocol", "preset", "machine")}
     shared["task_params"] = json.dumps(section["task_params"], sort_keys=True)
     rows = []
     for method, metrics in section["methods"].items():

@@ -74,9 +74,22 @@ def _alternatives(term: Term) -> list[Term]:
 
 
 def format_term(name: str, params: dict[str, object]) -> str:
-    """The inverse of `parse_term`: ``name[a=1]``, or ``name`` alone without parameters."""
-    inside = ",".join(f"{key}={'none' if value is None else value}" for key, value in params.items())
+    """The inverse of `parse_term`: ``name[a=1,b=yes]``, or ``name`` alone without parameters."""
+    inside = ",".join(f"{key}={_written(value)}" for key, value in params.items())
     return f"{name}[{inside}]" if inside else name
+
+
+def _written(value: object) -> str:
+    """A parameter's value as a user writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def changes(spec: str) -> str:
+    """What a spec says beyond the name: ``[damping=0.1]`` of ``datainf[damping=0.1]``; empty if nothing."""
+    _, bracket, rest = spec.partition("[")
+    return bracket + rest
 
 
 def _split(text: str) -> list[str]:

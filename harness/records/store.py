@@ -49,11 +49,11 @@ class Record:
     versions: dict[str, Any]
     task: str
     task_params: dict[str, Any]
-    task_label: str
+    task_spec: str
     task_title: str
     method: str
     method_params: dict[str, Any]
-    method_label: str
+    method_spec: str
     method_title: str
     seed: int
     protocol: str
@@ -80,6 +80,20 @@ class Record:
     commit: str = ""
     utc: str = ""
     scores_sha256: str | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether it has one score per training sample."""
+        return self.status == "ok" and self.n_flagged is not None
+
+    @property
+    def attributes(self) -> bool:
+        """Whether it has attributions to test samples instead of scores."""
+        return self.status == "ok" and self.n_flagged is None
+
+
+FORMER_NAMES = {"task_label": "task_spec", "method_label": "method_spec"}
+"""Fields of records under the names that they had before."""
 
 
 def is_store(path: str | Path) -> bool:
@@ -123,13 +137,13 @@ class Store:
 
     def location(self, cell: Cell) -> Path:
         """Where a cell's record is or will be."""
-        folder = self.path / "records" / cell.task.name / cell.method.name
-        return folder / f"seed{cell.seed}-{cell.slot}.json"
+        return self._path(cell.task.name, cell.method.name, cell.seed, cell.slot)
 
     def find(self, cell: Cell) -> Record | None:
         """The cell's stored record, stale or not; None if there is none or it is damaged."""
         path = self.location(cell)
-        return self._read(path)[0] if path.is_file() else None
+        record = self._read(path) if path.is_file() else None
+        return None if record is None or self.arrays(record) is None else record
 
     def state(self, cell: Cell) -> str:
         """``missing`` (or damaged), ``stale``, or the stored record's status; a failure is one whatever its code."""
@@ -151,15 +165,44 @@ class Store:
 
     def records(self) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
         """All readable records with their arrays, sorted by file; the rest is listed in `problems`."""
-        self.problems = []
-        for path in sorted((self.path / "records").glob("*/*/*.json")):
-            record, arrays = self._read(path)
-            if record is not None:
+        for record in self.headers():
+            arrays = self.arrays(record)
+            if arrays is not None:
                 yield record, arrays
 
-    def _read(self, path: Path) -> tuple[Record | None, dict[str, np.ndarray]]:
+    def headers(self) -> Iterator[Record]:
+        """All readable records, sorted by file, their arrays unread; the rest is listed in `problems`."""
+        self.problems.clear()
+        for path in sorted((self.path / "records").glob("*/*/*.json")):
+            record = self._read(path)
+            if record is not None:
+                yield record
+
+    def arrays(self, record: Record) -> dict[str, np.ndarray] | None:
+        """A record's arrays: ``scores``, ``flagged`` and others, empty where it has none.
+
+        None if they are damaged; `problems` says so then.
+        """
+        if record.scores_sha256 is None:
+            return {}
+        path = self._path(record.task, record.method, record.seed, record.slot)
         try:
-            record = Record(**json.loads(path.read_text(encoding="utf-8")))
+            content = path.with_suffix(".npz").read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.scores_sha256:
+                raise ValueError("they do not belong to the record")
+            with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+                return dict(loaded)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
+            return None
+
+    def _path(self, task: str, method: str, seed: int, slot: str) -> Path:
+        return self.path / "records" / task / method / f"seed{seed}-{slot}.json"
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            record = Record(**{FORMER_NAMES.get(name, name): value for name, value in content.items()})
             here = (record.task, record.method, f"seed{record.seed}-{record.slot}")
             if here != (*path.parts[-3:-1], path.stem) or record.status not in STATUSES:
                 raise ValueError("it does not belong to this place")
@@ -177,18 +220,8 @@ class Store:
                     raise ValueError(f"{name} is no {kind.__name__}")
         except (OSError, ValueError, TypeError) as error:
             self.problems.append(f"{path}: not a readable record ({_brief(error)}); left out")
-            return None, {}
-        if record.scores_sha256 is None:
-            return record, {}
-        try:
-            content = path.with_suffix(".npz").read_bytes()
-            if hashlib.sha256(content).hexdigest() != record.scores_sha256:
-                raise ValueError("they do not belong to the record")
-            with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-                return record, dict(loaded)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
-            return None, {}
+            return None
+        return record
 
 
 def counts(states: Counter[str]) -> str:

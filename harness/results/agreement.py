@@ -3,72 +3,86 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.errors import RequestError, unknown
-from harness.records.store import Store
-from harness.results.names import canonical
+from harness.results.folder import Results
+from harness.selection.names import method_spec, task_spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = ["task", "task_title", "task_label", "protocol", "preset", "seed"]
+CELL = ["task", "task_title", "task_spec", "protocol", "preset", "seed"]
 
 
-def agreement(out: str, judge: str) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Ranking:
+    """One method's scores and flags on one task and seed."""
+
+    name: str
+    title: str
+    scores: np.ndarray
+    flagged: np.ndarray
+
+
+def agreement(results: Results, judge: str) -> pd.DataFrame:
     """Rank correlation of every method's scores with the judge's, on the same task and seed.
 
     Args:
-        out: a results folder.
-        judge: a method's label, or its name.
+        results: a results folder.
+        judge: a method's spec, or its name.
 
     Returns:
-        A row a method and cell that the judge has scored too: `CELL`, ``method``, ``title``, ``spearman`` (rank
-        correlation over all training samples; NaN where one side's scores are all equal), ``common`` (share of the
-        judge's flagged samples that the method flags too), ``n_train``.
+        One row per method and cell that the judge has scored, too: `CELL`, ``method``, ``title``, ``spearman`` (rank
+        correlation over all training samples; NaN where one side's scores are all equal), ``common`` (the share of the
+        judge's flagged samples that the method flags, too), ``n_train``.
 
     Raises:
-        RequestError: the judge scored nothing there, or several sets of parameters have its name.
+        RequestError: the judge has scored nothing there, or several sets of parameters have its name.
     """
     import pandas as pd
+
+    cells = _rankings(results)
+    names = {spec: ranking.name for rankings in cells.values() for spec, ranking in rankings.items()}
+    judges = {judge} & names.keys() or {spec for spec, name in names.items() if judge == name}
+    if not judges:
+        raise unknown(f"method in {results.path}", judge, {*names, *names.values()})
+    if len(judges) > 1:
+        raise RequestError(f"--judge {judge} means several: {', '.join(sorted(judges))}; give one of them")
+    (chosen,) = judges
+    rows = [
+        dict(zip(CELL, cell[1:], strict=True)) | {"method": spec, **_compared(ranking, rankings[chosen])}
+        for cell, rankings in cells.items()
+        if chosen in rankings
+        for spec, ranking in rankings.items()
+        if spec != chosen and ranking.flagged.any()
+    ]
+    return pd.DataFrame(rows, columns=[*CELL, "method", "title", "spearman", "common", "n_train"])
+
+
+def _rankings(results: Results) -> dict[tuple[object, ...], dict[str, Ranking]]:
+    """By cell (all that decides the samples, then `CELL`), and there by the method's spec."""
+    cells: dict[tuple[object, ...], dict[str, Ranking]] = {}
+    for record in results.records:
+        arrays = results.arrays(record) if record.status == "ok" else None
+        if arrays and "scores" in arrays:
+            data = json.dumps([record.task_params, record.versions.get("data", "")], sort_keys=True)
+            task = task_spec(record.task, record.task_params, record.protocol, record.preset) or record.task_spec
+            cell = (data, record.task, record.task_title, task, record.protocol, record.preset, record.seed)
+            method = method_spec(record.method, record.method_params, record.protocol, record.task)
+            ranking = Ranking(record.method, record.method_title, arrays["scores"], arrays["flagged"])
+            cells.setdefault(cell, {})[method or record.method_spec] = ranking
+    return cells
+
+
+def _compared(ranking: Ranking, judge: Ranking) -> dict[str, object]:
     from scipy.stats import spearmanr
 
-    scored: dict[tuple[Any, ...], dict[str, tuple[str, str, np.ndarray, np.ndarray]]] = {}
-    for record, arrays in Store(out).records():
-        if record.status == "ok" and "scores" in arrays:
-            labels = canonical(record)
-            exact = json.dumps([record.task_params, record.versions.get("data", "")], sort_keys=True)
-            cell = (exact, record.task, record.task_title, labels["task"], record.protocol, record.preset, record.seed)
-            entry = (record.method, record.method_title, arrays["scores"], arrays["flagged"])
-            scored.setdefault(cell, {})[labels["method"]] = entry
-    names = {label: entry[0] for methods in scored.values() for label, entry in methods.items()}
-    judges = {label for label, name in names.items() if judge == label} or {
-        label for label, name in names.items() if judge == name
-    }
-    if len(judges) != 1:
-        if judges:
-            raise RequestError(f"--judge {judge} means several: {', '.join(sorted(judges))}; give one of them")
-        raise unknown(f"method in {out}", judge, {*names, *names.values()})
-    rows = []
-    chosen = judges.pop()
-    for cell, methods in scored.items():
-        if chosen not in methods:
-            continue
-        _, _, truth, marked = methods[chosen]
-        for label, (_, title, scores, flagged) in methods.items():
-            if label == chosen or not flagged.any():
-                continue
-            told = len(np.unique(scores)) > 1 and len(np.unique(truth)) > 1
-            rows.append(
-                dict(zip(CELL, cell[1:], strict=True))
-                | {
-                    "method": label,
-                    "title": title,
-                    "spearman": float(spearmanr(scores, truth, nan_policy="omit").statistic) if told else np.nan,
-                    "common": float((flagged & marked).sum() / marked.sum()) if marked.any() else np.nan,
-                    "n_train": len(scores),
-                }
-            )
-    return pd.DataFrame(rows, columns=[*CELL, "method", "title", "spearman", "common", "n_train"])
+    told = len(np.unique(ranking.scores)) > 1 and len(np.unique(judge.scores)) > 1
+    spearman = float(spearmanr(ranking.scores, judge.scores, nan_policy="omit").statistic) if told else np.nan
+    hits = (ranking.flagged & judge.flagged).sum()
+    common = float(hits / judge.flagged.sum()) if judge.flagged.any() else np.nan
+    return {"title": ranking.title, "spearman": spearman, "common": common, "n_train": len(ranking.scores)}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from harness.errors import RequestError
-from harness.records.store import Record, Store
+from harness.records.store import Record
+from harness.results.folder import Results
 from harness.results.reload import known_task, other_data, texts_again
-from harness.results.suspects import Found
+from harness.results.suspects import Chosen
 from harness.running.trimming import tie_seed
 
 
@@ -39,25 +40,25 @@ class Attribution:
         return cls(vars(record), arrays["attribution"], *classes, class_names)
 
 
-def attributions(out: str, stale: Collection[str] = ()) -> list[Attribution]:
-    """The first seed's attributions of every method on every attribution task of a results folder.
-
-    Args:
-        stale: keys of cells whose code has moved since; they are left out.
+def attributions(results: Results) -> list[Attribution]:
+    """The first seed's attributions of every method on every attribution task, stale ones left out.
 
     Raises:
         RequestError: there is none.
     """
-    first: dict[tuple[str, ...], Attribution] = {}
-    for record, arrays in Store(out).records():
-        if record.status == "ok" and "attribution" in arrays and record.key not in stale:
-            where = (record.task, str(record.task_params), record.protocol, record.preset)
-            what = (*where, record.method, str(record.method_params))
-            if what not in first or record.seed < first[what].about["seed"]:
-                first[what] = Attribution.of(record, arrays, _class_names(record))
-    if not first:
+    first: dict[tuple[str, ...], Record] = {}
+    for record in results.records:
+        if record.attributes and record.key not in results.stale:
+            cell = (record.task, record.task_params, record.protocol, record.preset)
+            of_method = tuple(map(str, (*cell, record.method, record.method_params)))
+            if of_method not in first or record.seed < first[of_method].seed:
+                first[of_method] = record
+    read = [(record, results.arrays(record)) for record in first.values()]
+    attributions = [Attribution.of(record, arrays, _class_names(record)) for record, arrays in read if arrays]
+    if not attributions:
+        out = results.path
         raise RequestError(f"{out} holds no attributions; `run --tasks 'prompts_*' --out {out}` brings some")
-    return list(first.values())
+    return attributions
 
 
 def _class_names(record: Record) -> Sequence[str]:
@@ -69,18 +70,18 @@ def _class_names(record: Record) -> Sequence[str]:
         return ()
 
 
-def influential(found: Found, tests: Sequence[int], top: int) -> str:
+def influential(chosen: Chosen, tests: Sequence[int], top: int) -> str:
     """The test samples, and for each the training samples that help it most and least, as text.
 
     Args:
-        found: one method's result on an attribution task.
+        chosen: one method's result on an attribution task.
         tests: positions of test samples.
         top: how many of each.
 
     Raises:
         RequestError: there is no such test sample, or the data is not at hand.
     """
-    record, arrays = found.records[0], found.arrays[0]
+    record, arrays = chosen.records[0], chosen.arrays[0]
     this = Attribution.of(record, arrays)
     missing = [test for test in tests if not 0 <= test < len(this.harm)]
     if missing:
@@ -99,9 +100,9 @@ def influential(found: Found, tests: Sequence[int], top: int) -> str:
         harm = np.where(np.isnan(this.harm[test]), np.inf, this.harm[test])
         order = np.lexsort((drawn, harm))  # equal values in a drawn order, not by position
         parts.append(f"Test sample {test}, class {names[this.test_classes[test]]}:\n{_indented(asked[test])}")
-        for title, chosen in (("most", order[:top]), ("least", order[::-1][:top])):
+        for title, positions in (("most", order[:top]), ("least", order[::-1][:top])):
             lines = []
-            for i in chosen:
+            for i in positions:
                 equal = int((harm == harm[i]).sum()) - 1
                 tied = f" (the same as {equal} other{'s' if equal > 1 else ''})" if equal else ""
                 about = f"{i}, class {names[this.train_classes[i]]}, influence {-this.harm[test, i]:.4g}{tied}"

@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.errors import RequestError, Unsupported
 from harness.interfaces.task import Task
-from harness.records.store import Record, Store
+from harness.records.store import Record
+from harness.results.folder import Results
 from harness.results.reload import known_task, loaded_again
 
 SHOWN = 10
@@ -35,7 +36,9 @@ class Flagged:
     known: bool = True
 
 
-def flagged_pictures(out: str, method: str, choose: Callable[[Sequence[Mapping[str, Any]]], int]) -> list[Flagged]:
+def flagged_pictures(
+    results: Results, method: str, choose: Callable[[Sequence[Mapping[str, Any]]], int]
+) -> list[Flagged]:
     """Rows of Figure 2: of each image task in the store, one seed's most suspicious samples.
 
     Images come from the data folder, through the task; they are not stored with results.
@@ -44,20 +47,23 @@ def flagged_pictures(out: str, method: str, choose: Callable[[Sequence[Mapping[s
         method: whose flags are shown.
         choose: which of several records, given as mappings of their fields, a row is drawn from.
     """
-    found: dict[tuple[str, str], list[tuple[Record, dict[str, np.ndarray], Any]]] = {}
-    for record, arrays in Store(out).records():
-        if record.method == method and record.status == "ok" and arrays["flagged"].any():
+    out = results.path
+    by_task: dict[tuple[str, str], list[tuple[Record, Any]]] = {}
+    for record in results.records:
+        if record.method == method and record.status == "ok" and record.n_flagged:
             task = known_task(record)
             if task is not None and type(task).pictures is not Task.pictures:
-                where = (record.task_title, str(record.task_params.get("noise", "")))
-                found.setdefault(where, []).append((record, arrays, task))
-    if not found:
+                noise = str(record.task_params.get("noise", ""))
+                by_task.setdefault((record.task_title, noise), []).append((record, task))
+    if not by_task:
         raise RequestError(f"{out} has no flags of {method} on images; `run --methods {method}` on one brings some")
     rows = []
-    for (title, noise), candidates in sorted(found.items(), key=lambda entry: (len(entry[0][0]), entry[0])):
-        best = choose([vars(record) for record, _, _ in candidates])
-        with suppress(Unsupported):  # a task that may have images, and has none here
-            rows.append(_most_suspicious(*candidates[best], f"{title} {noise}".strip()))
+    for (title, noise), candidates in sorted(by_task.items(), key=lambda entry: (len(entry[0][0]), entry[0])):
+        record, task = candidates[choose([vars(record) for record, _ in candidates])]
+        arrays = results.arrays(record)
+        if arrays is not None:
+            with suppress(Unsupported):  # a task that may have images, and has none here
+                rows.append(_most_suspicious(record, arrays, task, f"{title} {noise}".strip()))
     if not rows:
         raise RequestError(f"{out} has no flags of {method} on images; the samples of its tasks are none")
     return rows

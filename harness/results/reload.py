@@ -57,4 +57,4 @@ def texts_again(task: Any, record: Record) -> Mapping[str, list[str]]:
 
 def other_data(record: Record) -> RequestError:
     """What to say where the data differs."""
-    return RequestError(f"the data at hand is not what {record.task_label}, seed {record.seed}, was run on")
+    return RequestError(f"the data at hand is not what {record.task_spec}, seed {record.seed}, was run on")

@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from harness.errors import RequestError
 from harness.interfaces.params import build
+from harness.records.store import Record
 from harness.selection.plan import SCHEMA
 from harness.selection.registry import METHODS, TASKS
 from harness.selection.versions import code_version, gradients_version, machinery_version
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+def unknown_names(records: Iterable[Record]) -> list[str]:
+    """Methods and tasks of the records that are not registered here, so that nobody can tell whether they moved."""
+    known = {*METHODS.classes(), *TASKS.classes()}
+    return sorted({name for record in records for name in (record.method, record.task)} - known)
 
 
-def unknown_names(frame: pd.DataFrame) -> list[str]:
-    """Methods and tasks of the tidy table that are not registered here, so that nobody can tell if they moved."""
-    names = {*(set(frame["method"]) - set(METHODS.classes())), *(set(frame["task"]) - set(TASKS.classes()))}
-    return sorted(names)
+def stale_keys(records: Iterable[Record]) -> set[str]:
+    """Keys of the records whose method, task, data or record schema has moved since.
 
-
-def stale_keys(frame: pd.DataFrame) -> set[str]:
-    """Keys of the tidy table's cells whose method, task, data or record schema has moved since.
-
-    Cells of methods and tasks that are not registered here (a plug-in's, say) cannot be judged and are left out.
+    Records of methods and tasks that are not registered here (a plug-in's, say) cannot be judged and are left out.
     """
-    current = {
-        "method": {name: code_version(cls) for name, cls in METHODS.classes().items()},
-        "task": {name: code_version(cls) for name, cls in TASKS.classes().items()},
-    }
+    methods = {name: code_version(cls) for name, cls in METHODS.classes().items()}
+    tasks = {name: code_version(cls) for name, cls in TASKS.classes().items()}
+    shared = {"schema": SCHEMA, "machinery": machinery_version()}
     stale = set()
-    for cell in frame.drop_duplicates("key").to_dict("records"):
-        versions = json.loads(cell["versions"])
-        moved = any(current[kind].get(cell[kind], versions.get(kind)) != versions.get(kind) for kind in current)
-        shared = versions.get("schema") != SCHEMA or versions.get("machinery") != machinery_version()
-        gradients = versions.get("gradients", gradients_version()) != gradients_version()
-        if moved or shared or gradients or _other_parts(cell, versions):
-            stale.add(str(cell["key"]))
+    for record in records:
+        versions = record.versions
+        current = shared | {
+            "gradients": gradients_version() if "gradients" in versions else None,
+            "method": methods.get(record.method, versions.get("method")),
+            "task": tasks.get(record.task, versions.get("task")),
+        }
+        if any(versions.get(name) != version for name, version in current.items()) or _other_parts(record):
+            stale.add(record.key)
     return stale
 
 
-def _other_parts(cell: Mapping[Hashable, Any], versions: Mapping[str, Any]) -> bool:
+def _other_parts(record: Record) -> bool:
     """Whether files that parameters name, data or a detector's, have changed since; False where that cannot be told."""
+    versions = record.versions
     try:
-        if "data" in versions and cell["task"] in TASKS.classes():
-            task: Any = build(TASKS.get(str(cell["task"])), json.loads(str(cell["task_params"])))
+        if "data" in versions and record.task in TASKS.classes():
+            task: Any = build(TASKS.get(record.task), record.task_params)
             version = task.data_version()
             if version and version != versions["data"]:  # none: the data is not at hand
                 return True
-        if "method_parts" in versions and cell["method"] in METHODS.classes():
-            method: Any = build(METHODS.get(str(cell["method"])), json.loads(str(cell["method_params"])))
+        if "method_parts" in versions and record.method in METHODS.classes():
+            method: Any = build(METHODS.get(record.method), record.method_params)
             return bool(method.parts_version() != versions["method_parts"])
     except RequestError:
         pass

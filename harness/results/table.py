@@ -1,15 +1,15 @@
-"""The tidy table: stored records as a pandas DataFrame, a row a cell and metric, or step of one."""
+"""The tidy table: stored records as a pandas DataFrame, one row per cell and metric, or per step of a metric."""
 
 from __future__ import annotations
 
 import json
-import warnings
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from harness.records.store import Record, Store
+from harness.records.store import Record
 from harness.results.class_detection import class_detection
 from harness.results.metrics import HIGHER_IS_BETTER, detection
+from harness.selection.names import method_spec, task_spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,9 +47,9 @@ COLUMNS = (
     "commit",
     "utc",
     "schema",
-    "task_label",
+    "task_spec",
     "task_title",
-    "method_label",
+    "method_spec",
     "method_title",
     "slot",
     "health",
@@ -57,45 +57,33 @@ COLUMNS = (
 )
 
 
-def load_results(path: str | Path) -> pd.DataFrame:
-    """All readable results of a folder as a tidy table.
+def tidy(results: Iterable[tuple[Record, Mapping[str, np.ndarray] | None]]) -> pd.DataFrame:
+    """The tidy table of records with their arrays; see `harness.load_results`.
 
-    Detection metrics are computed here from the raw scores. A cell without metrics (failed, skipped) has one row
-    whose metric is missing. Metrics taken at every step of a training, such as ``accuracy_by_epoch``, have a row a
-    step, counted from 1 in ``step``, which is missing for all others. Damaged files are left out with a warning.
-
-    Args:
-        path: a folder that ``run --out`` wrote.
-
-    Returns:
-        A DataFrame with at least the columns of `COLUMNS`; ``task_params``, ``method_params``, ``health`` and
-        ``versions`` are JSON text, ``uses`` is separated by semicolons, seconds and MiB as named, values fractions.
-
-    Raises:
-        RequestError: the folder is missing or no results folder.
+    Records whose arrays are None, which are damaged, are left out.
     """
     import pandas as pd
 
-    store = Store(path)
-    rows = [row for record, arrays in store.records() for row in _rows(record, arrays)]
-    for problem in store.problems:
-        warnings.warn(problem, stacklevel=2)
+    rows = [row for record, arrays in results if arrays is not None for row in _rows(record, arrays)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": "Int64"})
 
 
-def cell_metrics(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, float]:
+def cell_metrics(record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """A record's metrics: what was measured on models, and detection metrics where the truth is known."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     if "attribution" in arrays:
-        found |= class_detection(arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
+        metrics |= class_detection(arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
     if "noisy" in arrays:
-        found |= detection(arrays["scores"], arrays["flagged"], arrays["noisy"])
-    return found | record.metrics
+        metrics |= detection(arrays["scores"], arrays["flagged"], arrays["noisy"])
+    return metrics | record.metrics
 
 
-def _rows(record: Record, arrays: dict[str, np.ndarray]) -> list[dict[str, object]]:
+def _rows(record: Record, arrays: Mapping[str, np.ndarray]) -> list[dict[str, object]]:
     base = {name: getattr(record, name) for name in COLUMNS if hasattr(record, name)}
     base |= {
+        "method_spec": method_spec(record.method, record.method_params, record.protocol, record.task)
+        or record.method_spec,
+        "task_spec": task_spec(record.task, record.task_params, record.protocol, record.preset) or record.task_spec,
         "task_params": json.dumps(record.task_params, sort_keys=True),
         "method_params": json.dumps(record.method_params, sort_keys=True),
         "uses": ";".join(record.uses),

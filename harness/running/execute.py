@@ -246,7 +246,7 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
                 yield Finished(cell, new_record(cell, device, status, error), {})
             left = [cell for cell in left if cell.slot not in blamed]
         elif left:
-            raise RuntimeError(f"{len(left)} cells of {members.label} ended without a record")
+            raise RuntimeError(f"{len(left)} cells of {members.name} ended without a record")
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Progress:
             first = event.cells[0]
             doing = {
                 "train": "training the base model",
-                "score": f"scoring by {first.method_label}",
+                "score": f"scoring by {first.method_spec}",
                 "retrain": "retraining without what was flagged",
             }
             self._show(f"{_group(first)}: {doing[event.stage]}")
@@ -62,7 +62,7 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
         if event.record.status in FAILURES and not self._quiet:
-            self._line(f"{event.record.status}: {_group(event.cell)}: {event.cell.method_label}: {event.record.error}")
+            self._line(f"{event.record.status}: {_group(event.cell)}: {event.cell.method_spec}: {event.record.error}")
         if self._bar is None and not self._quiet:
             self._plain(event)
 
@@ -87,4 +87,4 @@ class Progress:
 
 
 def _group(cell: Cell) -> str:
-    return f"{cell.task_label} seed {cell.seed}"
+    return f"{cell.task_spec} seed {cell.seed}"

@@ -14,8 +14,8 @@ from typing import Any
 from harness.errors import RequestError, unknown
 from harness.interfaces.method import Method
 from harness.interfaces.params import build, layered, those_of, values_of
-from harness.interfaces.spec import format_term
 from harness.interfaces.task import Task
+from harness.selection.names import method_spec, task_spec
 from harness.selection.registry import METHODS, TASKS
 from harness.selection.versions import code_version, gradients_version, machinery_version
 
@@ -98,14 +98,15 @@ class Cell:
         return _hash({**self.identity, "versions": self.versions})
 
     @property
-    def method_label(self) -> str:
-        """The method with the parameters that the user gave."""
-        return format_term(self.method.name, dict(self.spec.method_given))
+    def method_spec(self) -> str:
+        """The method as it is printed."""
+        spec = method_spec(self.method.name, values_of(self.method), self.spec.protocol, self.task.name)
+        return spec or self.method.name
 
     @property
-    def task_label(self) -> str:
-        """The task with the parameters that the user gave."""
-        return format_term(self.task.name, dict(self.spec.task_given))
+    def task_spec(self) -> str:
+        """The task as it is printed."""
+        return task_spec(self.task.name, values_of(self.task), self.spec.protocol, self.spec.preset) or self.task.name
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ class Group:
         return {seed: tuple(cell for cell in self.cells if cell.seed == seed) for seed in seeds}
 
     @property
-    def label(self) -> str:
-        return f"{self.cells[0].task_label} seed {', '.join(map(str, self.by_seed))}"
+    def name(self) -> str:
+        return f"{self.cells[0].task_spec} seed {', '.join(map(str, self.by_seed))}"
 
 
 def make_cell(spec: CellSpec) -> Cell:

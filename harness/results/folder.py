@@ -1,0 +1,91 @@
+"""A results folder, read once: its records, their tidy table, and which of them other code has made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.records.requests import remembered
+from harness.records.store import Record, Store
+from harness.results.staleness import stale_keys, unknown_names
+from harness.results.table import tidy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """All readable results of a folder.
+
+    Args:
+        path: of the folder.
+        records: sorted by file.
+        commands: the commands that made them, oldest first.
+        problems: damaged files that are left out, in words. Files of scores are read when `frame` is first asked for,
+            and may add problems then.
+        arrays: reads a record's arrays; see `harness.records.store`.
+    """
+
+    path: str
+    records: Sequence[Record]
+    commands: Sequence[str]
+    problems: list[str]
+    arrays: Callable[[Record], dict[str, np.ndarray] | None] = field(repr=False)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Results:
+        """Read a folder that ``run --out`` wrote.
+
+        Raises:
+            RequestError: the folder is missing or no results folder.
+        """
+        store = Store(path)
+        records = tuple(store.headers())
+        commands = [request.command for request in remembered(store) if request.command]
+        return cls(str(path), records, commands, store.problems, store.arrays)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The tidy table; see `load_results`."""
+        return tidy((record, self.arrays(record)) for record in self.records)
+
+    @cached_property
+    def stale(self) -> frozenset[str]:
+        """Keys of the records whose method, task, data or record schema has moved since."""
+        return frozenset(stale_keys(self.records))
+
+    @cached_property
+    def unknown(self) -> list[str]:
+        """Methods and tasks that are not registered here, so that nobody can tell whether they moved."""
+        return unknown_names(self.records)
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """All readable results of a folder as a tidy table.
+
+    Detection metrics are computed from the stored scores. A cell without metrics (failed, skipped) has one row, and the
+    row has no metric. A metric that is taken at every step of a training, such as ``accuracy_by_epoch``, has one row
+    per step; ``step`` counts from 1, and is missing for all other metrics. Damaged files are left out with a warning.
+
+    Args:
+        path: a folder that ``run --out`` wrote.
+
+    Returns:
+        A DataFrame with the columns of `harness.results.table.COLUMNS`. ``task_params``, ``method_params``, ``health``
+        and ``versions`` are JSON text; ``uses`` is separated by semicolons. Times are in seconds, memory in MiB, shares
+        in [0, 1].
+
+    Raises:
+        RequestError: the folder is missing or no results folder.
+    """
+    results = Results.read(path)
+    frame = results.frame
+    for problem in results.problems:
+        warnings.warn(problem, stacklevel=2)
+    return frame
