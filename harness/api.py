@@ -18,7 +18,7 @@ from harness.records.store import Store, is_store
 from harness.results.folder import load_results
 from harness.running.execute import RERUN, Options, execute, resolve_device, to_run
 from harness.running.progress import Progress
-from harness.selection.plan import Cell
+from harness.selection.plan import Cell, preset_called
 from harness.selection.plugins import absolute, load_plugin
 from harness.selection.registry import METHODS, TASKS
 from harness.selection.selections import selection
@@ -50,7 +50,7 @@ def task(name: str, protocol: str = "fair", preset: str = "fast", **params: Any)
     """
     term = parse_term(name)
     cls = TASKS.get(term.pattern)
-    made: Task = build(cls, layered(cls, protocol, preset, {**term.params, **params}))
+    made: Task = build(cls, layered(cls, protocol, preset_called(preset), {**term.params, **params}))
     return made
 
 

@@ -32,7 +32,7 @@ def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:
     def rank(record: Mapping[str, Any]) -> tuple[Any, ...]:
         return (
             record["task_params"].get("budget") != BUDGETS.get(record["task"]),
-            ("paper", "fast", "smoke").index(record["preset"]),
+            ("full", "fast", "smoke").index(record["preset"]),
             record["protocol"] != "fair",
             record["seed"],
         )

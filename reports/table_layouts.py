@@ -105,7 +105,7 @@ TABLES = {
             ),
             ("class_detection_auc", "class_detection_recall", "class_detection_recall_absolute"),
             "Llama-2-13B-chat; ± over test prompts",
-            "run --tasks 'prompts_*' --preset paper --methods 'all,gradient_tracing[similarity=cosine],"
+            "run --tasks 'prompts_*' --preset full --methods 'all,gradient_tracing[similarity=cosine],"
             "gradient_tracing[class_mean=yes],datainf[class_mean=yes],lissa[class_mean=yes],"
             "exact_hessian[class_mean=yes]'",
         ),

@@ -42,7 +42,7 @@ class Moons(TabularTask):
     seeds_together: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"steps": 200, "n_test": 300},
-        "paper": {"steps": 5000, "lr": 1e-3},
+        "full": {"steps": 5000, "lr": 1e-3},
     }
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {

@@ -56,7 +56,7 @@ def test_the_published_recipe_runs_from_end_to_end(cifar10: Path, tmp_path_facto
     """Protocol and preset ``paper`` with a ResNet, on the few images there are and for one epoch."""
     task = "cifar10n[model=resnet18,epochs=1,batch_size=16,budget=0.1]"
     out = tmp_path_factory.mktemp("out")
-    frame = harness.run("none,outlier_l1,lissa", task, 1, protocol="paper", preset="paper", out=out)
+    frame = harness.run("none,outlier_l1,lissa", task, 1, protocol="paper", preset="full", out=out)
     assert set(frame["status"]) == {"ok"}
     health = frame[frame["method"] == "lissa"]["health"].iloc[0]
     assert '"dimension": 5120' in health
@@ -109,7 +109,7 @@ def test_a_bad_label_file_writes_no_results(cifar10: Path, tmp_path_factory: pyt
 
 
 def test_the_paper_protocols_quirks_are_parameters(cifar10: Path) -> None:
-    paper, fair = (harness.task("cifar10n", protocol=p, preset="paper") for p in ("paper", "fair"))
+    paper, fair = (harness.task("cifar10n", protocol=p, preset="full") for p in ("paper", "fair"))
     assert (paper.shuffle_base, paper.shuffle_retrained, paper.report) == (False, True, "best_epoch")
     assert (paper.augment_gradients, paper.n_validation) == (True, 0)
     assert (fair.shuffle_base, fair.report, fair.augment_gradients, fair.n_validation) == (

@@ -107,10 +107,10 @@ def test_figure_2_is_drawn_from_what_is_most_like_the_paper() -> None:
         usual = {"task": "cifar10n", "task_params": {"budget": 0.05}, "preset": "fast", "protocol": "fair", "seed": 3}
         return {**usual, **changes}
 
-    others = [record(task_params={"budget": 0.1}, preset="paper", seed=0), record(preset="smoke", seed=0),
+    others = [record(task_params={"budget": 0.1}, preset="full", seed=0), record(preset="smoke", seed=0),
               record(protocol="paper", seed=0), record(seed=4)]  # fmt: skip
     assert most_like_published([*others, record()]) == 4
-    assert most_like_published([record(preset="paper", seed=9), record()]) == 0
+    assert most_like_published([record(preset="full", seed=9), record()]) == 0
 
 
 def test_figure_2_refuses_other_data(

@@ -73,7 +73,7 @@ def test_parameters_that_make_no_sense(params: dict[str, Any], sentence: str) ->
 
 
 def test_presets() -> None:
-    paper = harness.task("glue_qqp", preset="paper", protocol="paper")
+    paper = harness.task("glue_qqp", preset="full", protocol="paper")
     assert (paper.model, paper.n_train, paper.n_dev, paper.epochs) == ("roberta-large", 4500, 500, 10)
     assert (paper.rank, paper.alpha, paper.dropout, paper.lr, paper.warmup) == (4, 4.0, 0.05, 3e-4, 0.06)
     assert (paper.budget, paper.flip, paper.max_tokens, paper.n_validation) == (0.3, 0.2, 128, 0)

@@ -29,7 +29,7 @@ def cell(method: str, seed: int, accuracy: float, given: str = "", base: float =
     common = dict.fromkeys(COLUMNS, "") | {
         "key": f"{method}{seed}{values}", "slot": f"{method}{seed}{values}", "task": "cifar10n",
         "task_params": json.dumps(values, sort_keys=True), "method": name, "seed": seed, "protocol": "fair",
-        "method_params": json.dumps({"n_estimators": trees}), "preset": "paper", "status": "ok",
+        "method_params": json.dumps({"n_estimators": trees}), "preset": "full", "status": "ok",
         "score_seconds": 0.2 + seed, "total_seconds": 1.2 + seed,
         "train_seconds": 1.0, "n_train": 50000, "n_noisy": 20000,
         "n_flagged": 0 if method == "none" else 2500,
@@ -122,8 +122,8 @@ def test_missing_seeds_are_told() -> None:
 def test_seconds_of_several_machines_stay_apart() -> None:
     data = frame(cell("datainf", 0, 0.8), [{**row, "device_name": "A CPU"} for row in cell("datainf", 1, 0.8)])
     text = paper_table(data, "5")
-    assert line(text.split("## Protocol fair, preset paper, A CPU")[1], "The datainf")[1] == "1.2"
-    assert line(text.split("## Protocol fair, preset paper, A GPU")[1], "The datainf")[1] == "0.2"
+    assert line(text.split("## Protocol fair, preset full, A CPU")[1], "The datainf")[1] == "1.2"
+    assert line(text.split("## Protocol fair, preset full, A GPU")[1], "The datainf")[1] == "0.2"
 
 
 def test_other_label_sets_fill_no_table() -> None:
@@ -152,8 +152,8 @@ def test_setups_stay_apart() -> None:
     text = paper_table(data, "4")
     assert text.count("## Protocol") == 3
     for setup, value in (
-        ("fair, preset paper", 80),
-        ("fair, preset paper, shuffle_base=False", 70),
+        ("fair, preset full", 80),
+        ("fair, preset full, shuffle_base=False", 70),
         ("paper, preset", 60),
     ):
         part = text.split(f"## Protocol {setup}")[1]

@@ -55,7 +55,7 @@ def test_the_split(name: str) -> None:
 
 
 def test_the_published_recipe() -> None:
-    paper = harness.task("prompts_math", preset="paper", protocol="paper")
+    paper = harness.task("prompts_math", preset="full", protocol="paper")
     assert (paper.model, paper.weights, paper.per_class, paper.test_per_class) == (
         "meta-llama/Llama-2-13b-chat-hf",
         "int8",

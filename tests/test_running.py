@@ -365,3 +365,17 @@ def test_cross_validated_probabilities(tmp_path: Path) -> None:
     assert auroc.nunique() == 2
     uses = frame.set_index("method_spec")["uses"]["self_confidence[probs=out_of_sample]"].iloc[0]
     assert uses == "labels;probs;retraining"
+
+
+def test_former_names_are_still_read(tmp_path: Path) -> None:
+    """Of a preset, on the way in and in stored records, and of the fields that say what a cell is called."""
+    frame = harness.run("random", "moons[steps=5,n_test=300]", 1, preset="paper", out=tmp_path)
+    (path,) = tmp_path.glob("records/*/*/*.json")
+    record = json.loads(path.read_text())
+    assert record["preset"] == "full"
+    former = {"preset": "paper", "task_label": record.pop("task_spec"), "method_label": record.pop("method_spec")}
+
+    path.write_text(json.dumps(record | former))
+
+    again = harness.run("random", "moons[steps=5,n_test=300]", 1, preset="full", out=tmp_path)
+    pd.testing.assert_frame_equal(again, frame)

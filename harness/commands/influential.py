@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_data_dir, add_plugin
+from harness.commands.options import add_data_dir, add_plugin, add_preset, add_protocol
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
@@ -20,8 +20,8 @@ def add(commands: Commands) -> None:
     influential.add_argument("--method", required=True, metavar="NAME", help="whose, with parameters if need be")
     influential.add_argument("--test", default="0", metavar="N,N,...", help="test samples (default: %(default)s)")
     influential.add_argument("--task", metavar="NAME", help="where OUT holds several, with parameters if need be")
-    influential.add_argument("--protocol", choices=("fair", "paper"), help="where OUT holds both")
-    influential.add_argument("--preset", choices=("smoke", "fast", "paper"), help="where OUT holds several")
+    add_protocol(influential, "where OUT holds both")
+    add_preset(influential, "where OUT holds several")
     influential.add_argument("--seed", type=int, metavar="N", help="one seed (default: the first)")
     influential.add_argument("--top", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
     influential.add_argument("--output", metavar="PATH", help="a file instead of standard output")

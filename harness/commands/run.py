@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_data_dir, add_plugin
+from harness.commands.options import add_data_dir, add_plugin, add_preset, add_protocol
 from harness.records.store import FAILURES, counts, some_cells
-from harness.selection.plan import PRESETS, PROTOCOLS, Cell
+from harness.selection.plan import Cell
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
@@ -30,13 +30,8 @@ def add(commands: Commands) -> None:
     run.add_argument(
         "--seeds", default="5", metavar="N|LIST", help="5 for seeds 0 to 4, or 0,3,7 (default: %(default)s)"
     )
-    run.add_argument(
-        "--protocol",
-        default="fair",
-        choices=PROTOCOLS,
-        help="fair, or paper: as the reference code did, quirk by quirk (default: %(default)s)",
-    )
-    run.add_argument("--preset", default="fast", choices=PRESETS, help="size of the tasks (default: %(default)s)")
+    add_protocol(run, "fair, or paper: as the reference code did, quirk by quirk (default: fair)", "fair")
+    add_preset(run, "size of data, model and training; full is the published size (default: fast)", "fast")
     run.add_argument("--out", default="results", metavar="FOLDER", help="results folder (default: %(default)s)")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="(task, seed) groups at a time (default: 1)")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_data_dir, add_plugin
+from harness.commands.options import add_data_dir, add_plugin, add_preset, add_protocol
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
@@ -17,8 +17,8 @@ def add(commands: Commands) -> None:
     suspects.add_argument("out", metavar="OUT", help="a results folder")
     suspects.add_argument("--method", required=True, metavar="NAME", help="whose scores, with parameters if need be")
     suspects.add_argument("--task", metavar="NAME", help="where OUT holds several, with parameters if need be")
-    suspects.add_argument("--protocol", choices=("fair", "paper"), help="where OUT holds both")
-    suspects.add_argument("--preset", choices=("smoke", "fast", "paper"), help="where OUT holds several")
+    add_protocol(suspects, "where OUT holds both")
+    add_preset(suspects, "where OUT holds several")
     suspects.add_argument("--seed", type=int, metavar="N", help="one seed (default: the first, or all if alike)")
     suspects.add_argument("--top", type=int, default=100, metavar="N", help="how many (default: %(default)s)")
     suspects.add_argument("--format", default="text", choices=("text", "csv"), help="default: %(default)s")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
+from harness.selection.plan import PRESET_ALIASES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,8 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 
 
 def _rows(section: Mapping[str, Any]) -> list[dict[str, Any]]:
-    section = {"task_spec": section.get("task_label"), **section}  # its former name
+    preset = str(section["preset"])
+    section = {"task_spec": section.get("task_label"), **section, "preset": PRESET_ALIASES.get(preset, preset)}
     shared = {name: str(section[name]) for name in ("task", "task_spec", "data", "protocol", "preset", "machine")}
     shared["task_params"] = json.dumps(section["task_params"], sort_keys=True)
     rows = []

@@ -68,7 +68,10 @@ def values_of(instance: Any) -> dict[str, Any]:
 def layered(cls: type, protocol: str, preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that a run sets: the protocol's, then the preset's, then the user's (later wins)."""
     by_protocol: Mapping[str, Any] = getattr(cls, "protocols", {}).get(protocol, {})
-    by_preset: Mapping[str, Any] = getattr(cls, "presets", {}).get(preset, {}) if preset else {}
+    presets = dict(getattr(cls, "presets", {}))
+    if "paper" in presets:  # a plug-in's, under the name that the preset had before
+        presets.setdefault("full", presets["paper"])
+    by_preset: Mapping[str, Any] = presets.get(preset, {})
     return {**by_protocol, **by_preset, **given}
 
 

@@ -145,7 +145,7 @@ class Task(ABC):
     """Parameter values by protocol, where they differ from the defaults."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Parameter values by preset (``smoke``, ``fast``, ``paper``), where they differ from the defaults. A preset wins
+    """Parameter values by preset (``smoke``, ``fast``, ``full``), where they differ from the defaults. A preset wins
     over the protocol, so it sets sizes and lengths only."""
 
     after_training: ClassVar[frozenset[str]] = frozenset({"budget", "retrain"})

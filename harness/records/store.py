@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import RequestError
+from harness.selection.plan import PRESET_ALIASES
 
 if TYPE_CHECKING:
     from harness.selection.plan import Cell
@@ -203,6 +204,7 @@ class Store:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             record = Record(**{FORMER_NAMES.get(name, name): value for name, value in content.items()})
+            record.preset = PRESET_ALIASES.get(record.preset, record.preset)
             here = (record.task, record.method, f"seed{record.seed}-{record.slot}")
             if here != (*path.parts[-3:-1], path.stem) or record.status not in STATUSES:
                 raise ValueError("it does not belong to this place")

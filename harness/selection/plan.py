@@ -23,7 +23,10 @@ SCHEMA = 1
 """Version of the record; raise it when a record's fields get another meaning."""
 
 PROTOCOLS = ("fair", "paper")
-PRESETS = ("smoke", "fast", "paper")
+PRESETS = ("smoke", "fast", "full")
+"""Sizes of data, model and training; ``full`` is the published size."""
+PRESET_ALIASES = {"paper": "full"}
+"""Former names of presets, still taken."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,17 @@ class Cell:
 
     @cached_property
     def slot(self) -> str:
-        return _hash(self.identity)
+        return _hash(self._hashed)
 
     @cached_property
     def key(self) -> str:
-        return _hash({**self.identity, "versions": self.versions})
+        return _hash({**self._hashed, "versions": self.versions})
+
+    @property
+    def _hashed(self) -> dict[str, Any]:
+        """The identity with a preset's former name, under which results may be stored."""
+        former = {preset: name for name, preset in PRESET_ALIASES.items()}
+        return {**self.identity, "preset": former.get(self.spec.preset, self.spec.preset)}
 
     @property
     def method_spec(self) -> str:
@@ -147,6 +156,18 @@ def make_cell(spec: CellSpec) -> Cell:
     return Cell(spec, task, method)
 
 
+def preset_called(name: str) -> str:
+    """The preset of that name, or of that former name.
+
+    Raises:
+        RequestError: there is none.
+    """
+    preset = PRESET_ALIASES.get(name, name)
+    if preset not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return preset
+
+
 def make_plan(methods: str, tasks: str, seeds: Sequence[int], protocol: str, preset: str) -> list[Cell]:
     """All cells of a request, ordered by task, seed and method; what is asked for twice is planned once.
 
@@ -155,8 +176,7 @@ def make_plan(methods: str, tasks: str, seeds: Sequence[int], protocol: str, pre
     """
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, PROTOCOLS)
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+    preset = preset_called(preset)
     if not seeds:
         raise RequestError("no seed given; --seeds takes a number of seeds, or a list such as 0,3,7")
     chosen_methods, chosen_tasks = METHODS.select(methods), TASKS.select(tasks)
