@@ -45,16 +45,16 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence and exits with 2."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        odd = next((each for each in args or () if each.endswith("=--")), None)
+        odd = next((argument for argument in args or () if argument.endswith("=--")), None)
         if odd is not None:  # argparse makes an empty list of it
             self.error(f"{odd} gives no value")
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         if "invalid choice" in message and "choose from" in message:
-            given = message.split("invalid choice: ")[1].split(" (")[0].strip("'")
-            choices = [part.strip(" '") for part in message.split("choose from ")[1].rstrip(")").split(",")]
-            message = message.split(" (")[0] + did_you_mean(given, choices) + "; choose from " + ", ".join(choices)
+            choice = message.split("invalid choice: ")[1].split(" (")[0].strip("'")
+            choices = [piece.strip(" '") for piece in message.split("choose from ")[1].rstrip(")").split(",")]
+            message = message.split(" (")[0] + did_you_mean(choice, choices) + "; choose from " + ", ".join(choices)
         self.exit(2, f"{self.prog}: {message}\n")
 
 

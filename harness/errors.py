@@ -14,14 +14,14 @@ class Unsupported(Exception):
     """A method cannot score this view (no reference set, no features, …); the cell is recorded as ``skipped``."""
 
 
-def did_you_mean(given: str, choices: Iterable[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest valid choice, or an empty string."""
-    near = difflib.get_close_matches(given, list(choices), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def unknown(kind: str, given: str, choices: Iterable[str]) -> RequestError:
+def unknown(kind: str, name: str, choices: Iterable[str]) -> RequestError:
     """The error for a name that is not among ``choices``."""
     known = sorted(choices)
     listing = ", ".join(known) if known else "none"
-    return RequestError(f"unknown {kind} {given!r}{did_you_mean(given, known)}; known: {listing}")
+    return RequestError(f"unknown {kind} {name!r}{did_you_mean(name, known)}; known: {listing}")

@@ -84,33 +84,33 @@ def subjects(what: Any, kind: str | None = None) -> list[Any]:
     if isinstance(what, str):
         file, name = split_source(what)
         if file.endswith(".py") or (name and "[" not in what):
-            found = [_made(cls, {}) for cls in load_plugin(what)]
+            subjects = [_made(cls, {}) for cls in load_plugin(what)]
         else:
             term = parse_term(what)
             registries = [METHODS, TASKS] if kind is None else [METHODS if kind == "method" else TASKS]
-            registry = next((each for each in registries if term.pattern in each.classes()), None)
+            registry = next((registry for registry in registries if term.pattern in registry.classes()), None)
             if registry is None:
-                both = [name for each in registries for name in each.classes()]
+                both = [name for registry in registries for name in registry.classes()]
                 raise unknown(kind or "method or task", term.pattern, both)
-            found = [_made(registry.get(term.pattern), term.params)]
+            subjects = [_made(registry.get(term.pattern), term.params)]
     elif inspect.isclass(what) or inspect.isfunction(what):
-        found = [_made(what if is_task(what) else method_class(what), {})]
+        subjects = [_made(what if is_task(what) else method_class(what), {})]
     elif isinstance(what, Method | Task):
-        found = [what]
+        subjects = [what]
     else:
         raise RequestError(f"{what!r} is no method or task; give a name, a file, a class, a function or an instance")
-    found = [each for each in found if kind is None or isinstance(each, Method) == (kind == "method")]
-    if not found:
+    subjects = [subject for subject in subjects if kind is None or isinstance(subject, Method) == (kind == "method")]
+    if not subjects:
         raise RequestError(f"{what} brings no {kind or 'method or task'}")
-    return found
+    return subjects
 
 
 def _made(cls: Any, params: Mapping[str, Any]) -> Any:
     return build(cls, layered(cls, "fair", "smoke", params))
 
 
-def expected_of(subject: Any, given: Mapping[str, str] | None = None) -> dict[str, str]:
-    expected = {**type(subject).expected_failures, **(given or {})}
+def expected_of(subject: Any, further: Mapping[str, str] | None = None) -> dict[str, str]:
+    expected = {**type(subject).expected_failures, **(further or {})}
     names = [check.name for check in checks_of(subject)]
     for name in expected:
         if name not in names:
@@ -118,16 +118,16 @@ def expected_of(subject: Any, given: Mapping[str, str] | None = None) -> dict[st
     return expected
 
 
-def _params(found: Sequence[Any], expected_failures: Mapping[str, str] | None) -> list[Any]:
+def _params(subjects: Sequence[Any], expected_failures: Mapping[str, str] | None) -> list[Any]:
     import pytest
 
     params = []
-    for subject in found:
+    for subject in subjects:
         expected = expected_of(subject, expected_failures)
         for check in checks_of(subject):
             reason = expected.get(check.name)
             marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=CheckFailure)]
-            identity = f"{subject.name}-{check.name}" if len(found) > 1 else check.name
+            identity = f"{subject.name}-{check.name}" if len(subjects) > 1 else check.name
             params.append(pytest.param(_for_pytest(check, subject), id=identity, marks=marks))
     return params
 
@@ -141,6 +141,6 @@ def _run(check: Check, subject: Any) -> None:
 
     result = outcome(check, subject, {})
     if result.status == "skipped":
-        pytest.skip(result.found)
+        pytest.skip(result.fault)
     if result.status == "failed":
-        raise CheckFailure(f"{subject.name}: {result.found}. It matters: {check.why}", result.mend)
+        raise CheckFailure(f"{subject.name}: {result.fault}. It matters: {check.why}", result.mend)

@@ -56,8 +56,8 @@ class OuterProduct:
     def matrix(self) -> Tensor:
         p = self.dimension
         total: Tensor | None = None
-        for part in chunks(self.block.n, 16 * p):
-            rows = self.block.rows(part, precise=True)
+        for index in chunks(self.block.n, 16 * p):
+            rows = self.block.rows(index, precise=True)
             total = rows.T @ rows if total is None else total.addmm_(rows.T, rows)
         assert total is not None
         return total.div_(self.block.n)
@@ -113,8 +113,8 @@ class LastLayerHessian:
         m = matrix.shape[2]
         stacked = matrix.permute(1, 0, 2).reshape(d, c * m)
         out = torch.zeros(c * m, d, dtype=torch.float64, device=probs.device)
-        for part in chunks(n, 8 * (d + 2 * c * m), features.device.type == "cpu"):
-            h, p = features[part].double(), probs[part].double().unsqueeze(2)
+        for rows in chunks(n, 8 * (d + 2 * c * m), features.device.type == "cpu"):
+            h, p = features[rows].double(), probs[rows].double().unsqueeze(2)
             z = (h @ stacked).view(-1, c, m)
             curved = p * (1 - p) * z if c == 1 else p * z - p * (p * z).sum(1, keepdim=True)
             out += curved.reshape(-1, c * m).T @ h
@@ -125,8 +125,8 @@ class LastLayerHessian:
         probs, features = self._parts()
         (n, c), d = probs.shape, features.shape[1]
         out = torch.zeros(c, d, c, d, dtype=torch.float64, device=probs.device)
-        for part in chunks(n, 16 * d):
-            h, p = features[part].double(), probs[part].double()
+        for rows in chunks(n, 16 * d):
+            h, p = features[rows].double(), probs[rows].double()
             for k in range(c):
                 for j in range(k + 1):
                     weight = p[:, k] * ((1.0 if j == k else 0.0) - p[:, j])

@@ -137,11 +137,11 @@ def parse(text: str) -> Detector:
     Raises:
         ValueError: it is written otherwise.
     """
-    found = re.fullmatch(r"(?:([^\W\d]\w*(?:\.\w+)*):)?(\w+)(?:\((.*)\))?", text.strip(), re.DOTALL)
+    match = re.fullmatch(r"(?:([^\W\d]\w*(?:\.\w+)*):)?(\w+)(?:\((.*)\))?", text.strip(), re.DOTALL)
     wrong = f"detector={text} is not valid; write Class, module:Class or module:Class(parameter=value,...)"
-    if found is None:
+    if match is None:
         raise ValueError(wrong)
-    module, name, inside = found.groups()
+    module, name, inside = match.groups()
     try:
         call = ast.parse(f"f({inside or ''})", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):

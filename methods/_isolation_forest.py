@@ -110,7 +110,7 @@ def _joined(trees: list, drawn: int) -> Forest:
         nodes[3].append(depth + 1 + average_path_length(tree.n_node_samples) - 1)  # rounds as scikit-learn's sum does
         roots.append(roots[-1] + tree.node_count)
         deepest = max(deepest, int(depth.max()))
-    columns, thresholds, children, lengths = (torch.from_numpy(np.concatenate(part)) for part in nodes)
+    columns, thresholds, children, lengths = (torch.from_numpy(np.concatenate(arrays)) for arrays in nodes)
     normal = float(average_path_length(np.array([drawn]))[0])
     return Forest(columns, thresholds, children, lengths, torch.tensor(roots[:-1]), deepest, normal)
 

@@ -103,13 +103,13 @@ class IsolationForestGradients(Method):
         matrix = self._projection(gradients, view, view.n + test.n)  # fitted on both, as published
         scale = scale_for_detectors(gradients)
         seen, asked = _Points(gradients, matrix, scale), _Points(test, matrix, scale).block(slice(None))
-        found = np.empty((test.n, view.n))
-        for each in np.unique(classes):
-            members = np.flatnonzero(classes == each)
+        scores = np.empty((test.n, view.n))
+        for c in np.unique(classes):
+            members = np.flatnonzero(classes == c)
             rows = seen.rows(members)
             forest = fit(rows.__getitem__, len(members), seen.dimension, self.n_estimators, view.seed)
-            found[:, members] = forest.to(asked.rows([0]).device).score(asked)[:, None]
-        return found
+            scores[:, members] = forest.to(asked.rows([0]).device).score(asked)[:, None]
+        return scores
 
     def score(self, view: View) -> np.ndarray:
         from harness.gradients.products import chunks
@@ -122,7 +122,7 @@ class IsolationForestGradients(Method):
         if view.device != "cpu":
             forest = forest.to(points.block([0]).rows([0]).device)
         parts = chunks(view.n, 64 * self.n_estimators + points.built_bytes, cached=not points.built_bytes)
-        return np.concatenate([forest.score(points.block(part)) for part in parts])
+        return np.concatenate([forest.score(points.block(rows)) for rows in parts])
 
     def _projection(self, gradients: Gradients, view: View, samples: int) -> Any:
         """The (k, p) scipy matrix that projects gradients, or None.
@@ -160,8 +160,8 @@ class _Points:
     def block(self, index: Any) -> Block:
         from harness.gradients.blocks import DenseBlock, OuterBlock
 
-        part = self.gradients.part(index)
-        block = part.single() if self.matrix is None else DenseBlock(part.project(self.matrix))
+        gradients = self.gradients.part(index)
+        block = gradients.single() if self.matrix is None else DenseBlock(gradients.project(self.matrix))
         if self.scale == 1:
             return block
         if isinstance(block, OuterBlock):

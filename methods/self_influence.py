@@ -97,7 +97,7 @@ class ExactSelfInfluence(SelfInfluence):
         parts = list(chunks(block.n, 8 * 6 * block.dimension))
         factor = factorised(curvature, damping, block.n)
         if factor is not None:
-            scores = [factor.quadratic(block.rows(part, precise=True)) for part in parts]
+            scores = [factor.quadratic(block.rows(rows, precise=True)) for rows in parts]
             return torch.cat(scores), factor.convergence
         if block.n**2 * block.dimension > MOST_WORK:
             raise Unsupported(
@@ -105,8 +105,8 @@ class ExactSelfInfluence(SelfInfluence):
                 "beyond what one factorisation can do (self_datainf has no such limit)"
             )
         scores, convergence = [], Convergence()
-        for part in parts:
-            rows = block.rows(part, precise=True)
+        for chunk in parts:
+            rows = block.rows(chunk, precise=True)
             solution = conjugate_gradient(curvature, damping, rows.T)
             convergence = convergence.worst(solution.convergence)
             scores.append((rows * solution.values.T).sum(1))
@@ -269,8 +269,8 @@ class SelfLiSSA(SelfInfluence):
         if dual:  # gᵢᵀ P(F) gᵢ = n [K P(K)]ᵢᵢ with K = G Gᵀ / n
             return torch.mv(vectors.square(), block.n * eigenvalues * series), convergence
         scores = []
-        for part in chunks(block.n, 8 * 3 * block.dimension):
-            scores.append((block.rows(part, precise=True) @ vectors).square() @ series)
+        for rows in chunks(block.n, 8 * 3 * block.dimension):
+            scores.append((block.rows(rows, precise=True) @ vectors).square() @ series)
         return torch.cat(scores), convergence
 
     def _iterations(self, rate: float) -> int:

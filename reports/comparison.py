@@ -85,13 +85,13 @@ def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
         stale: keys of cells whose code has moved.
     """
     keys = ["task", "protocol", "preset", "task_params"]
-    found = []
+    sections = []
     for _, group in frame.groupby(keys, sort=True):
-        found.append(_section(group, stale))
+        sections.append(_section(group, stale))
         dead = constant_seeds(group)
         if dead and dead < set(group["seed"]):
-            found.append(_section(group[~group["seed"].isin(dead)], stale, alive=True))
-    return found
+            sections.append(_section(group[~group["seed"].isin(dead)], stale, alive=True))
+    return sections
 
 
 def constant_seeds(frame: pd.DataFrame) -> set[int]:
@@ -170,7 +170,7 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
     return Row(
         spec=str(first["method_spec"]),
         title=str(first["method_title"]),
-        uses=tuple(part for part in str(first["uses"]).split(";") if part),
+        uses=tuple(word for word in str(first["uses"]).split(";") if word),
         expected=len(seeds),
         summaries=summaries,
         gain=paired_difference(pairs["accuracy"].to_numpy(), pairs["accuracy_base"].to_numpy()) if len(pairs) else None,

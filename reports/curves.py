@@ -40,10 +40,10 @@ def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     if here.empty:
         raise RequestError("nothing stored belongs to Figure 3; `python -m harness run --tasks 'glue_*'` fills it")
     here = here.assign(percent=100 * here["value"].astype(float), step=here["step"].astype(int))
-    here = here.assign(line=[_line(*each) for each in here[["method_title", "method_spec"]].itertuples(index=False)])
+    here = here.assign(line=[_line(*names) for names in here[["method_title", "method_spec"]].itertuples(index=False)])
     panels = [
         panel
-        for _, task in sorted(here.groupby("task"), key=lambda each: _place(str(each[0])))
+        for _, task in sorted(here.groupby("task"), key=lambda group: _place(str(group[0])))
         for _, panel in task.groupby(["protocol", "preset", "task_params"])
     ]
     untrimmed = here.groupby("line")["n_flagged"].max() == 0

@@ -54,10 +54,10 @@ def flagged_grid(rows: Sequence[Flagged]) -> Figure:
 
     widest = max(len(row.images) for row in rows)
     figure = Figure(figsize=(1.15 * widest + 0.4, 2.0 * len(rows)), layout="constrained", dpi=150)
-    for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        part.suptitle(row.title, fontsize=9, x=0.01, ha="left")
+    for subfigure, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        subfigure.suptitle(row.title, fontsize=9, x=0.01, ha="left")
         for axes, image, given, true in zip(
-            part.subplots(1, widest, squeeze=False)[0], row.images, row.given, row.true, strict=False
+            subfigure.subplots(1, widest, squeeze=False)[0], row.images, row.given, row.true, strict=False
         ):
             axes.imshow(image, interpolation="nearest")
             wrong = given != true
@@ -65,7 +65,7 @@ def flagged_grid(rows: Sequence[Flagged]) -> Figure:
             axes.set_title(_plain(given), color=above if wrong else "0.4", fontsize=8, pad=3)
             same = "label right" if row.known else "the same"
             axes.set_xlabel(_plain(true) if wrong else same, color=below if wrong else "0.4", fontsize=8)
-        for axes in part.axes:
+        for axes in subfigure.axes:
             axes.set_xticks([])
             axes.set_yticks([])
             if not axes.images:

@@ -11,54 +11,58 @@ from reports.words import plus
 MOST_NAMED = 10
 
 
-def summary(found: Comparison) -> str:
+def summary(comparison: Comparison) -> str:
     """One line: the verdict and how many lines of each kind."""
-    counted = ", ".join(f"{found.count(each)} {each}" for each in VERDICTS if found.count(each))
-    verdict = {0: "No worse", 1: "Worse", 2: "Incomplete" if found.lines else "Nothing comparable"}[found.exit_code]
-    if not found.exit_code and found.count("undecided"):
+    counted = ", ".join(f"{comparison.count(verdict)} {verdict}" for verdict in VERDICTS if comparison.count(verdict))
+    verdict = {0: "No worse", 1: "Worse", 2: "Incomplete" if comparison.lines else "Nothing comparable"}[
+        comparison.exit_code
+    ]
+    if not comparison.exit_code and comparison.count("undecided"):
         verdict = "Not shown to be worse"
-    missing = f", {len(found.missing)} missing" if found.missing and counted else ""
+    missing = f", {len(comparison.missing)} missing" if comparison.missing and counted else ""
     return f"{verdict}: {counted or 'no cell in common'}{missing}."
 
 
-def as_text(found: Comparison) -> str:
+def as_text(comparison: Comparison) -> str:
     """Aligned lines, worst first; what is the same is only counted."""
-    rows = [[line.verdict, line.task, line.method, line.metric, *_numbers(line), line.note] for line in _shown(found)]
+    rows = [
+        [line.verdict, line.task, line.method, line.metric, *_numbers(line), line.note] for line in _shown(comparison)
+    ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(7)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, summary(found), *_missing(found)]) + "\n"
+    return "\n".join([*lines, summary(comparison), *_missing(comparison)]) + "\n"
 
 
-def as_markdown(found: Comparison) -> str:
+def as_markdown(comparison: Comparison) -> str:
     """A table for a comment, worst first."""
     header = ["Verdict", "Task", "Method", "Metric", "BASE → NEW", "Difference", "Note"]
     rows = [
         [f"**{line.verdict}**" if line.verdict == "worse" else line.verdict, f"`{line.task}`", f"`{line.method}`",
          line.metric, *_numbers(line), line.note]
-        for line in _shown(found)
+        for line in _shown(comparison)
     ]  # fmt: skip
     table = [markdown_table(header, rows), ""] if rows else []
-    return "\n".join([f"**{summary(found)}**", "", *table, *_missing(found)]).rstrip() + "\n"
+    return "\n".join([f"**{summary(comparison)}**", "", *table, *_missing(comparison)]).rstrip() + "\n"
 
 
-def as_junit(found: Comparison) -> str:
+def as_junit(comparison: Comparison) -> str:
     """A test suite with a case a line: a failure where it is worse, skipped where nothing could be said."""
-    skipped = found.count("not compared") + found.count("undecided")
-    nothing = int(not found.lines)
-    tests = len(found.lines) + len(found.missing) + nothing
+    skipped = comparison.count("not compared") + comparison.count("undecided")
+    nothing = int(not comparison.lines)
+    tests = len(comparison.lines) + len(comparison.missing) + nothing
     suite = ElementTree.Element(
-        "testsuite", name="harness compare", tests=str(tests), failures=str(found.count("worse")),
-        errors=str(nothing + len(found.missing)), skipped=str(skipped),
+        "testsuite", name="harness compare", tests=str(tests), failures=str(comparison.count("worse")),
+        errors=str(nothing + len(comparison.missing)), skipped=str(skipped),
     )  # fmt: skip
     if nothing:
         case = ElementTree.SubElement(suite, "testcase", classname="harness compare", name="anything comparable")
         ElementTree.SubElement(case, "error", message="BASE and NEW have no comparable cell")
-    for cell in found.missing:
+    for cell in comparison.missing:
         case = ElementTree.SubElement(suite, "testcase", classname="harness compare", name=_clean(cell))
         ElementTree.SubElement(case, "error", message="in BASE and not in NEW")
-    for line in found.lines:
+    for line in comparison.lines:
         case = ElementTree.SubElement(suite, "testcase", classname=line.task, name=f"{line.method} {line.metric}")
-        message = _clean("; ".join(part for part in (*_numbers(line), line.note) if part))
+        message = _clean("; ".join(sentence for sentence in (*_numbers(line), line.note) if sentence))
         if line.verdict == "worse":
             ElementTree.SubElement(case, "failure", message=message).text = message
         elif line.verdict in ("not compared", "undecided"):
@@ -76,9 +80,9 @@ def _clean(text: str) -> str:
     return "".join(sign if sign >= " " else " " for sign in text)
 
 
-def _shown(found: Comparison) -> list[Line]:
+def _shown(comparison: Comparison) -> list[Line]:
     order = ("worse", "undecided", "not compared", "better", "no worse")
-    shown = [line for line in found.lines if line.verdict in order]
+    shown = [line for line in comparison.lines if line.verdict in order]
     return sorted(shown, key=lambda line: order.index(line.verdict))
 
 
@@ -103,9 +107,9 @@ def _numbers(line: Line) -> tuple[str, str]:
     )
 
 
-def _missing(found: Comparison) -> list[str]:
-    if not found.missing:
+def _missing(comparison: Comparison) -> list[str]:
+    if not comparison.missing:
         return []
-    named = ", ".join(found.missing[:MOST_NAMED])
-    more = f" and {len(found.missing) - MOST_NAMED} more" if len(found.missing) > MOST_NAMED else ""
+    named = ", ".join(comparison.missing[:MOST_NAMED])
+    more = f" and {len(comparison.missing) - MOST_NAMED} more" if len(comparison.missing) > MOST_NAMED else ""
     return [f"In BASE and not in NEW, so not compared: {named}{more}."]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def heat_maps(found: Sequence[Attribution]) -> Figure:
+def heat_maps(attributions: Sequence[Attribution]) -> Figure:
     """A row a task with its parameters, protocol and preset, a column a method; dark is helpful.
 
     Colours are ranks within a row, a test sample: methods' values differ by orders of magnitude.
@@ -28,11 +28,13 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
     from matplotlib.figure import Figure
 
     rows: dict[tuple[str, ...], list[Attribution]] = {}
-    for each in sorted(found, key=_place):
-        rows.setdefault(tuple(each.about[key] for key in ("task_spec", "protocol", "preset")), []).append(each)
+    for attribution in sorted(attributions, key=_place):
+        rows.setdefault(tuple(attribution.about[key] for key in ("task_spec", "protocol", "preset")), []).append(
+            attribution
+        )
     across = max(map(len, rows.values()))
     figure = Figure(figsize=(2.3 * across + 0.8, 2.5 * len(rows) + 0.3), layout="constrained", dpi=130)
-    seeds = sorted({each.about["seed"] for each in found})
+    seeds = sorted({attribution.about["seed"] for attribution in attributions})
     figure.suptitle(
         "Influence of training samples on test samples, ranked within each row: dark is helpful, light is harmful "
         f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})",
@@ -40,8 +42,8 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
     )
     grid = figure.subplots(len(rows), across, squeeze=False)
     for line, ((_, protocol, preset), members) in zip(grid, rows.items(), strict=True):
-        for axes, each in zip(line, members, strict=False):
-            _draw(axes, each)
+        for axes, attribution in zip(line, members, strict=False):
+            _draw(axes, attribution)
         for axes in line[len(members) :]:
             axes.set_axis_off()
         first = members[0]
@@ -53,24 +55,31 @@ def heat_maps(found: Sequence[Attribution]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, each: Attribution) -> None:
-    train, test = (np.argsort(classes, kind="stable") for classes in (each.train_classes, each.test_classes))
-    harm = np.where(np.isnan(each.harm), np.inf, each.harm)[test][:, train]
+def _draw(axes: Axes, attribution: Attribution) -> None:
+    train, test = (
+        np.argsort(classes, kind="stable") for classes in (attribution.train_classes, attribution.test_classes)
+    )
+    harm = np.where(np.isnan(attribution.harm), np.inf, attribution.harm)[test][:, train]
     share = np.stack([_ranks(row) for row in harm])
     axes.imshow(share, cmap="Blues_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    for classes, draw in ((each.train_classes[train], axes.axvline), (each.test_classes[test], axes.axhline)):
+    for classes, draw in (
+        (attribution.train_classes[train], axes.axvline),
+        (attribution.test_classes[test], axes.axhline),
+    ):
         for edge in np.flatnonzero(np.diff(classes)):
             draw(edge + 0.5, color="white", linewidth=0.4)
-    axes.set_title(f"{each.about['method_title']}\n{changes(each.about['method_spec'])}".strip(), fontsize=7)
+    axes.set_title(
+        f"{attribution.about['method_title']}\n{changes(attribution.about['method_spec'])}".strip(), fontsize=7
+    )
     axes.set_xlabel("training samples by class", fontsize=6)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _name_classes(axes: Axes, each: Attribution) -> None:
-    classes, counts = np.unique(each.test_classes, return_counts=True)
+def _name_classes(axes: Axes, attribution: Attribution) -> None:
+    classes, counts = np.unique(attribution.test_classes, return_counts=True)
     axes.set_yticks(np.cumsum(counts) - counts / 2 - 0.5)
-    axes.set_yticklabels([each.class_names[k] for k in classes], fontsize=4)
+    axes.set_yticklabels([attribution.class_names[k] for k in classes], fontsize=4)
     axes.tick_params(axis="y", length=0)
 
 
@@ -81,8 +90,12 @@ def _ranks(row: np.ndarray) -> np.ndarray:
     return np.asarray(middle[places] / max(1, len(row) - 1)) if len(values) else row
 
 
-def _place(each: Attribution) -> tuple[int, str, str]:
+def _place(attribution: Attribution) -> tuple[int, str, str]:
     """The figure's order of tasks; methods by name."""
     order = list(PROMPTS)
-    task = each.about["task"]
-    return (order.index(task) if task in order else len(order), each.about["task_spec"], each.about["method_spec"])
+    task = attribution.about["task"]
+    return (
+        order.index(task) if task in order else len(order),
+        attribution.about["task_spec"],
+        attribution.about["method_spec"],
+    )

@@ -57,6 +57,6 @@ def _called(title: str, spec: str) -> str:
 def _mean(values: np.ndarray, decimals: int, factor: float) -> str:
     if not len(values):
         return "—"
-    found = summarise(values)
-    spread = "" if found.std is None else f" ± {factor * found.std:.{decimals}f}"
-    return f"{round(factor * found.mean, decimals) + 0.0:.{decimals}f}{spread}"
+    summary = summarise(values)
+    spread = "" if summary.std is None else f" ± {factor * summary.std:.{decimals}f}"
+    return f"{round(factor * summary.mean, decimals) + 0.0:.{decimals}f}{spread}"

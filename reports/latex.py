@@ -57,12 +57,12 @@ def latex(text: str) -> str:
     parts = [r"% \usepackage{booktabs}"]
     for token in tokens:
         if token.type == "table_open":
-            parts.append(_tabular(list(takewhile(lambda each: each.type != "table_close", tokens))))
+            parts.append(_tabular(list(takewhile(lambda inner: inner.type != "table_close", tokens))))
         elif token.type == "heading_open":
             parts.append(f"{HEADINGS.get(token.tag, LOWEST)}{{{_inline(next(tokens))}}}")
         elif token.type == "bullet_list_open":
-            inside = takewhile(lambda each: each.type != "bullet_list_close", tokens)
-            items = [rf"\item {_inline(each)}" for each in inside if each.type == "inline"]
+            inside = takewhile(lambda inner: inner.type != "bullet_list_close", tokens)
+            items = [rf"\item {_inline(inner)}" for inner in inside if inner.type == "inline"]
             parts.append("\n".join([r"\begin{itemize}", *items, r"\end{itemize}"]))
         elif token.type == "fence":
             parts.append(VERBATIM.format(token.content.replace(r"\end{verbatim}", "")))

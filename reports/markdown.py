@@ -49,18 +49,18 @@ def report(
     parts = [f"# {title}", *provenance(frame, commands)]
     if problems:
         parts.append("**Damaged files, left out:**\n\n" + "\n".join(f"- {problem}" for problem in problems))
-    found = sections(frame, stale)
-    for section in found:
+    shown = sections(frame, stale)
+    for section in shown:
         parts.append(_section(section))
-    parts += _protocols_compared(found) + _variants_compared(frame[~frame["key"].isin(list(stale))], found)
+    parts += _protocols_compared(shown) + _variants_compared(frame[~frame["key"].isin(list(stale))], shown)
     return "\n\n".join(parts) + "\n"
 
 
 def tables(frame: pd.DataFrame, stale: Collection[str] = ()) -> str:
     """The tables alone, as printed at the end of a run."""
-    found = sections(frame, stale)
-    compared = _protocols_compared(found) + _variants_compared(frame[~frame["key"].isin(list(stale))], found)
-    return "\n\n".join([_section(section) for section in found] + compared) + "\n"
+    shown = sections(frame, stale)
+    compared = _protocols_compared(shown) + _variants_compared(frame[~frame["key"].isin(list(stale))], shown)
+    return "\n\n".join([_section(section) for section in shown] + compared) + "\n"
 
 
 def provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
@@ -138,11 +138,11 @@ def _section(section: Section) -> str:
     return "\n\n".join(parts)
 
 
-def _protocols_compared(found: Sequence[Section]) -> list[str]:
+def _protocols_compared(shown: Sequence[Section]) -> list[str]:
     """For each task that was run in both protocols: how much of a method's rank is the protocol's."""
     parts = []
     by_task: dict[tuple[str, str], dict[str, Section]] = {}
-    for section in (section for section in found if not section.alive):
+    for section in (section for section in shown if not section.alive):
         by_task.setdefault((section.spec, section.preset), {})[section.protocol] = section
     for (spec, preset), both in by_task.items():
         if set(both) < {"fair", "paper"}:
@@ -173,10 +173,10 @@ def _protocols_compared(found: Sequence[Section]) -> list[str]:
     return parts
 
 
-def _variants_compared(frame: pd.DataFrame, found: Sequence[Section]) -> list[str]:
+def _variants_compared(frame: pd.DataFrame, shown: Sequence[Section]) -> list[str]:
     """For each task that was run with one parameter changed: what that alone is worth."""
     parts = []
-    for base, changed in variants([section for section in found if not section.alive]):
+    for base, changed in variants([section for section in shown if not section.alive]):
         body = []
         for what, other in changed:
             found_here = differences(frame, base, other)

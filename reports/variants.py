@@ -17,16 +17,16 @@ NOT_VARIANTS = frozenset({"noise", "budget", "retrain"})
 METRICS = ("accuracy_base", "accuracy", "accuracy_gain", "auroc")
 
 
-def variants(found: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Section]]]]:
+def variants(compared: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Section]]]]:
     """Each section that others differ from in one parameter, with those others and that parameter as text.
 
     Of two sections that differ in one parameter the base is the one whose spec names fewer.
     """
     bases = []
-    for base in sorted(found, key=lambda section: (_named(section), section.spec)):
+    for base in sorted(compared, key=lambda section: (_named(section), section.spec)):
         theirs = json.loads(base.params)
         changed = []
-        for other in found:
+        for other in compared:
             if (other.task, other.protocol, other.preset) != (base.task, base.protocol, base.preset):
                 continue
             params: dict[str, Any] = json.loads(other.params)
@@ -50,13 +50,13 @@ def differences(frame: pd.DataFrame, base: Section, other: Section) -> dict[str,
     """
     one, two = (_values(frame, section) for section in (base, other))
     both = one.merge(two, on=["method_spec", "seed", "metric"], suffixes=("", "_other"))
-    found = {}
+    paired = {}
     for metric, values in both.groupby("metric"):
         means = values.groupby("seed")[["value", "value_other"]].mean()
-        found[str(metric)] = paired_difference(means["value_other"].to_numpy(), means["value"].to_numpy())
+        paired[str(metric)] = paired_difference(means["value_other"].to_numpy(), means["value"].to_numpy())
     for spec, values in both[both["metric"] == "auroc"].groupby("method_spec"):
-        found[f"auroc:{spec}"] = paired_difference(values["value_other"].to_numpy(), values["value"].to_numpy())
-    return found
+        paired[f"auroc:{spec}"] = paired_difference(values["value_other"].to_numpy(), values["value"].to_numpy())
+    return paired
 
 
 def _values(frame: pd.DataFrame, section: Section) -> pd.DataFrame:

@@ -69,7 +69,7 @@ class Adapted:
             lora_dropout=adapters.dropout,
             target_modules=list(targets),
             modules_to_save=list(new) or None,
-            fan_in_fan_out=any(_is_conv1d(each) for name, each in model.named_modules() if _kind(name) in targets),
+            fan_in_fan_out=any(_is_conv1d(module) for name, module in model.named_modules() if _kind(name) in targets),
         )
         config: Any = model.config
         config.use_cache = False  # keys and values of what is never continued: 0.8 MB a token of a 13B model
@@ -125,23 +125,23 @@ class Adapted:
 POSITIONS = ("max_position_embeddings", "n_positions")
 
 
-def targets_of(model: nn.Module, given: str | None, known: Sequence[Sequence[str]], what: str) -> list[str]:
+def targets_of(model: nn.Module, target: str | None, known: Sequence[Sequence[str]], what: str) -> list[str]:
     """The names of the modules to adapt: the given ones, or the first of the known sets that a model has.
 
     Raises:
         RequestError: it has none of them.
     """
     kinds = {_kind(name) for name, module in model.named_modules() if _is_linear(module)}
-    wanted = [given.split("+")] if given is not None else known
-    found = next((list(names) for names in wanted if set(names) <= kinds), None)
-    if found is None:
+    wanted = [target.split("+")] if target is not None else known
+    targets = next((list(names) for names in wanted if set(names) <= kinds), None)
+    if targets is None:
         lacking = [name for name in wanted[0] if name not in kinds]
-        has = f"no linear layer called {lacking[0]!r}" if given else f"no {what} under a known name"
+        has = f"no linear layer called {lacking[0]!r}" if target else f"no {what} under a known name"
         raise RequestError(
             f"{type(model).__name__} has {has}{did_you_mean(lacking[0], kinds)}; its linear layers are "
             f"{', '.join(sorted(kinds)) or 'none'}: name those to adapt by target="
         )
-    return found
+    return targets
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -203,15 +203,15 @@ def folder_digest(name: str) -> str:
     for a name that is no folder."""
     if not Path(name).is_dir():
         return ""
-    found = hashlib.sha256()
-    for path in sorted(each for each in Path(name).glob("*") if each.is_file()):
+    digest = hashlib.sha256()
+    for path in sorted(file for file in Path(name).glob("*") if file.is_file()):
         size = path.stat().st_size
         with path.open("rb") as file:
-            found.update(f"{path.name} {size}".encode())
+            digest.update(f"{path.name} {size}".encode())
             for start in (*range(0, size, 2**26), max(0, size - 2**20)):
                 file.seek(start)
-                found.update(file.read(2**20))
-    return found.hexdigest()[:16]
+                digest.update(file.read(2**20))
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

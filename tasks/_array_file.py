@@ -17,7 +17,7 @@ from tasks._class_labels import as_texts, classes_of, numbered, together, with_c
 
 SETS = ("", "validation_", "test_")
 PARTS = ("features", "images", "labels", "probs")
-KEYS = (*(f"{which}{part}" for which in SETS for part in PARTS), "true_labels")
+KEYS = (*(f"{which}{name}" for which in SETS for name in PARTS), "true_labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,8 @@ def read(path: str) -> ArrayFile:
         truth = numbered(true[train.rows], classes)
         _check_truth(path, train.labels, truth, classes)
     for which in SETS[1:]:
-        part = parts.get(which)
-        if part is not None and not _alike(part.inputs, train.inputs):
+        same_set = parts.get(which)
+        if same_set is not None and not _alike(same_set.inputs, train.inputs):
             raise _wrong(path, f"{which}features or {which}images must be like those of the training samples")
     left_out = len(labels["labels"]) - len(train)
     return ArrayFile(train, truth, parts.get("validation_"), parts.get("test_"), classes, left_out)
@@ -128,7 +128,7 @@ def _check_unlabelled(path: str, arrays: dict[str, np.ndarray], written: list[st
 def _check_truth(path: str, given: np.ndarray, truth: np.ndarray, classes: list[str]) -> None:
     """Refuse true labels that are written in another way than the given ones, and doubt those that mostly differ."""
     if not set(given.tolist()) & set(truth.tolist()):
-        names = [", ".join(classes[k] for k in sorted(set(part.tolist()))[:4]) for part in (given, truth)]
+        names = [", ".join(classes[k] for k in sorted(set(labels.tolist()))[:4]) for labels in (given, truth)]
         raise _wrong(
             path, f"labels ({names[0]}) and true_labels ({names[1]}) have no class in common; write them alike"
         )
@@ -195,7 +195,9 @@ def _check_names(path: str, arrays: dict[str, np.ndarray]) -> None:
     for which in SETS:
         if {f"{which}features", f"{which}images"} <= set(arrays):
             raise _wrong(path, f"give {which}features or {which}images, not both")
-        if f"{which}labels" not in arrays and any(name in arrays for name in (f"{which}{part}" for part in PARTS)):
+        if f"{which}labels" not in arrays and any(
+            name in arrays for name in (f"{which}{quantity}" for quantity in PARTS)
+        ):
             raise _wrong(path, f"it has no {which}labels")
 
 

@@ -95,14 +95,14 @@ def together(sets: Iterable[np.ndarray]) -> list[np.ndarray]:
     Args:
         sets: from `as_texts`.
     """
-    found = list(sets)
-    known = {text for texts in found for text in np.unique(texts).tolist()} - {""}
+    readings = list(sets)
+    known = {text for texts in readings for text in np.unique(texts).tolist()} - {""}
     if {"False", "True"} & known and known - {"False", "True"} and all(_is_number(text) for text in known):
-        found = [_replaced(_replaced(texts, "False", "0"), "True", "1") for texts in found]
+        readings = [_replaced(_replaced(texts, "False", "0"), "True", "1") for texts in readings]
         known = {{"False": "0", "True": "1"}.get(text, text) for text in known}
     if {UNLABELLED, "0"} <= known:
-        found = [_replaced(texts, UNLABELLED, "") for texts in found]
-    return found
+        readings = [_replaced(texts, UNLABELLED, "") for texts in readings]
+    return readings
 
 
 def _is_number(text: str) -> bool:
@@ -145,5 +145,5 @@ def numbered(texts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         classes: which hold them all.
     """
     order = np.argsort(np.array(classes))
-    found: np.ndarray = order[np.searchsorted(np.array(classes)[order], texts)].astype(np.int64)
-    return found
+    numbers: np.ndarray = order[np.searchsorted(np.array(classes)[order], texts)].astype(np.int64)
+    return numbers

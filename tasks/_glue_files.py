@@ -93,25 +93,25 @@ def read(source: Source, split: str, folder: Path | None) -> Texts:
     """
     if folder is None:
         where = f"{HUB} {source.config} {SPLITS[split]}"
-        found, left_out = _collected(source, _from_hub(source, split), where)
+        rows, left_out = _collected(source, _from_hub(source, split), where)
     else:
         where = str(folder / f"{split}.tsv")
-        found, left_out = _collected(source, _from_tsv(folder / f"{split}.tsv"), where)
-        _check_classes(source, found, len(left_out), where)
+        rows, left_out = _collected(source, _from_tsv(folder / f"{split}.tsv"), where)
+        _check_classes(source, rows, len(left_out), where)
     if left_out:
         warnings.warn(f"{where}: {len(left_out)} rows without a label left out; the first: {left_out[0]}", stacklevel=2)
-    return found
+    return rows
 
 
-def _check_classes(source: Source, found: Texts, left_out: int, where: str) -> None:
+def _check_classes(source: Source, rows: Texts, left_out: int, where: str) -> None:
     """Refuse a file of one class, or of one class and -1 as the other."""
-    counts = np.bincount(found.labels, minlength=len(source.names))
+    counts = np.bincount(rows.labels, minlength=len(source.names))
     if left_out and counts.min() < FEWEST * left_out:  # a file of one's own, whose classes are -1 and 1
         raise RequestError(
             f"{where}: almost every labelled row is of the class {source.names[int(counts.argmax())]}, and {left_out} "
             f"rows have no label, as -1 says; write the classes as 0 and 1, or as {' and '.join(source.names)}"
         )
-    if len(found) >= SEVERAL and counts.max() == len(found):
+    if len(rows) >= SEVERAL and counts.max() == len(rows):
         raise RequestError(f"{where}: all rows are of the class {source.names[int(counts.argmax())]}; give both")
 
 
@@ -119,14 +119,14 @@ def digest(folder: Path | None) -> str:
     """What tells these TSV files from others; empty for the hub's."""
     if folder is None:
         return ""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for split in SPLITS:
         try:
             with (folder / f"{split}.tsv").open("rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise RequestError(f"{folder / split}.tsv cannot be read: {error.strerror}") from error
-    return found.hexdigest()[:16]
+    return digest.hexdigest()[:16]
 
 
 def missing(source: Source) -> str:
@@ -201,12 +201,12 @@ def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], wh
 
 
 def _column(source: Source, names: Sequence[str], row: Mapping[str, Any], where: str) -> str:
-    found = next((name for name in names if name in row), None)
-    if found is None:
+    column = next((name for name in names if name in row), None)
+    if column is None:
         raise RequestError(
             f"{where} has no column {' or '.join(names)}, as {source.folder} has; it has {', '.join(row)}"
         )
-    return found
+    return column
 
 
 def _number(source: Source, label: Any, place: str) -> int | None:

@@ -62,18 +62,18 @@ def square(path: Path, side: int) -> np.ndarray:
             pixels = _rgb(upright)
             if raw.endswith(";16B") and image.mode not in SIXTEEN_BITS:
                 _refuse_twelve_bits(256 * int(np.asarray(upright)[..., : 3 if "RGB" in image.mode else 1].max()))
-            found = ImageOps.fit(pixels, (side, side), Image.Resampling.BILINEAR)
+            fitted = ImageOps.fit(pixels, (side, side), Image.Resampling.BILINEAR)
     except Exception as error:  # a damaged image can raise anything
         raise RequestError(f"{path} cannot be read as an image: {error or type(error).__name__}") from error
-    return np.asarray(found).transpose(2, 0, 1)
+    return np.asarray(fitted).transpose(2, 0, 1)
 
 
 def _raw_mode(image: Image.Image) -> str:
     """How a PNG's pixels lie in its file, ``RGB;16B`` or ``L;4``; empty for other files."""
     tiles = getattr(image, "tile", None) or [("", None, 0, "")]
     arguments = tiles[0][3]
-    found = arguments[0] if isinstance(arguments, tuple) else arguments
-    return found if isinstance(found, str) and image.format == "PNG" else ""
+    argument = arguments[0] if isinstance(arguments, tuple) else arguments
+    return argument if isinstance(argument, str) and image.format == "PNG" else ""
 
 
 def _refuse_twelve_bits(most: int) -> None:

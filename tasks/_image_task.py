@@ -163,8 +163,8 @@ class ImageTask(Task):
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         import torch
 
-        found: torch.Tensor = split.train.inputs[torch.from_numpy(indices)]
-        return found.permute(0, 2, 3, 1).cpu().numpy()
+        images: torch.Tensor = split.train.inputs[torch.from_numpy(indices)]
+        return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def image_samples(images: np.ndarray, labels: np.ndarray) -> Samples:

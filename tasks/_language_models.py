@@ -162,7 +162,7 @@ def tiny_language_model(prompts: Sequence[Prompt], epochs: int, adapters: Adapte
     require_libraries()
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _bytes([f"{each.prompt}{each.answer}" for each in prompts])
+    tokenizer = _bytes([f"{prompt.prompt}{prompt.answer}" for prompt in prompts])
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         max_position_embeddings=TINY_TOKENS,
@@ -228,5 +228,5 @@ def _bytes(texts: Sequence[str]) -> Any:
 
 def _layer_of(name: str) -> int:
     """The number in a parameter's name that counts layers: the first one."""
-    found = re.search(r"\.(\d+)\.", name)
-    return int(found[1]) if found else 0
+    match = re.search(r"\.(\d+)\.", name)
+    return int(match[1]) if match else 0

@@ -83,9 +83,9 @@ def tokenised_prompts(
         RequestError: a prompt that leaves no room for its answer.
     """
     sequences, counted_from = [], []
-    for each in prompts:
-        first = _tokens(tokenizer, each.prompt.rstrip())
-        whole = [*_tokens(tokenizer, f"{each.prompt}{each.answer}"), tokenizer.eos_token_id]
+    for prompt in prompts:
+        first = _tokens(tokenizer, prompt.prompt.rstrip())
+        whole = [*_tokens(tokenizer, f"{prompt.prompt}{prompt.answer}"), tokenizer.eos_token_id]
         if len(first) >= most:
             raise RequestError(f"max_tokens={most} leaves no room for the answer to a prompt of {len(first)} tokens")
         sequences.append((first if part == "prompt" else whole)[:most])
@@ -103,10 +103,10 @@ def tokenised_prompts(
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
     """Token ids without an end, which some tokenizers add to whatever they are given."""
-    found = list(tokenizer(text)["input_ids"])
-    while found and found[-1] == tokenizer.eos_token_id:
-        found.pop()
-    return found
+    numbers = list(tokenizer(text)["input_ids"])
+    while numbers and numbers[-1] == tokenizer.eos_token_id:
+        numbers.pop()
+    return numbers
 
 
 def _common(first: Sequence[int], whole: Sequence[int]) -> int:
@@ -142,8 +142,8 @@ def answers(tokens: Tokens, targets: Tensor, recipe: Recipe) -> dict[str, float]
     order = tokens.lengths.argsort(stable=True)
     loss = torch.zeros((), dtype=torch.float64, device=targets.device)
     right = torch.zeros((), dtype=torch.int64, device=targets.device)
-    for part in by_size(tokens.lengths[order], READ_TOKENS[tokens.device.type]):
-        rows = order[part]
+    for chunk in by_size(tokens.lengths[order], READ_TOKENS[tokens.device.type]):
+        rows = order[chunk]
         wanted = targets[rows.to(targets.device)]
         with recipe.autocast(targets.device):
             logits = model(**tokens.batch(rows)).logits

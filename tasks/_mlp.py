@@ -41,8 +41,8 @@ class Stack:
         return len(self.weights[0])
 
     def __getitem__(self, index: int) -> Stack:
-        part = slice(index, index + 1)
-        return Stack([w[part] for w in self.weights], [None if b is None else b[part] for b in self.biases])
+        one = slice(index, index + 1)
+        return Stack([w[one] for w in self.weights], [None if b is None else b[one] for b in self.biases])
 
     def features(self, inputs: Tensor) -> Tensor:
         """The last layer's input, (M, n, d)."""

@@ -83,11 +83,11 @@ def _batches(jobs: Sequence[Job], recipe: Recipe) -> Iterator[list[Job]]:
         most = max(1, memory // (job.inputs.element_size() * _numbers(job.inputs, recipe)))
         start = 0
         while start < len(job.keeps):
-            room = most - sum(len(part.keeps) for part in batch)
-            part = job.keeps[start : start + room]
-            batch.append(Job(job.inputs, job.labels, part, job.seed))
-            start += len(part)
-            if len(part) == room:
+            room = most - sum(len(job.keeps) for job in batch)
+            keeps = job.keeps[start : start + room]
+            batch.append(Job(job.inputs, job.labels, keeps, job.seed))
+            start += len(keeps)
+            if len(keeps) == room:
                 yield batch
                 batch = []
     if batch:

@@ -206,12 +206,12 @@ def load_weights(network: Network, path: Path) -> None:
         RequestError: the file is missing, is no file of tensors, or belongs to another network.
     """
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
             raise ValueError("it holds no state dictionary")
         named = {
             name.replace("fc.", "head.") if name.startswith("fc.") else f"body.{name}": value
-            for name, value in found.items()
+            for name, value in state.items()
         }
         network.load_state_dict(named)
     except Exception as error:  # a damaged file can raise anything

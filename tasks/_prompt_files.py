@@ -39,10 +39,10 @@ def read_set(name: str, split: str) -> list[Prompt]:
             f"prompts=files needs {name}_{split}.jsonl or {name}_{split}.hf in the folder of --data-dir or {VARIABLE}, "
             "or in prompts/ or datasets/ below it; prompts=generated needs nothing"
         )
-    found = [_prompt(row, where) for where, row in (_from_lines(path) if path.is_file() else _from_datasets(path))]
-    if not found:
+    prompts = [_prompt(row, where) for where, row in (_from_lines(path) if path.is_file() else _from_datasets(path))]
+    if not prompts:
         raise RequestError(f"{path} has no prompts")
-    return found
+    return prompts
 
 
 def digest(name: str) -> str:
@@ -52,8 +52,8 @@ def digest(name: str) -> str:
         path = found_set(name, split)
         if path is None:
             return ""
-        for part in sorted(path.glob("data-*")) if path.is_dir() else [path]:
-            total.update(part.read_bytes())
+        for file in sorted(path.glob("data-*")) if path.is_dir() else [path]:
+            total.update(file.read_bytes())
     return total.hexdigest()[:16]
 
 

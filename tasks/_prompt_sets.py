@@ -35,11 +35,11 @@ def _consonant(letter: str) -> bool:
 
 def _alternating(sentence: str) -> str:
     letters = 0
-    found = []
-    for each in sentence:
-        found.append(each.upper() if each.isalpha() and letters % 2 else each.lower())
-        letters += each.isalpha()
-    return "".join(found)
+    changed = []
+    for word in sentence:
+        changed.append(word.upper() if word.isalpha() and letters % 2 else word.lower())
+        letters += word.isalpha()
+    return "".join(changed)
 
 
 TRANSFORMATIONS: dict[str, Callable[[str], str]] = {
@@ -176,7 +176,7 @@ def chatbot_names(count: int, rng: np.random.Generator) -> list[str]:
     return list(names)
 
 
-def transformations(per_class: int, given: Sequence[str] | None, seed: int) -> list[Prompt]:
+def transformations(per_class: int, own: Sequence[str] | None, seed: int) -> list[Prompt]:
     """Sentence transformations: so many prompts of each of ten classes, class after class, of the same sentences.
 
     Args:
@@ -186,17 +186,17 @@ def transformations(per_class: int, given: Sequence[str] | None, seed: int) -> l
         ValueError: too few sentences.
     """
     rng = np.random.default_rng(seed)
-    known = list(dict.fromkeys(sentences() if given is None else given))
+    known = list(dict.fromkeys(sentences() if own is None else own))
     if len(known) < per_class:
         raise ValueError(f"{per_class} prompts a class need as many sentences; there are {len(known)}")
     chosen = [known[i] for i in rng.permutation(len(known))[:per_class]]
-    found = []
+    prompts = []
     for bot, (kind, change) in zip(chatbot_names(10, rng), TRANSFORMATIONS.items(), strict=True):
         start = (
             f"{bot} is a chatbot that performs a specific transformation on sentences: {kind}\n    For example:\n    "
         )
-        found += [Prompt(f"{start}{sentence} -> ", change(sentence), kind) for sentence in chosen]
-    return found
+        prompts += [Prompt(f"{start}{sentence} -> ", change(sentence), kind) for sentence in chosen]
+    return prompts
 
 
 def word_problems(per_class: int, reasoning: bool, seed: int) -> list[Prompt]:
@@ -206,15 +206,15 @@ def word_problems(per_class: int, reasoning: bool, seed: int) -> list[Prompt]:
         reasoning: whether the answer begins with the step to it.
     """
     rng = np.random.default_rng(seed)
-    found = []
+    prompts = []
     for kind, problem in PROBLEMS.items():
         name = str(rng.choice(NAMES))
         for numbers in _distinct(problem.count, per_class, rng):
             text = problem.text.format(*numbers, name=name)
             reason = f"Reason: {problem.reason.format(*numbers)} " if reasoning else ""
             answer = f"{reason}Answer: {problem.answer(*numbers)}"
-            found.append(Prompt(f"Solve the following math problem. {text} -> ", answer, kind))
-    return found
+            prompts.append(Prompt(f"Solve the following math problem. {text} -> ", answer, kind))
+    return prompts
 
 
 def _distinct(count: int, wanted: int, rng: np.random.Generator) -> Iterator[tuple[int, ...]]:

@@ -126,7 +126,7 @@ class PromptTask(Task):
 
         require_libraries()
         train, test = self._sets(0)
-        unknown = {each.kind for each in test} - {each.kind for each in train}
+        unknown = {prompt.kind for prompt in test} - {prompt.kind for prompt in train}
         if unknown:
             raise RequestError(f"no training prompt is of the test prompts' class {sorted(unknown)[0]!r}")
         if self.model == TINY:
@@ -141,8 +141,8 @@ class PromptTask(Task):
         if self.prompts == "generated":  # by code, which results remember as they do files
             code = Path(str(_prompt_sets.__file__)).read_bytes()
             return hashlib.sha256(code).hexdigest()[:16] + model
-        found = files.digest(self.file_name)
-        return found and found + model
+        digest = files.digest(self.file_name)
+        return digest and digest + model
 
     def load(self, seed: int) -> tuple[Split, None]:
         import torch
@@ -150,13 +150,13 @@ class PromptTask(Task):
         from tasks._language_training import prompt_tokens
 
         train, test = self._sets(seed)
-        known = {self.essence(each) for each in (*train, *test)}
+        known = {self.essence(prompt) for prompt in (*train, *test)}
         model = self._tiny(seed, known) if self.model == TINY else self._pretrained()
         kinds = self.class_names()
 
         def samples(prompts: Sequence[Prompt]) -> Samples:
             tokens = prompt_tokens(model, prompts, self.max_tokens, self.gradient_text)
-            classes = np.array([kinds.index(each.kind) for each in prompts], dtype=np.int64)
+            classes = np.array([kinds.index(prompt.kind) for prompt in prompts], dtype=np.int64)
             return Samples(tokens, torch.zeros(len(prompts), dtype=torch.int64), classes=classes)
 
         tested = samples(test)
@@ -179,7 +179,7 @@ class PromptTask(Task):
         kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep))
         fit(train.text, train.targets, recipe, seed, lambda: losses.append(able()), kept, token_losses)
         metrics = {**losses[-1], **{f"{name}_before": value for name, value in before.items()}}
-        return FineTuned(model.state(), metrics, [each["loss"] for each in losses])
+        return FineTuned(model.state(), metrics, [epoch["loss"] for epoch in losses])
 
     def outputs(self, model: FineTuned, samples: Samples) -> Outputs:
         from harness.interfaces.outputs import Outputs
@@ -204,10 +204,10 @@ class PromptTask(Task):
 
     def class_names(self) -> list[str]:
         """In the order of the sets, which is the same for every seed."""
-        return list(dict.fromkeys(each.kind for each in self._sets(0)[0]))
+        return list(dict.fromkeys(prompt.kind for prompt in self._sets(0)[0]))
 
     def texts(self, seed: int) -> Mapping[str, list[str]]:
-        train, test = ([f"{each.prompt}{each.answer}" for each in part] for part in self._sets(seed))
+        train, test = ([f"{prompt.prompt}{prompt.answer}" for prompt in prompts] for prompts in self._sets(seed))
         return {"train": train, "test": test}
 
     def _sets(self, seed: int) -> tuple[list[Prompt], list[Prompt]]:
@@ -220,8 +220,8 @@ class PromptTask(Task):
         except ValueError as error:
             raise RequestError(f"{self.name}: {error}") from error
         train = _first(made, self.per_class)
-        known = {each.prompt for each in train}
-        return train, [each for each in made if each.prompt not in known]
+        known = {prompt.prompt for prompt in train}
+        return train, [prompt for prompt in made if prompt.prompt not in known]
 
     def _adapters(self) -> Adapters:
         from tasks._adapters import Adapters
@@ -241,7 +241,7 @@ class PromptTask(Task):
             made = self.others(self.pretraining_per_class, seed + 1)
         except ValueError as error:
             raise RequestError(f"{self.name}[pretraining_per_class={self.pretraining_per_class}]: {error}") from error
-        return tuple(each for each in made if self.essence(each) not in known)
+        return tuple(prompt for prompt in made if self.essence(prompt) not in known)
 
     def _recipe(self) -> Recipe:
         from tasks._text_training import Recipe
@@ -259,9 +259,9 @@ def _tiny(prompts: tuple[Prompt, ...], epochs: int, adapters: Adapters, seed: in
 def _first(prompts: Sequence[Prompt], per_class: int) -> list[Prompt]:
     """So many of each class, in order."""
     seen: dict[str, int] = {}
-    found = []
-    for each in prompts:
-        seen[each.kind] = seen.get(each.kind, 0) + 1
-        if seen[each.kind] <= per_class:
-            found.append(each)
-    return found
+    first = []
+    for prompt in prompts:
+        seen[prompt.kind] = seen.get(prompt.kind, 0) + 1
+        if seen[prompt.kind] <= per_class:
+            first.append(prompt)
+    return first

@@ -65,8 +65,8 @@ def tokenised(adapted: Adapted, texts: Sequence[tuple[str, ...]], most: int) -> 
     if most > adapted.most_tokens:
         raise RequestError(f"max_tokens={most} is more than the model takes, {adapted.most_tokens}")
     columns = [list(column) for column in zip(*texts, strict=True)]
-    found = adapted.tokenizer(*columns, truncation=True, max_length=most, padding=True, return_tensors="pt")
-    parts = {name: values.long() for name, values in found.items()}
+    tokens = adapted.tokenizer(*columns, truncation=True, max_length=most, padding=True, return_tensors="pt")
+    parts = {name: values.long() for name, values in tokens.items()}
     return Tokens(adapted, parts, parts["attention_mask"].sum(1))
 
 
@@ -107,11 +107,11 @@ class Recipe:
 def batches(lengths: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Positions of one epoch's batches, each (size,) or fewer: shuffled, and alike in length within a batch."""
     order = torch.randperm(len(lengths), generator=generator)
-    found = []
+    batches = []
     for pool in torch.split(order, size * SORTED_TOGETHER):
-        found += list(torch.split(pool[lengths[pool].argsort(stable=True)], size))
-    for index in torch.randperm(len(found), generator=generator).tolist():
-        yield found[index]
+        batches += list(torch.split(pool[lengths[pool].argsort(stable=True)], size))
+    for index in torch.randperm(len(batches), generator=generator).tolist():
+        yield batches[index]
 
 
 def fit(
@@ -169,7 +169,7 @@ def adapter_gradients(
     parts = {name: values[order.to(values.device)] for name, values in tokens.parts.items()}
     targets = targets[order.to(targets.device)]
     model, own = _Cut(tokens.adapted.model), dict(tokens.adapted.model.named_parameters())
-    found = allocated({name: tuple(own[name].shape) for name in names}, len(tokens), tokens.device)
+    result = allocated({name: tuple(own[name].shape) for name in names}, len(tokens), tokens.device)
     layers = [f"model.{name}" for name in names]
     done, together = 0, GRADIENT_TOKENS[tokens.device.type]
     while done < len(tokens):
@@ -177,7 +177,7 @@ def adapter_gradients(
         try:
             for rows, gradients in iterate(model, parts, targets, layers, loss, rest):
                 for name, values in gradients.items():
-                    into = found[name.removeprefix("model.")]
+                    into = result[name.removeprefix("model.")]
                     into[order[rows].to(into.device)] = values.to(into.device)
                 done = rows.stop
         except torch.OutOfMemoryError:
@@ -187,7 +187,7 @@ def adapter_gradients(
         if done < len(tokens):  # out of memory: fewer together from here on
             together //= 2
             torch.cuda.empty_cache()
-    return {_short(name): found[name] for name in names}
+    return {_short(name): result[name] for name in names}
 
 
 class _Cut(nn.Module):

@@ -48,14 +48,14 @@ def tiny_encoder(texts: Sequence[tuple[str, ...]], further: Texts, adapters: Ada
 
 def _pretrain(model: Any, tokenizer: Any, rows: Texts, seed: int) -> None:
     columns = [list(column) for column in zip(*rows.texts, strict=True)]
-    found = tokenizer(*columns, truncation=True, max_length=MAX_TOKENS, padding=True, return_tensors="pt")
-    lengths, labels = found["attention_mask"].sum(1), torch.from_numpy(rows.labels)
+    tokens = tokenizer(*columns, truncation=True, max_length=MAX_TOKENS, padding=True, return_tensors="pt")
+    lengths, labels = tokens["attention_mask"].sum(1), torch.from_numpy(rows.labels)
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
     generator = torch.Generator().manual_seed(seed)
     model.train()
     for _ in range(EPOCHS):
         for chosen in torch.split(torch.randperm(len(rows), generator=generator), BATCH):
-            parts = {name: values[chosen, : int(lengths[chosen].max())] for name, values in found.items()}
+            parts = {name: values[chosen, : int(lengths[chosen].max())] for name, values in tokens.items()}
             optimiser.zero_grad()
             torch.autograd.backward(cross_entropy(model(**parts).logits, labels[chosen]))
             optimiser.step()

@@ -159,8 +159,8 @@ class Arrays(Task):
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         if split.train.inputs is None or split.train.inputs.ndim != 4:
             return super().pictures(split, indices)
-        found: np.ndarray = self._trainer(split).pictures(split, indices)
-        return found
+        pictures: np.ndarray = self._trainer(split).pictures(split, indices)
+        return pictures
 
     def _path(self) -> str:
         if not self.path:
@@ -170,28 +170,28 @@ class Arrays(Task):
     def _read(self) -> ArrayFile:
         return read(self._path())
 
-    def _samples(self, part: Part, file: ArrayFile) -> Samples:
+    def _samples(self, samples: Part, file: ArrayFile) -> Samples:
         import torch
 
-        inputs = part.inputs
+        inputs = samples.inputs
         if inputs is not None and self.standardise and not file.images and file.train.probs is None:
             assert file.train.inputs is not None
             inputs = _standardised(inputs, file.train.inputs)
         elif inputs is not None and not file.images:
             inputs = self._single(inputs)
         tensor = None if inputs is None else torch.from_numpy(np.ascontiguousarray(inputs))
-        labels = torch.from_numpy(part.labels)
-        if part.probs is None:
+        labels = torch.from_numpy(samples.labels)
+        if samples.probs is None:
             return Samples(tensor, labels)
-        return GivenSamples(tensor, labels, torch.from_numpy(part.probs))
+        return GivenSamples(tensor, labels, torch.from_numpy(samples.probs))
 
     def _single(self, features: np.ndarray) -> np.ndarray:
         """Features in float32, as they are."""
         with np.errstate(over="ignore"):
-            found = features.astype(np.float32)
-        if not np.isfinite(found).all():
+            single = features.astype(np.float32)
+        if not np.isfinite(single).all():
             raise RequestError(f"arrays[path={self.path}]: features must be of float32's range, or standardise=yes")
-        return found
+        return single
 
     def _given(self, samples: Samples) -> Outputs:
         from harness.interfaces.outputs import Outputs
@@ -231,10 +231,10 @@ def _standardised(features: np.ndarray, train: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         moved, mine = moved / scale, mine / scale
         deviation = moved.std(0)
-        found = np.asarray((mine - moved.mean(0)) / np.where(deviation > 0, deviation, 1), dtype=np.float32)
-    if not np.isfinite(found).all():
+        standardised = np.asarray((mine - moved.mean(0)) / np.where(deviation > 0, deviation, 1), dtype=np.float32)
+    if not np.isfinite(standardised).all():
         raise RequestError("features must be finite numbers whose differences are within the range of their type")
-    return found
+    return standardised
 
 
 def _less(values: np.ndarray, offset: np.ndarray) -> np.ndarray:

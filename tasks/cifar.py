@@ -204,12 +204,12 @@ class Cifar100N(CifarN):
         ):
             path = folder / name
             if path.is_file() and path.stat().st_size < 0.9 * 3072 * whole:  # pixels are nearly all of it
-                found = len(files.read_batches(folder, [name], release.label_key)[1])
-                if (asked or whole) > found:
+                count = len(files.read_batches(folder, [name], release.label_key)[1])
+                if (asked or whole) > count:
                     what = "n_train" if name in release.train else "n_test"
                     raise RequestError(
-                        f"{path} holds {found} of the {whole} images and {what} asks for {asked or 'all'}; give "
-                        f"{what}={found} or less, or get the whole: {how_to_get(self.name, self.downloads)}"
+                        f"{path} holds {count} of the {whole} images and {what} asks for {asked or 'all'}; give "
+                        f"{what}={count} or less, or get the whole: {how_to_get(self.name, self.downloads)}"
                     )
                 shortened.append(name)
         require(self.name, self.downloads, unchecked=shortened)

@@ -112,8 +112,8 @@ class GlueTask(Task):
     def data_version(self) -> str:
         from tasks._adapters import folder_digest
 
-        found = files.digest(files.folder_of(self.data))
-        return found and found + ("" if self.model == TINY else folder_digest(self.model))
+        digest = files.digest(files.folder_of(self.data))
+        return digest and digest + ("" if self.model == TINY else folder_digest(self.model))
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
         import torch
@@ -128,8 +128,8 @@ class GlueTask(Task):
         given[wrong] = 1 - given[wrong]
         made = self._encoder(train.texts, further, seed)
 
-        def samples(part: files.Texts, labels: np.ndarray) -> Samples:
-            return Samples(tokenised(made, part.texts, self.max_tokens), torch.from_numpy(labels))
+        def samples(rows: files.Texts, labels: np.ndarray) -> Samples:
+            return Samples(tokenised(made, rows.texts, self.max_tokens), torch.from_numpy(labels))
 
         references = {}
         if self.n_validation:

@@ -90,11 +90,11 @@ class ImagenetSubset(ImageTask):
     def check(self) -> None:
         classes = self._classes()
         for name, folder in (("train", self._folder("train")), ("val", self._folder("val"))):
-            found = [entry.name for entry in folder.iterdir() if is_class_folder(entry)]
-            if not found:
+            names = [entry.name for entry in folder.iterdir() if is_class_folder(entry)]
+            if not names:
                 raise RequestError(f"{folder} holds no class folders; sort its images into one folder a class")
-            if sorted(found) != classes:
-                odd = sorted(set(found) ^ set(classes))
+            if sorted(names) != classes:
+                odd = sorted(set(names) ^ set(classes))
                 raise RequestError(
                     f"{folder} has other classes than imagenet/train: {', '.join(odd[:3])}{'…' if len(odd) > 3 else ''}"
                 )
@@ -118,8 +118,8 @@ class ImagenetSubset(ImageTask):
 
     def data_version(self) -> str:
         """A hash of the images' names and sizes, and of the weights to start from."""
-        parts = [self._folder(part) for part in ("train", "val")]
-        entries = [entry for part in parts if part.is_dir() for entry in sorted(part.iterdir())]
+        parts = [self._folder(split) for split in ("train", "val")]
+        entries = [entry for folder in parts if folder.is_dir() for entry in sorted(folder.iterdir())]
         folders = [entry for entry in entries if is_class_folder(entry)]
         if not folders:
             return ""
@@ -160,8 +160,8 @@ class ImagenetSubset(ImageTask):
         files: list[Path] = []
         given: list[np.ndarray] = []
         for label, name in enumerate(classes):
-            found = images_in(self._folder("train") / name)
-            files += [found[i] for i in np.sort(rng.permutation(len(found))[: self.per_class])]
+            images = images_in(self._folder("train") / name)
+            files += [images[i] for i in np.sort(rng.permutation(len(images))[: self.per_class])]
             given.append(symmetric(np.full(self.per_class, label), len(classes), self.flip, rng))
         truth, labels = np.repeat(np.arange(len(classes)), self.per_class), np.concatenate(given)
         order = rng.permutation(len(labels))  # file order would be class by class
@@ -188,13 +188,13 @@ class ImagenetSubset(ImageTask):
     def class_names(self) -> list[str]:
         return self._classes()
 
-    def _folder(self, part: str) -> Path:
-        return data_folder() / "imagenet" / part
+    def _folder(self, split: str) -> Path:
+        return data_folder() / "imagenet" / split
 
     def _classes(self) -> list[str]:
-        for part in ("train", "val"):
-            if not self._folder(part).is_dir():
-                raise RequestError(f"{self.name} needs its data: {self._folder(part)} is missing; {self.needs}")
+        for split in ("train", "val"):
+            if not self._folder(split).is_dir():
+                raise RequestError(f"{self.name} needs its data: {self._folder(split)} is missing; {self.needs}")
         classes = sorted(entry.name for entry in self._folder("train").iterdir() if is_class_folder(entry))
         if len(classes) < 2:
             raise RequestError(f"{self._folder('train')} holds {len(classes)} class folders; at least 2 are needed")
@@ -204,11 +204,11 @@ class ImagenetSubset(ImageTask):
 @functools.lru_cache(maxsize=4)
 def _digest(folders: tuple[tuple[Path, int], ...]) -> str:
     """Of the images in folders; their times only tell when to look anew."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for folder, _ in folders:
         images = [f"{path.name} {path.stat().st_size}" for path in images_in(folder)]
-        found.update(os.fsencode("\0".join([folder.parent.name, folder.name, *images])))
-    return found.hexdigest()[:16]
+        digest.update(os.fsencode("\0".join([folder.parent.name, folder.name, *images])))
+    return digest.hexdigest()[:16]
 
 
 def _read(paths: Sequence[Path], side: int) -> np.ndarray:

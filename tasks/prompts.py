@@ -34,10 +34,10 @@ class Sentences(PromptTask):
             raise ValueError(f"sentences={self.sentences} belongs to prompts=generated; files have their own sentences")
 
     def generated(self, per_class: int, seed: int) -> list[Prompt]:
-        given = None
+        sentences = None
         if self.sentences is not None:
-            given = [line.strip() for line in self._text().splitlines() if line.strip()]
-        return transformations(per_class, given, seed)
+            sentences = [line.strip() for line in self._text().splitlines() if line.strip()]
+        return transformations(per_class, sentences, seed)
 
     def others(self, per_class: int, seed: int) -> list[Prompt]:
         return transformations(per_class, None, seed)

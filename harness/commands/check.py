@@ -35,10 +35,10 @@ def main(args: argparse.Namespace) -> int:
     for plugin in args.plugin:
         load_plugin(plugin)
     with in_folder(args.data_dir):
-        found = subjects(args.what)
-        for subject in found:
+        checked = subjects(args.what)
+        for subject in checked:
             subject.check()
-        failures = sum(_checked(subject) for subject in found)
+        failures = sum(_checked(subject) for subject in checked)
     return 1 if failures else 0
 
 
@@ -63,7 +63,7 @@ def _checked(subject: Any) -> int:
         silent = silent or (check.name == "shape" and result.status == "failed")
         counted["failed" if result.bad else result.status] += 1
         word = WORDS.get(result.status, result.status)
-        print(f"  {word:<8} {check.name}" + (f": {result.found}" if result.found else ""))
+        print(f"  {word:<8} {check.name}" + (f": {result.fault}" if result.fault else ""))
         if result.bad:
             print(f"           why it matters: {check.why}\n           mend: {result.mend}")
         sys.stdout.flush()

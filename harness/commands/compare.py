@@ -67,17 +67,17 @@ def main(args: argparse.Namespace) -> int:
             raise RequestError(
                 f"--methods {args.methods} leaves nothing of {args.base}; it has {', '.join(sorted(known))}"
             )
-    found = compare(base, new, list(rules.values()))
+    comparison = compare(base, new, list(rules.values()))
     if args.allow_missing:
-        found = replace(found, missing=[])
+        comparison = replace(comparison, missing=[])
     say_problems([] if results is None else results.problems)
     stale = results is not None and say_stale(results)
-    put({"text": as_text, "md": as_markdown, "junit": as_junit}[args.format](found), args.output)
+    put({"text": as_text, "md": as_markdown, "junit": as_junit}[args.format](comparison), args.output)
     if args.format != "text" or args.output:
-        print(summary(found), file=sys.stderr)
-    if args.strict and not found.exit_code and (found.gaps or stale):
+        print(summary(comparison), file=sys.stderr)
+    if args.strict and not comparison.exit_code and (comparison.gaps or stale):
         return 1
-    return found.exit_code
+    return comparison.exit_code
 
 
 def _selected(method: str, selection: str) -> bool:
@@ -85,8 +85,8 @@ def _selected(method: str, selection: str) -> bool:
 
     asked, chosen = parse_term(method), False
     for term in parse_selection(selection):
-        given = all(_alike(asked.params.get(key), value) for key, value in term.params.items())
-        if term.matches(asked.pattern) and given:
+        agrees = all(_alike(asked.params.get(key), value) for key, value in term.params.items())
+        if term.matches(asked.pattern) and agrees:
             chosen = not term.exclude
     return chosen
 

@@ -56,12 +56,12 @@ def run(action: str, name: str) -> int:
 
         print(fetch(downloads, lambda line: print(line, file=sys.stderr)))
         return 0
-    found = list(states(downloads))
+    listed = list(states(downloads))
     print(data_folder())
-    for path, problem in found:
+    for path, problem in listed:
         told = problem if action == "verify" else "is missing" if problem == "is missing" else ""
         print(f"  {path.relative_to(data_folder())}: {told or ('ok' if action == 'verify' else 'there')}")
-    if any(problem for _, problem in found):
+    if any(problem for _, problem in listed):
         print(f"{name}: {how_to_get(name, downloads)}")
         return 1 if action == "verify" else 0
     return 0

@@ -14,13 +14,13 @@ class CheckFailure(AssertionError):
     """What a check found wrong.
 
     Args:
-        found: what happened.
+        fault: what happened.
         mend: how to put it right.
     """
 
-    def __init__(self, found: str, mend: str) -> None:
-        super().__init__(f"{found}\nMend: {mend}")
-        self.found, self.mend = found, mend
+    def __init__(self, fault: str, mend: str) -> None:
+        super().__init__(f"{fault}\nMend: {mend}")
+        self.fault, self.mend = fault, mend
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Outcome:
 
     check: Check
     status: Literal["ok", "failed", "skipped", "expected", "unexpected"]
-    found: str = ""
+    fault: str = ""
     mend: str = ""
 
     @property
@@ -62,7 +62,7 @@ def outcome(check: Check, subject: Any, expected: Mapping[str, str]) -> Outcome:
         with left_as_found():
             check.run(subject)
     except CheckFailure as failure:
-        result = Outcome(check, "failed", failure.found, failure.mend)
+        result = Outcome(check, "failed", failure.fault, failure.mend)
     except Unsupported as reason:
         return Outcome(check, "skipped", str(reason))
     except (Exception, SystemExit) as error:  # a plug-in may raise anything

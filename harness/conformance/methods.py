@@ -32,13 +32,13 @@ CLOSE = 1e-4
 
 def scored(method: Any, view: View) -> np.ndarray:
     """A method's scores, their shape and kind checked."""
-    found = method.score(view)
-    if found is None:
+    returned = method.score(view)
+    if returned is None:
         raise CheckFailure("score returned None", f"return an array of {view.n} scores")
-    if isinstance(found, torch.Tensor) and found.requires_grad:
+    if isinstance(returned, torch.Tensor) and returned.requires_grad:
         raise CheckFailure("the scores are a tensor that requires grad", "return scores.detach().cpu().numpy()")
     try:
-        scores = np.asarray(found, dtype=np.float64)
+        scores = np.asarray(returned, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise CheckFailure(f"the scores are no numbers: {error}", "return a NumPy array of floats") from error
     if scores.shape != (view.n,):
@@ -143,11 +143,11 @@ def _rank_agreement(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def _same_seed(method: Method) -> None:
-    found = []
+    scores = []
     for k in range(2):
         with global_seed(k):
-            found.append(scored(method, problem().view(seed=1)))
-    if not np.array_equal(found[0], found[1], equal_nan=True):
+            scores.append(scored(method, problem().view(seed=1)))
+    if not np.array_equal(scores[0], scores[1], equal_nan=True):
         raise CheckFailure(
             "the same seed gives other scores the second time",
             "draw from view.rng, or seed with view.seed (random_state=view.seed); never from a global generator",

@@ -76,12 +76,12 @@ def _labels(task: Task) -> None:
 
 
 def _same_data(task: Task) -> None:
-    found = []
+    loads = []
     for k in range(2):
         with global_seed(k):
             split, truth = _load(task)
-        found.append([*_arrays(split), np.asarray([] if truth is None else truth)])
-    if not all(np.array_equal(ours, theirs) for ours, theirs in zip(*found, strict=True)):
+        loads.append([*_arrays(split), np.asarray([] if truth is None else truth)])
+    if not all(np.array_equal(ours, theirs) for ours, theirs in zip(*loads, strict=True)):
         raise CheckFailure("the same seed loads other data the second time", "draw from np.random.default_rng(seed)")
 
 
@@ -187,12 +187,12 @@ def _shown(view: View) -> np.ndarray:
 
 def _same_model(task: Task) -> None:
     split, _ = _load(task)
-    found = []
+    seen = []
     for k in range(2):
         with global_seed(k):
             model = task.train(split, None, SEED)
-        found.append((_shown(task.view(model, split)), task.evaluate(model, split)))
-    if not np.array_equal(found[0][0], found[1][0]) or found[0][1] != found[1][1]:
+        seen.append((_shown(task.view(model, split)), task.evaluate(model, split)))
+    if not np.array_equal(seen[0][0], seen[1][0]) or seen[0][1] != seen[1][1]:
         raise CheckFailure(
             "the same seed trains another model the second time", "seed weights, order and augmentation by train's seed"
         )
@@ -204,7 +204,7 @@ def _keep(task: Task) -> None:
     changed = split.train.labels.clone()
     changed[torch.from_numpy(~keep)] = (changed[torch.from_numpy(~keep)] + 1) % split.n_classes
     other = replace(split, train=replace(split.train, labels=changed))
-    ours, theirs = (_shown(task.view(task.train(each, keep, SEED), each))[keep] for each in (split, other))
+    ours, theirs = (_shown(task.view(task.train(data, keep, SEED), data))[keep] for data in (split, other))
     if not np.array_equal(ours, theirs):
         raise CheckFailure(
             "a retrained model depends on the labels of samples that were to be left out", "train on keep alone"

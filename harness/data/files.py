@@ -38,9 +38,9 @@ class Download:
 
 def data_folder() -> Path:
     """The folder of data: the variable ``HARNESS_DATA``, which ``--data-dir`` sets, or the user's cache."""
-    given = os.environ.get(VARIABLE)
-    if given:
-        return Path(given)
+    folder = os.environ.get(VARIABLE)
+    if folder:
+        return Path(folder)
     import pooch
 
     return Path(pooch.os_cache("influence-harness"))

@@ -57,7 +57,7 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
         sections.append({**described, "methods": methods})
     text = json.dumps({FORMAT: VERSION, "made": dict(made), "sections": sections}, indent=1, ensure_ascii=False)
     innermost = re.compile(r"\{\s*([^{}]*?)\s*\}")
-    return innermost.sub(lambda found: "{" + re.sub(r"\s*\n\s*", " ", found[1]) + "}", text) + "\n"
+    return innermost.sub(lambda braces: "{" + re.sub(r"\s*\n\s*", " ", braces[1]) + "}", text) + "\n"
 
 
 def _short(metric: str, value: float) -> float:

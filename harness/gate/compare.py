@@ -164,9 +164,9 @@ def _renamed(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame
     same: dict[Any, pd.DataFrame] = {}
     left = {(*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]): cells for key, cells in ours.items()}
     for key, cells in theirs.items():
-        found = left.get((*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]))
-        if key not in ours and found is not None:
-            same[key] = found
+        cells_of_ours = left.get((*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]))
+        if key not in ours and cells_of_ours is not None:
+            same[key] = cells_of_ours
     return same
 
 
@@ -227,7 +227,7 @@ def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: st
         verdict = "no worse"
     else:
         verdict = "undecided"
-        note = "; ".join(part for part in (note, "more seeds would tell") if part)
+        note = "; ".join(sentence for sentence in (note, "more seeds would tell") if sentence)
     if k == 1 and verdict != "same":
         note = note or "one seed: no interval, the difference itself is judged"
     return Line(*names, verdict, note, rule, before, after, mean, low, high, k)
@@ -247,7 +247,7 @@ def _broken(key: Any, base: pd.DataFrame, new: pd.DataFrame) -> list[Line]:
 
 def _lost(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame], rules: Sequence[Rule]) -> list[str]:
     """Seeds and judged metrics that BASE has of a cell and NEW lacks, in words."""
-    found = []
+    lost = []
     for key in theirs:
         if key not in ours:
             continue
@@ -256,16 +256,16 @@ def _lost(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame], 
         metrics = [rule.metric for rule in rules if rule.metric in set(well["metric"]) - set(ours[key]["metric"])]
         parts = [f"seed {', '.join(map(str, seeds))}"] * bool(seeds) + metrics * (not ours[key]["metric"].isna().all())
         if parts:
-            found.append(f"{_task_text(key)} × {key[-1]} ({'; '.join(parts)})")
-    return found
+            lost.append(f"{_task_text(key)} × {key[-1]} ({'; '.join(parts)})")
+    return lost
 
 
 def _missing(theirs: dict[Any, Any], ours: dict[Any, Any]) -> list[str]:
     """What BASE has and NEW lacks, in words; another set of task parameters under the same name is said to be one."""
-    found = []
+    missing = []
     named = {(key[1], key[-1], *key[4:6]) for key in ours}
     for key in theirs:
         if key not in ours:
             other = (key[1], key[-1], *key[4:6]) in named
-            found.append(f"{_task_text(key)} × {key[-1]}" + (" (there with other task parameters or data)" * other))
-    return found
+            missing.append(f"{_task_text(key)} × {key[-1]}" + (" (there with other task parameters or data)" * other))
+    return missing

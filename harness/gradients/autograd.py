@@ -122,16 +122,16 @@ class Graph:
                     todo.append(following)
 
 
-def gradients_of(total: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def gradients_of(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """torch.autograd.grad, dense, with zeros for what the total does not depend on."""
-    if not total.requires_grad or not of:
-        return tuple(map(torch.zeros_like, of))
-    found = torch.autograd.grad(total, of, allow_unused=True)
-    dense = [None if values is None else values.to_dense() if values.is_sparse else values for values in found]
-    return tuple(torch.zeros_like(own) if g is None else g for own, g in zip(of, dense, strict=True))
+    if not total.requires_grad or not inputs:
+        return tuple(map(torch.zeros_like, inputs))
+    gradients = torch.autograd.grad(total, inputs, allow_unused=True)
+    dense = [None if values is None else values.to_dense() if values.is_sparse else values for values in gradients]
+    return tuple(torch.zeros_like(own) if g is None else g for own, g in zip(inputs, dense, strict=True))
 
 
-def by_backward(total: Tensor, of: Sequence[Tensor], every: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def by_backward(total: Tensor, inputs: Sequence[Tensor], every: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The same through ``backward``, which reentrant checkpointing needs.
 
     Args:
@@ -142,7 +142,7 @@ def by_backward(total: Tensor, of: Sequence[Tensor], every: Sequence[Tensor]) ->
         values.grad = None
     try:
         torch.autograd.backward(total)
-        return tuple(torch.zeros_like(values) if values.grad is None else values.grad.clone() for values in of)
+        return tuple(torch.zeros_like(values) if values.grad is None else values.grad.clone() for values in inputs)
     finally:
         for values, kept in zip(every, before, strict=True):
             values.grad = kept

@@ -133,9 +133,9 @@ class OuterBlock:
         c, d, m = self.residuals.shape[1], self.features.shape[1], operand.matrix.shape[1]
         stacked = operand.matrix.reshape(c, d, m).permute(1, 0, 2).reshape(d, c * m)
         out = torch.empty(self.n, m, dtype=dtype, device=stacked.device)
-        for part in self._chunks(dtype, m):
-            products = times(self.features[part].to(dtype), stacked).view(-1, c, m)
-            out[part] = torch.einsum("ncm,nc->nm", products, self.residuals[part].to(dtype))
+        for rows in self._chunks(dtype, m):
+            products = times(self.features[rows].to(dtype), stacked).view(-1, c, m)
+            out[rows] = torch.einsum("ncm,nc->nm", products, self.residuals[rows].to(dtype))
         return operand.result(out)
 
     def rmatvec(self, weights: Tensor, precise: bool = True) -> Tensor:
@@ -143,9 +143,9 @@ class OuterBlock:
         operand = _Operand.of(weights, dtype)
         c, d, m = self.residuals.shape[1], self.features.shape[1], operand.matrix.shape[1]
         out = torch.zeros(c * m, d, dtype=torch.float64, device=operand.matrix.device)
-        for part in self._chunks(dtype, m):
-            weighted = self.residuals[part].to(dtype).unsqueeze(2) * operand.matrix[part].unsqueeze(1)
-            out += transposed_times(weighted.reshape(-1, c * m), self.features[part].to(dtype))
+        for rows in self._chunks(dtype, m):
+            weighted = self.residuals[rows].to(dtype).unsqueeze(2) * operand.matrix[rows].unsqueeze(1)
+            out += transposed_times(weighted.reshape(-1, c * m), self.features[rows].to(dtype))
         return operand.result(out.view(c, m, d).permute(0, 2, 1).reshape(c * d, m))
 
     def _chunks(self, dtype: torch.dtype, m: int) -> Iterator[slice]:
@@ -223,16 +223,16 @@ class DenseBlock:
         dtype = _working(self.dtype, precise)
         operand = _Operand.of(vectors, dtype)
         out = torch.empty(self.n, operand.matrix.shape[1], dtype=dtype, device=self.values.device)
-        for part in self._chunks(dtype):
-            out[part] = times(self.values[part].to(dtype), operand.matrix)
+        for rows in self._chunks(dtype):
+            out[rows] = times(self.values[rows].to(dtype), operand.matrix)
         return operand.result(out)
 
     def rmatvec(self, weights: Tensor, precise: bool = True) -> Tensor:
         dtype = _working(self.dtype, precise)
         operand = _Operand.of(weights, dtype)
         out = torch.zeros(operand.matrix.shape[1], self.dimension, dtype=torch.float64, device=self.values.device)
-        for part in self._chunks(dtype):
-            out += transposed_times(operand.matrix[part], self.values[part].to(dtype))
+        for rows in self._chunks(dtype):
+            out += transposed_times(operand.matrix[rows], self.values[rows].to(dtype))
         return operand.result(out.T)
 
     def _chunks(self, dtype: torch.dtype) -> Iterator[slice]:
@@ -271,7 +271,7 @@ def _row_norms(values: Tensor, order: int, precise: bool) -> Tensor:
 
     def in_float64(rows: Tensor) -> Tensor:
         parts = chunks(len(rows), 8 * rows.shape[1], cached=rows.device.type == "cpu")
-        return torch.cat([torch.linalg.vector_norm(rows[part].double(), order, dim=1) for part in parts])
+        return torch.cat([torch.linalg.vector_norm(rows[chunk].double(), order, dim=1) for chunk in parts])
 
     if precise or values.dtype == torch.float64:
         return in_float64(values)

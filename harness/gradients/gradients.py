@@ -76,14 +76,14 @@ class Gradients(Mapping[str, Block]):
         Raises:
             Unsupported: there is none.
         """
-        found = {name: block for name, block in self._blocks.items() if fnmatchcase(name, pattern)}
-        if not found:
+        chosen = {name: block for name, block in self._blocks.items() if fnmatchcase(name, pattern)}
+        if not chosen:
             known = list(self._blocks)
             raise Unsupported(
                 f"layers={pattern!r} names no gradient block here{did_you_mean(pattern, known)}; give all, last, or a "
                 f"glob over {', '.join(known[:12])}{' …' if len(known) > 12 else ''}"
             )
-        return Gradients(found, self._device)
+        return Gradients(chosen, self._device)
 
     def single(self) -> Block:
         """The whole gradient as one block: the only one, or all of them side by side in memory."""
@@ -98,16 +98,16 @@ class Gradients(Mapping[str, Block]):
         device = next(iter(self.values())).rows(slice(0, 0)).device
         if device.type != "cpu":
             starts, columns, values = (
-                torch.from_numpy(part).to(device) for part in (matrix.indptr, matrix.indices, matrix.data)
+                torch.from_numpy(values).to(device) for values in (matrix.indptr, matrix.indices, matrix.data)
             )
             sparse = torch.sparse_csr_tensor(starts, columns, values, matrix.shape)
-            parts = [(sparse @ self.rows(part).T.to(sparse.dtype)).T for part in chunks(self.n, 8 * sum(matrix.shape))]
+            parts = [(sparse @ self.rows(rows).T.to(sparse.dtype)).T for rows in chunks(self.n, 8 * sum(matrix.shape))]
             return torch.cat(parts)
 
         dtype = torch.float64 if matrix.dtype == np.float64 else torch.float32
 
-        def projected(part: slice) -> np.ndarray:
-            return np.asarray((matrix @ np.ascontiguousarray(self.rows(part).to(dtype).numpy().T)).T)
+        def projected(rows: slice) -> np.ndarray:
+            return np.asarray((matrix @ np.ascontiguousarray(self.rows(rows).to(dtype).numpy().T)).T)
 
         slices = [
             slice(start, min(start + PROJECTED_TOGETHER, self.n)) for start in range(0, self.n, PROJECTED_TOGETHER)

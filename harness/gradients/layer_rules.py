@@ -53,17 +53,17 @@ class Sum:
 class Call:
     """What a layer was given and gave in one call."""
 
-    def __init__(self, module: nn.Module, given: Tensor, output: Tensor) -> None:
-        self.module, self.given, self.output = module, given, output
-        self.versions = given._version, output._version
+    def __init__(self, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        self.module, self.inputs, self.output = module, inputs, output
+        self.versions = inputs._version, output._version
 
     @property
     def overwritten(self) -> bool:
-        return (self.given._version, self.output._version) != self.versions
+        return (self.inputs._version, self.output._version) != self.versions
 
     def has_rows(self, n: int) -> bool:
         """Whether the first axis of what went in and came out is the samples."""
-        shapes = self.given.shape, self.output.shape
+        shapes = self.inputs.shape, self.output.shape
         return all(len(shape) > 0 and shape[0] == n for shape in shapes)
 
 
@@ -71,16 +71,16 @@ Rule = Callable[[nn.Module, Tensor, Tensor, dict[str, Sum]], None]
 """(layer, input, gradient of its output, {parameter: sum}): add the gradients to those that are wanted."""
 
 
-def linear(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+def linear(layer: nn.Module, inputs: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
     """Inputs (n, …, in) and output gradients (n, …, out); positions between are summed over."""
-    given, delta = (values.reshape(len(values), -1, values.shape[-1]) for values in (given, delta))
+    inputs, delta = (values.reshape(len(values), -1, values.shape[-1]) for values in (inputs, delta))
     if "weight" in into:
-        into["weight"].add_product(delta.mT, given)
+        into["weight"].add_product(delta.mT, inputs)
     if "bias" in into:
         into["bias"].add(delta.sum(1))
 
 
-def conv2d(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+def conv2d(layer: nn.Module, inputs: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
     """Inputs (n, c, h, w) and output gradients (n, o, h', w'); any stride, dilation, groups, and zero padding.
 
     The input under each kernel position is copied out for as many samples as the bound of a chunk allows. Where one
@@ -89,46 +89,46 @@ def conv2d(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum])
     assert isinstance(layer, nn.Conv2d)
     if "weight" in into:
         size = delta.shape[2] * delta.shape[3]
-        row_bytes = given.shape[1] * math.prod(layer.kernel_size) * size * given.element_size()
-        for rows in products.chunks(len(given), row_bytes):
+        row_bytes = inputs.shape[1] * math.prod(layer.kernel_size) * size * inputs.element_size()
+        for rows in products.chunks(len(inputs), row_bytes):
             deltas, total = delta[rows], into["weight"].part(rows)
             if row_bytes > products.CHUNK_BYTES:
-                total.add(_weight_gradient(layer, given[rows], deltas))
+                total.add(_weight_gradient(layer, inputs[rows], deltas))
                 continue
             n, groups = len(deltas), layer.groups
-            windows = _windows(layer, given[rows], delta.shape[2:]).reshape(n * groups, -1, size)
+            windows = _windows(layer, inputs[rows], delta.shape[2:]).reshape(n * groups, -1, size)
             total.add_product(deltas.reshape(n * groups, layer.out_channels // groups, -1), windows.mT)
         into["weight"].started = True
     if "bias" in into:
         into["bias"].add(delta.sum((2, 3)))
 
 
-def batch_norm(layer: nn.Module, given: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
+def batch_norm(layer: nn.Module, inputs: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
     """Inputs (n, c, …), normalised by the running statistics."""
     assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     assert layer.running_mean is not None
     assert layer.running_var is not None
-    given, delta = given.reshape(*given.shape[:2], -1), delta.reshape(*delta.shape[:2], -1)
+    inputs, delta = inputs.reshape(*inputs.shape[:2], -1), delta.reshape(*delta.shape[:2], -1)
     if "weight" in into:
         scale = torch.rsqrt(layer.running_var + layer.eps)
-        into["weight"].add((delta * (given - layer.running_mean.unsqueeze(1))).sum(2) * scale)
+        into["weight"].add((delta * (inputs - layer.running_mean.unsqueeze(1))).sum(2) * scale)
     if "bias" in into:
         into["bias"].add(delta.sum(2))
 
 
-def _weight_gradient(layer: nn.Conv2d, given: Tensor, delta: Tensor) -> Tensor:
+def _weight_gradient(layer: nn.Conv2d, inputs: Tensor, delta: Tensor) -> Tensor:
     """One sample's gradient, (1, *weight's shape)."""
     assert not isinstance(layer.padding, str)
     shape = layer.weight.shape
-    found = conv2d_weight(given, shape, delta, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[no-untyped-call]
-    return torch.as_tensor(found).unsqueeze(0)
+    gradient = conv2d_weight(inputs, shape, delta, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[no-untyped-call]
+    return torch.as_tensor(gradient).unsqueeze(0)
 
 
-def _windows(layer: nn.Conv2d, given: Tensor, size: tuple[int, ...]) -> Tensor:
+def _windows(layer: nn.Conv2d, inputs: Tensor, size: tuple[int, ...]) -> Tensor:
     """The input under each kernel position, (n, c, kh, kw, h', w'), as a view of the padded input."""
     assert not isinstance(layer.padding, str)
     height, width = layer.padding
-    padded = pad(given, (width, width, height, height)).contiguous()
+    padded = pad(inputs, (width, width, height, height)).contiguous()
     n, channels, _, _ = padded.shape
     steps = padded.stride()
     shape = (n, channels, *layer.kernel_size, *size)

@@ -31,7 +31,7 @@ class Inputs:
     n: int
 
     @classmethod
-    def of(cls, given: Any, n: int, like: nn.Module) -> Inputs:
+    def of(cls, values: Any, n: int, like: nn.Module) -> Inputs:
         """Read a tensor, an array, a tuple of several arguments, or a mapping of arguments by name.
 
         Arrays and lists become tensors on the model's device; their floats take the precision of its parameters.
@@ -39,14 +39,14 @@ class Inputs:
         Raises:
             RequestError: something has another number of rows than n, or is no array of numbers.
         """
-        if isinstance(given, Mapping):
-            named = {str(name): _argument(f"inputs[{name!r}]", value, like) for name, value in given.items()}
+        if isinstance(values, Mapping):
+            named = {str(name): _argument(f"inputs[{name!r}]", value, like) for name, value in values.items()}
             inputs = cls((), named, n)
-        elif isinstance(given, tuple):
-            places = tuple(_argument(f"inputs[{i}]", value, like) for i, value in enumerate(given))
+        elif isinstance(values, tuple):
+            places = tuple(_argument(f"inputs[{i}]", value, like) for i, value in enumerate(values))
             inputs = cls(places, {}, n)
         else:
-            inputs = cls((_argument("inputs", given, like),), {}, n)
+            inputs = cls((_argument("inputs", values, like),), {}, n)
         inputs._check()
         return inputs
 
@@ -115,16 +115,16 @@ def as_targets(targets: Any, like: nn.Module) -> Tensor:
         RequestError: they are no array of numbers, or a single number.
     """
     if isinstance(targets, Tensor):
-        found = targets.clone() if targets.is_inference() else targets
+        ready = targets.clone() if targets.is_inference() else targets
     elif np.ndim(targets) > 0 and len(targets) == 0:
-        found = torch.zeros(0, dtype=torch.int64)
+        ready = torch.zeros(0, dtype=torch.int64)
     elif np.ndim(targets) == 0:
         raise RequestError("targets must have one row per sample, (n, …); it is a single value")
     else:
-        found = _like(tensor_of("targets", targets), like)
-    if found.ndim == 0:
+        ready = _like(tensor_of("targets", targets), like)
+    if ready.ndim == 0:
         raise RequestError("targets must have one row per sample, (n, …); it is a single value")
-    return found.to(next(like.parameters()).device)
+    return ready.to(next(like.parameters()).device)
 
 
 def logits_of(output: Any) -> Tensor:

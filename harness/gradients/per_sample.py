@@ -93,10 +93,12 @@ def per_sample_gradients(
     chosen = _chosen(model, layers)
     with torch.inference_mode(False):  # what is made in inference mode cannot be differentiated, nor written to later
         targets = as_targets(targets, model)
-        found = {name: values.new_empty(len(targets), *values.shape) for name, values in chosen.items()}
-        for _ in _fill(model, chosen, inputs, targets, loss, lambda rows: {name: g[rows] for name, g in found.items()}):
+        gradients = {name: values.new_empty(len(targets), *values.shape) for name, values in chosen.items()}
+        for _ in _fill(
+            model, chosen, inputs, targets, loss, lambda rows: {name: g[rows] for name, g in gradients.items()}
+        ):
             pass
-    return found
+    return gradients
 
 
 def iterate(
@@ -141,29 +143,29 @@ def _fill(
     else:
         inner, prefix = model, ""
     with torch.inference_mode(False):
-        given = Inputs.of(inputs, n, inner)
+        batch = Inputs.of(inputs, n, inner)
     engine = Engine(inner, {name.removeprefix(prefix): values for name, values in chosen.items()}, loss)
     one = slice(0, 1)
     with _evaluating(inner):
-        kept = engine.begin(given.part(one), targets[one])
+        kept = engine.begin(batch.part(one), targets[one])
         # gradients and what is added to them; what the model keeps, and the gradients of that
         row_bytes = 8 * sum(values.numel() for values in chosen.values()) + 2 * kept
         step = min(MOST_TOGETHER, max(1, CHUNK_BYTES // row_bytes))
         few = torch.linspace(0, n - 1, min(CHECKED, n)).long()
         for start in range(0, len(few), step):
-            engine.look(given.part(few[start : start + step]), targets[few[start : start + step]])
+            engine.look(batch.part(few[start : start + step]), targets[few[start : start + step]])
     usual = (slice(start, min(start + step, n)) for start in range(0, n, step))
     for rows in usual if parts is None else parts:
         with _evaluating(inner):  # not around the yield: what the caller does in between is its own affair
             into = room(rows)
-            engine.write(given.part(rows), targets[rows], {name.removeprefix(prefix): g for name, g in into.items()})
+            engine.write(batch.part(rows), targets[rows], {name.removeprefix(prefix): g for name, g in into.items()})
         yield rows, into
 
 
 def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
     names: dict[str, Tensor] = {**dict(model.named_parameters())}
     others = {name: values for name, values in model.named_parameters(remove_duplicate=False) if name not in names}
-    found: set[str] = set()
+    matched: set[str] = set()
     if not layers:
         raise RequestError(
             f"layers={layers!r} chooses nothing; name layers or parameters of this model: {_listed(names)}"
@@ -172,7 +174,7 @@ def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
         raise RequestError(f"{type(model).__name__} has no parameter that a loss could have a gradient in")
     for pattern in [layers] if isinstance(layers, str) else layers:
         matching = {name for name in names if _matches(name, pattern)}
-        taken = {id(names[name]) for name in (*found, *matching)}
+        taken = {id(names[name]) for name in (*matched, *matching)}
         for name, tied in others.items():  # a tied weight goes by the first of its names that is asked for
             if _matches(name, pattern) and id(tied) not in taken:
                 names[name] = tied
@@ -183,8 +185,8 @@ def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
             near = difflib.get_close_matches(pattern, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise RequestError(f"layers={pattern!r} names no parameter of this model{hint}; it has {_listed(names)}")
-        found |= matching
-    chosen = {name: values for name, values in names.items() if name in found}
+        matched |= matching
+    chosen = {name: values for name, values in names.items() if name in matched}
     for name, values in chosen.items():
         if isinstance(values, nn.parameter.UninitializedParameter):
             raise RequestError(f"{name} has no shape yet; call the model once on a sample first")

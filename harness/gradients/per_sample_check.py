@@ -32,17 +32,17 @@ class Comparison:
         eps = max(min(torch.finfo(k).eps, coarsest) if k.is_floating_point else coarsest for k in kinds)
         return cls(max(1e-3, 16 * eps), max(1e-3, 4 * eps))
 
-    def alike(self, found: Tensor, expected: Tensor, rounding: float) -> bool:
+    def alike(self, gradient: Tensor, expected: Tensor, rounding: float) -> bool:
         """Whether a gradient is what it should be. NaN is like NaN, and an infinity like itself.
 
         Args:
             rounding: a difference that is always allowed.
         """
-        unknown = (found.isnan() & expected.isnan()) | ((found == expected) & ~expected.isfinite())
-        found, expected = found[~unknown].double(), expected[~unknown].double()
-        if not found.numel():
+        unknown = (gradient.isnan() & expected.isnan()) | ((gradient == expected) & ~expected.isfinite())
+        gradient, expected = gradient[~unknown].double(), expected[~unknown].double()
+        if not gradient.numel():
             return True
-        apart = found - expected
+        apart = gradient - expected
         largest, most = float(apart.abs().max()), float(expected.abs().max())
         if largest <= rounding:
             return True

@@ -173,11 +173,11 @@ class Engine:
         n = len(targets)
 
         def note(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> Tensor | None:
-            given = arguments[0] if arguments else named["input"]
-            given = given.detach().clone() if self.clone else given.detach()
-            if "weight" not in self.ruled[module][1] and len(given) == n:
-                given = given[:, :0].new_empty(n)  # a bias does not need it
-            calls.append(Call(module, given, output))
+            inputs = arguments[0] if arguments else named["input"]
+            inputs = inputs.detach().clone() if self.clone else inputs.detach()
+            if "weight" not in self.ruled[module][1] and len(inputs) == n:
+                inputs = inputs[:, :0].new_empty(n)  # a bias does not need it
+            calls.append(Call(module, inputs, output))
             return output.clone() if self.clone else None
 
         with differentiable(self.chosen) as parameters:
@@ -207,8 +207,8 @@ class Engine:
                 rule, own = self.ruled[call.module]
                 wanted = {local: sums[name] for local, name in own.items() if name in sums}
                 if wanted:
-                    rule(call.module, call.given, delta, wanted)
-            for values in (each.values for each in sums.values() if not each.started):
+                    rule(call.module, call.inputs, delta, wanted)
+            for values in (total.values for total in sums.values() if not total.started):
                 values.zero_()
         return wrong
 
@@ -227,7 +227,7 @@ class Engine:
         try:
             with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), attributes_kept(self.model):
                 warnings.filterwarnings("ignore", "There is a performance drop")  # still faster than one at a time
-                found: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, batched, targets.clone())
+                gradients: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, batched, targets.clone())
         except Exception as error:  # torch.func raises many kinds for what it cannot do
             if is_memory(error):
                 raise
@@ -235,7 +235,7 @@ class Engine:
             return set(names)
         ignored = self.losses.ignored(targets)
         for name in names:
-            into[name].copy_(found[f"model.{name}"])
+            into[name].copy_(gradients[f"model.{name}"])
             if ignored is not None:
                 into[name][ignored] = 0
         return set()
@@ -263,10 +263,10 @@ class Engine:
             wanted = [parameters[name] for name in names]
             total = self.losses.total(inputs.part(sample), targets[sample].clone())
             if Graph(total, {}).is_reentrant:
-                found = by_backward(total, wanted, [*self.model.parameters()])
+                gradients = by_backward(total, wanted, [*self.model.parameters()])
             else:
-                found = gradients_of(total, wanted)
-        return dict(zip(names, found, strict=True))
+                gradients = gradients_of(total, wanted)
+        return dict(zip(names, gradients, strict=True))
 
     def _is_captured(self, inputs: Inputs, targets: Tensor) -> bool:
         """Whether the loss depends on the chosen parameters even where others stand in for them in the model."""

@@ -45,8 +45,8 @@ class Losses:
             if n > 1 and has_scalar(output):
                 raise NotPerSample("the model gives one number for a whole batch")
             parts = [slice(i, i + 1) for i in range(n)]
-            each = [losses_of(self.function(part_of_output(output, part, n), targets[part])).sum() for part in parts]
-            losses = torch.stack(each)
+            sums = [losses_of(self.function(part_of_output(output, rows, n), targets[rows])).sum() for rows in parts]
+            losses = torch.stack(sums)
         ignored = self.ignored(targets)
         return losses if ignored is None else losses[~ignored]
 

@@ -44,7 +44,7 @@ def allocated(shapes: Mapping[str, tuple[int, ...]], n: int, device: torch.devic
         os.close(handle)
         Path(path).unlink()
     parts = torch.split(whole, list(sizes.values()))
-    return {name: part.view(n, *shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+    return {name: values.view(n, *shape) for values, (name, shape) in zip(parts, shapes.items(), strict=True)}
 
 
 def _reserve(handle: int, size: int) -> None:
@@ -62,11 +62,11 @@ def _reserve(handle: int, size: int) -> None:
 
 
 def _limit() -> float:
-    given = os.environ.get(VARIABLE, str(IN_MEMORY_GIB))
+    setting = os.environ.get(VARIABLE, str(IN_MEMORY_GIB))
     try:
-        limit = float(given)
+        limit = float(setting)
     except ValueError:
         limit = math.nan
     if not limit >= 0:
-        raise RequestError(f"{VARIABLE}={given} must be a size in GiB, such as {IN_MEMORY_GIB}")
+        raise RequestError(f"{VARIABLE}={setting} must be a size in GiB, such as {IN_MEMORY_GIB}")
     return limit

@@ -31,15 +31,15 @@ def checked_reference(train: Outputs, features: Any, probs: Any, labels: Any, bi
     """A reference set's `Outputs`, which fits the training samples'."""
     if features is None or probs is None or labels is None:
         raise RequestError("give reference_features, reference_probs and reference_labels together")
-    found = checked_outputs("reference_", features, probs, labels, bias)
-    if train.features is None or found.features is None:
+    outputs = checked_outputs("reference_", features, probs, labels, bias)
+    if train.features is None or outputs.features is None:
         raise RequestError("a reference set needs features, of the training samples too")
-    for name, theirs, ours in (("features", found.features, train.features), ("probs", found.probs, train.probs)):
+    for name, theirs, ours in (("features", outputs.features, train.features), ("probs", outputs.probs, train.probs)):
         if theirs is not None and ours is not None and theirs.shape[1] != ours.shape[1]:
             raise RequestError(
                 f"reference_{name} has {theirs.shape[1]} columns, {name} has {ours.shape[1]}; they must agree"
             )
-    return found
+    return outputs
 
 
 def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -> Outputs:
@@ -53,26 +53,26 @@ def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -
     if not dense or len({len(values) for values in dense.values()}) != 1:
         raise RequestError(f"{prefix}blocks needs at least one array, and all of one length")
     n = len(next(iter(dense.values())))
-    given = torch.zeros(n, dtype=torch.int64) if labels is None else class_numbers(f"{prefix}labels", labels)
-    if len(given) != n:
-        raise RequestError(f"{prefix}labels has {len(given)} entries, the blocks have {n} rows")
-    return Outputs(given, blocks=dense)
+    numbers = torch.zeros(n, dtype=torch.int64) if labels is None else class_numbers(f"{prefix}labels", labels)
+    if len(numbers) != n:
+        raise RequestError(f"{prefix}labels has {len(numbers)} entries, the blocks have {n} rows")
+    return Outputs(numbers, blocks=dense)
 
 
 def checked_like(train: Outputs, blocks: Mapping[str, Any]) -> Outputs:
     """A reference set's `Outputs` from a user's dense gradients, of the training samples' blocks."""
-    found = checked_blocks("reference_", blocks)
+    outputs = checked_blocks("reference_", blocks)
     shapes = [
         {name: tuple(values.shape[1:]) for name, values in (made.blocks or {}).items()}  # type: ignore[union-attr]
-        for made in (train, found)
+        for made in (train, outputs)
     ]
     for name in shapes[0].keys() & shapes[1].keys():
         ours, theirs = shapes[0][name], shapes[1][name]
         if ours != theirs and len(ours) > 1 and len(theirs) > 1:  # a flattened block is of any shape
             raise RequestError(f"reference_blocks[{name!r}] has rows of the shape {theirs}, blocks[{name!r}] of {ours}")
-    if _sizes(found) != _sizes(train):
+    if _sizes(outputs) != _sizes(train):
         raise RequestError("reference_blocks must have the same names and sizes as blocks")
-    return found
+    return outputs
 
 
 def _sizes(outputs: Outputs) -> dict[str, int]:

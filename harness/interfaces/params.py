@@ -65,14 +65,14 @@ def values_of(instance: Any) -> dict[str, Any]:
     return {f.name: value for f, value in values.items() if OPTION not in f.metadata or value != f.default}
 
 
-def layered(cls: type, protocol: str, preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+def layered(cls: type, protocol: str, preset: str | None, own: Mapping[str, Any]) -> dict[str, Any]:
     """The values that a run sets: the protocol's, then the preset's, then the user's (later wins)."""
     by_protocol: Mapping[str, Any] = getattr(cls, "protocols", {}).get(protocol, {})
     presets = dict(getattr(cls, "presets", {}))
     if "paper" in presets:  # a plug-in's, under the name that the preset had before
         presets.setdefault("full", presets["paper"])
     by_preset: Mapping[str, Any] = presets.get(preset, {})
-    return {**by_protocol, **by_preset, **given}
+    return {**by_protocol, **by_preset, **own}
 
 
 def those_of(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def type_text(hint: Any) -> str:
     if origin is Literal:
         return "|".join(str(choice) for choice in get_args(hint))
     if origin in (Union, types.UnionType):
-        return "|".join(type_text(part) for part in get_args(hint))
+        return "|".join(type_text(alternative) for alternative in get_args(hint))
     if hint is type(None):
         return "none"
     return getattr(hint, "__name__", str(hint))
@@ -95,7 +95,7 @@ def type_text(hint: Any) -> str:
 
 def _coerce(owner: str, key: str, value: Any, hint: Any) -> Any:
     alternatives = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for alternative in sorted(alternatives, key=lambda each: each is not type(None)):  # "none" is no text
+    for alternative in sorted(alternatives, key=lambda alternative: alternative is not type(None)):  # "none" is no text
         try:
             return _as(alternative, value)
         except (ValueError, TypeError, OverflowError):

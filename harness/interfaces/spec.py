@@ -53,7 +53,7 @@ def parse_term(piece: str, text: str | None = None) -> Term:
         raise RequestError(f"{piece!r} in {text!r} leaves out a name with parameters; write -{name}")
     params: dict[str, str] = {}
     for assignment in _split(rest[:-1]):
-        key, equals, value = (part.strip() for part in assignment.partition("="))
+        key, equals, value = (side.strip() for side in assignment.partition("="))
         if not equals or not key or not value:
             raise RequestError(f"{assignment!r} in {piece!r} is not a parameter; write name[parameter=value]")
         if key in params:
@@ -66,10 +66,10 @@ def _alternatives(term: Term) -> list[Term]:
     """One term a combination of the values that ``|`` separates."""
     choices = []
     for key, value in term.params.items():
-        values = [part.strip() for part in value.split("|")]
+        values = [choice.strip() for choice in value.split("|")]
         if not all(values):
             raise RequestError(f"'{key}={value}' has an empty alternative; write {key}=value|value")
-        choices.append([(key, each) for each in values])
+        choices.append([(key, choice) for choice in values])
     return [Term(term.pattern, dict(chosen), term.exclude) for chosen in product(*choices)]
 
 

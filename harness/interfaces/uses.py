@@ -27,7 +27,7 @@ FROM_LABELS = {"gradients", "retraining"}
 
 def observed(used: Collection[str]) -> tuple[str, ...]:
     """The words for the parts that a view says were used, in the order of `WORDS`."""
-    words = dict.fromkeys(word for part, word in WORDS.items() if part in used)
+    words = dict.fromkeys(word for name, word in WORDS.items() if name in used)
     if FROM_LABELS & words.keys():
         return tuple(dict.fromkeys(["labels", *words]))
     return tuple(words)

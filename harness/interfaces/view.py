@@ -273,9 +273,9 @@ class View:
             RequestError: arrays that do not fit each other, are not finite, or are no probabilities.
         """
         train = checked_outputs("", features, probs, labels, bias)
-        given = (reference_features, reference_probs, reference_labels)
-        absent = all(part is None for part in given)
-        return cls._of(train, None if absent else checked_reference(train, *given, bias), seed)
+        arrays = (reference_features, reference_probs, reference_labels)
+        absent = all(array is None for array in arrays)
+        return cls._of(train, None if absent else checked_reference(train, *arrays, bias), seed)
 
     @classmethod
     def from_blocks(

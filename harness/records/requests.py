@@ -42,7 +42,7 @@ def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
         if isinstance(text, int):
             seeds = _first(text)
         elif isinstance(text, str):
-            seeds = tuple(int(part) for part in text.split(",")) if "," in text else _first(int(text))
+            seeds = tuple(int(number) for number in text.split(",")) if "," in text else _first(int(text))
         else:
             seeds = tuple(operator.index(seed) for seed in text)
     except (TypeError, ValueError, OverflowError, MemoryError):

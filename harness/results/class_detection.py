@@ -36,13 +36,13 @@ def class_detection(attribution: np.ndarray, train_classes: np.ndarray, test_cla
     others = same.shape[1] - members
     auc = ((ranks * same).sum(1) - members * (members + 1) / 2) / (members * others)
     large = np.where(np.isnan(attribution), -np.inf, np.abs(attribution.astype(np.float64)))[counted]
-    found = {
+    by_sample = {
         "class_detection_auc": auc,
         "class_detection_recall": np.array([_recall(*row) for row in zip(helpful, same, members, strict=True)]),
         "class_detection_recall_absolute": np.array([_recall(*row) for row in zip(large, same, members, strict=True)]),
     }
-    means = {name: float(values.mean()) for name, values in found.items()}
-    return means | {f"{name}_std": float(values.std()) for name, values in found.items()}
+    means = {name: float(values.mean()) for name, values in by_sample.items()}
+    return means | {f"{name}_std": float(values.std()) for name, values in by_sample.items()}
 
 
 def _recall(helpful: np.ndarray, same: np.ndarray, members: int) -> float:

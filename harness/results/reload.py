@@ -51,8 +51,8 @@ def texts_again(task: Any, record: Record) -> Mapping[str, list[str]]:
     """
     if task.data_version() != record.versions.get("data", ""):
         raise other_data(record)
-    found: Mapping[str, list[str]] = task.texts(derive("data", task.name, record.seed))
-    return found
+    texts: Mapping[str, list[str]] = task.texts(derive("data", task.name, record.seed))
+    return texts
 
 
 def other_data(record: Record) -> RequestError:

@@ -52,8 +52,8 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray, confidence: float = 
     ours, theirs = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if ours.shape != theirs.shape or ours.ndim != 1 or len(ours) == 0:
         raise ValueError(f"paired differences need two equally long lists; given {ours.shape} and {theirs.shape}")
-    found = summarise(ours - theirs)
-    if found.std is None:
-        return Difference(found.mean, None, None, 1)
-    half = float(t.ppf((1 + confidence) / 2, found.count - 1)) * found.std / math.sqrt(found.count)
-    return Difference(found.mean, found.mean - half, found.mean + half, found.count)
+    summary = summarise(ours - theirs)
+    if summary.std is None:
+        return Difference(summary.mean, None, None, 1)
+    half = float(t.ppf((1 + confidence) / 2, summary.count - 1)) * summary.std / math.sqrt(summary.count)
+    return Difference(summary.mean, summary.mean - half, summary.mean + half, summary.count)

@@ -133,10 +133,10 @@ def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray
     """What class detection is computed from, when results are read."""
     if split.train.classes is None or split.test.classes is None:
         raise ValueError("an attribution task needs the classes of its training and test samples")
-    found = {"train_classes": split.train.classes, "test_classes": split.test.classes}
+    classes = {"train_classes": split.train.classes, "test_classes": split.test.classes}
     limit = np.finfo(np.float32).max  # what diverged is kept whole: its order is a result
     kept = attribution if np.nanmax(np.abs(attribution), initial=0) > limit else attribution.astype(np.float32)
-    return {"attribution": kept} | found
+    return {"attribution": kept} | classes
 
 
 def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
@@ -153,10 +153,10 @@ def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
     record.uses = list(cell.method.uses)
     before = view.computed_seconds
     with timed(view.device) as watch:
-        found = cell.method.attribute(view) if attributes else cell.method.score(view)
-    if found is None:
+        returned = cell.method.attribute(view) if attributes else cell.method.score(view)
+    if returned is None:
         raise ValueError(f"{cell.method.name} returned None; scores of shape {shape} were expected")
-    scores = np.asarray(found, dtype=np.float64)
+    scores = np.asarray(returned, dtype=np.float64)
     if attributes:  # classes are what these samples have, and no gradient comes from a given label
         record.uses = [word for word in observed(view.used) if word != "labels"]
     record.uses = record.uses or list(observed(view.used))

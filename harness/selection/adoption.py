@@ -86,15 +86,15 @@ def classes_in(thing: Any, kind: str) -> list[type]:
         TypeError: a class or function is no method, or a parameter has no default.
     """
     if isinstance(thing, ModuleType):
-        found, refused = [], []
+        classes, refused = [], []
         for candidate in _candidates(thing, kind):
             try:
-                found += classes_in(candidate, kind)
+                classes += classes_in(candidate, kind)
             except TypeError as error:
                 refused.append(error)
-        if refused and not found:
+        if refused and not classes:
             raise refused[0]
-        return found
+        return classes
     return [_as_dataclass(thing)] if is_task(thing) else [method_class(thing)]
 
 
@@ -176,8 +176,11 @@ def _as_dataclass(cls: Any) -> Any:
 
 def _is_plain_method(thing: Any) -> bool:
     if inspect.isclass(thing):
-        found = [getattr(thing, name, None) for name in ("score", "attribute")]
-        return any(callable(each) and list(inspect.signature(each).parameters)[1:2] == ["view"] for each in found)
+        functions = [getattr(thing, name, None) for name in ("score", "attribute")]
+        return any(
+            callable(function) and list(inspect.signature(function).parameters)[1:2] == ["view"]
+            for function in functions
+        )
     named = inspect.isfunction(thing) and thing.__name__ != "<lambda>"
     return named and next(iter(inspect.signature(thing).parameters), "") == "view"
 
@@ -190,8 +193,8 @@ def _candidates(module: ModuleType, kind: str) -> list[Any]:
         return [thing for thing in own if is_task(thing) and not inspect.isabstract(thing)]
     methods = [thing for thing in own if not is_task(thing) and _is_plain_method(thing)]
     bases = {base for thing in methods if inspect.isclass(thing) for base in thing.__mro__[1:]}
-    found = [thing for thing in methods if thing not in bases and not inspect.isabstract(thing)]
-    return [thing for thing in found if not _is_helper(thing)] or found
+    candidates = [thing for thing in methods if thing not in bases and not inspect.isabstract(thing)]
+    return [thing for thing in candidates if not _is_helper(thing)] or candidates
 
 
 def _is_helper(thing: Any) -> bool:
@@ -199,7 +202,10 @@ def _is_helper(thing: Any) -> bool:
     if inspect.isclass(thing):
         return False
     further = list(inspect.signature(thing).parameters.values())[1:]
-    return any(each.default is each.empty and each.kind is not inspect.Parameter.VAR_KEYWORD for each in further)
+    return any(
+        parameter.default is parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        for parameter in further
+    )
 
 
 def _snake_case(name: str) -> str:

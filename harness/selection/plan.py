@@ -151,8 +151,8 @@ def make_cell(spec: CellSpec) -> Cell:
     """
     task_class, method_class = TASKS.get(spec.task), METHODS.get(spec.method)
     task = build(task_class, layered(task_class, spec.protocol, spec.preset, dict(spec.task_given)))
-    given = {**those_of(method_class, task_class.method_params), **dict(spec.method_given)}
-    method = build(method_class, layered(method_class, spec.protocol, None, given))
+    own = {**those_of(method_class, task_class.method_params), **dict(spec.method_given)}
+    method = build(method_class, layered(method_class, spec.protocol, None, own))
     return Cell(spec, task, method)
 
 

@@ -146,8 +146,8 @@ def own_file(module: str, beside: Path | None = None) -> Path | None:
 def _found(module: str, beside: Path | None) -> Path | None:
     places: list[str] | None = [*([str(beside)] if beside else []), *sys.path]
     spec = None
-    for position, part in enumerate(module.split(".")):
-        spec = PathFinder.find_spec(part if position == 0 else f"_.{part}", places)
+    for position, name in enumerate(module.split(".")):
+        spec = PathFinder.find_spec(name if position == 0 else f"_.{name}", places)
         if spec is None:
             return None
         places = list(spec.submodule_search_locations or [])
