@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import math
 import multiprocessing
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import ModuleType
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
 from harness.records.store import FAILURES, Store
+from harness.running.supervised import Supervised
 from harness.selection.plan import Cell, CellSpec, Group, group, make_cell
 from harness.selection.plugins import load_only
 
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
     from harness.running.events import Event, Finished
 
 RERUN = ("failed", "stale", "all")
-
-LONGEST = 1e6
-"""Seconds that the operating system can be asked to wait at once."""
 
 
 @dataclass(frozen=True)
@@ -202,68 +197,27 @@ def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
     """A group in a process of its own, ended when a stage overruns; what it has not finished starts in another."""
     from harness.running.events import Begin, Finished, new_record
 
-    context = multiprocessing.get_context("spawn")
     left = list(members.cells)
     while left:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=([c.spec for c in left], device, options, theirs), daemon=False)
-        with _without_main():
-            process.start()
-        theirs.close()
-        stage: Any = Begin("start", tuple(left))
-        limit: float | None = None  # starting Python and importing torch is not the cell's time
-        deadline = math.inf
-        status, error = "", ""
-        try:
-            while True:
-                if not ours.poll(None if limit is None else max(0.0, min(deadline - time.monotonic(), LONGEST))):
-                    status, error = "timeout", f"{stage.stage} took longer than {limit:g} s"
-                    break
-                event = ours.recv()
-                if event is None:
-                    break
-                if isinstance(event, Begin):
-                    stage = event
-                    if options.timeout is not None:
-                        limit = options.timeout * (len(event.cells) if event.stage == "retrain" else 1)
-                        deadline = time.monotonic() + limit
-                else:
-                    left = [cell for cell in left if cell.slot != event.cell.slot]
-                yield event
-        except EOFError:
-            process.join()
-            status, error = "failed", f"the process ended during {stage.stage} with exit code {process.exitcode}"
-            if process.exitcode == -9:
-                status, error = "out_of_memory", f"the process was killed during {stage.stage}, as for lack of memory"
-        finally:
-            if process.is_alive():
-                process.kill()
-            process.join()
-            ours.close()
-        if status:
-            blamed = {cell.slot for cell in stage.cells}
+        process = Supervised(_child, ([cell.spec for cell in left], device, options), options.timeout)
+        at_fault = tuple(left)
+        for event in process.events():
+            if isinstance(event, Begin):
+                at_fault = event.cells
+            else:
+                left = [cell for cell in left if cell.slot != event.cell.slot]
+            yield event
+        blamed = {cell.slot for cell in at_fault} & {cell.slot for cell in left}
+        if process.status:
             for cell in [cell for cell in left if cell.slot in blamed]:
-                yield Finished(cell, new_record(cell, device, status, error), {})
+                yield Finished(cell, new_record(cell, device, process.status, process.error), {})
             left = [cell for cell in left if cell.slot not in blamed]
         elif left:
             raise RuntimeError(f"{len(left)} cells of {members.name} ended without a record")
 
 
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Let a new process leave the running script alone: it would run the script again, and start processes anew.
-
-    Nothing of the script is needed there: cells travel as names, and what a script defines is refused before.
-    """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-
-
-def _child(specs: list[CellSpec], device: str, options: Options, pipe: Any) -> None:
+def _child(specs: list[CellSpec], device: str, options: Options, pipe: Connection) -> None:
+    """Run cells in this process and send their events, then None."""
     from harness.running.group import run_group
 
     try:
