@@ -68,15 +68,20 @@ def all_failed(cells: tuple[Cell, ...], error: BaseException, device: str) -> It
 
 
 def failed(record: Record, error: BaseException) -> Record:
-    if isinstance(error, Unsupported):
-        record.status, record.error = "skipped", str(error) or "it gave no reason"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
-        record.status, record.error = "out_of_memory", f"{type(error).__name__}: {error}"
-    else:
-        last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-        where = f" ({Path(last.filename).name}:{last.lineno})" if last else ""
-        record.status, record.error = "failed", f"{type(error).__name__}: {error}{where}"
+    """The record, with the error as its outcome."""
+    record.status, record.error = failure(error)
     return record
+
+
+def failure(error: BaseException) -> tuple[str, str]:
+    """The status and the text of an error: ``skipped``, ``out_of_memory`` or ``failed``."""
+    if isinstance(error, Unsupported):
+        return "skipped", str(error) or "it gave no reason"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out_of_memory", f"{type(error).__name__}: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+    where = f" ({Path(last.filename).name}:{last.lineno})" if last else ""
+    return "failed", f"{type(error).__name__}: {error}{where}"
 
 
 @functools.lru_cache

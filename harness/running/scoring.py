@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,30 +18,31 @@ from harness.interfaces.uses import observed
 from harness.interfaces.view import View
 from harness.records.store import Record
 from harness.running.base_models import Base, curves_of, model_seed
-from harness.running.events import Begin, Event, Finished, failed, new_record
+from harness.running.events import Begin, Event, Finished, failure, new_record
 from harness.running.services import cross_validated, retrainer
 from harness.running.trimming import flagged, tie_seed
 from harness.seeds import derive
 from harness.selection.plan import Cell
 
-SHARED = (
-    "status",
-    "error",
-    "health",
-    "train_seconds",
-    "extract_seconds",
-    "score_seconds",
-    "total_seconds",
-    "peak_memory_mib",
-    "n_train",
-    "n_noisy",
-    "uses",
-)
-"""What the records of cells with one scoring have in common."""
-
-
 CONSTANT = "constant_model"
 """The health entry of scores of a model that gives every training sample the same class: it has learnt nothing."""
+
+
+@dataclass
+class Scoring:
+    """What one scoring gave beside the scores: fields of the record of every cell that shares it."""
+
+    train_seconds: float
+    n_train: int
+    n_noisy: int | None
+    status: str = "ok"
+    error: str = ""
+    health: dict[str, Any] = field(default_factory=dict)
+    extract_seconds: float | None = None
+    score_seconds: float | None = None
+    total_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    uses: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -66,20 +67,18 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
         own = view.fresh(
             derive("method", task.name, cells[0].method.name, seed), retrain=retrain, out_of_sample=out_of_sample
         )
-        measured = new_record(cells[0], device)
-        measured.train_seconds, measured.n_train = base.seconds, view.n
-        measured.n_noisy = None if base.noisy is None else int(base.noisy.sum())
+        scoring = Scoring(base.seconds, view.n, None if base.noisy is None else int(base.noisy.sum()))
         memory = PeakMemory(device)
         scores: np.ndarray | None = None
         try:
-            scores = _score(cells[0], own, measured, len(base.split.test))
+            scores = _score(cells[0], own, scoring, len(base.split.test))
         except (Exception, SystemExit) as error:
-            failed(measured, error)
-        measured.peak_memory_mib = memory.mib()
+            scoring.status, scoring.error = failure(error)
+        scoring.peak_memory_mib = memory.mib()
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
         for cell in cells:
-            record = replace(new_record(cell, device), **{name: getattr(measured, name) for name in SHARED})
+            record = replace(new_record(cell, device), **vars(scoring))
             if scores is None:
                 yield Finished(cell, record, {})
             elif task.attributes:
@@ -139,8 +138,16 @@ def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray
     return {"attribution": kept} | classes
 
 
-def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
-    """A method's scores (n,), or its attributions (n_test, n) on an attribution task, float64."""
+def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> np.ndarray:
+    """A method's scores (n,), or its attributions (n_test, n) on an attribution task, float64.
+
+    Args:
+        scoring: receives what the method used and how long it took, whether the method's scores are valid or not.
+
+    Raises:
+        Unsupported: a module that the method needs is missing, or the method says so.
+        ValueError: the method returned no scores of the right shape.
+    """
     attributes = cell.task.attributes
     shape = (n_test, view.n) if attributes else (view.n,)
     for module in cell.method.requires:
@@ -150,7 +157,7 @@ def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
             raise Unsupported(
                 f"{cell.method.name} needs the module {module}, which cannot be imported: {error}"
             ) from error
-    record.uses = list(cell.method.uses)
+    scoring.uses = list(cell.method.uses)
     before = view.computed_seconds
     with timed(view.device) as watch:
         returned = cell.method.attribute(view) if attributes else cell.method.score(view)
@@ -158,20 +165,20 @@ def _score(cell: Cell, view: View, record: Record, n_test: int) -> np.ndarray:
         raise ValueError(f"{cell.method.name} returned None; scores of shape {shape} were expected")
     scores = np.asarray(returned, dtype=np.float64)
     if attributes:  # classes are what these samples have, and no gradient comes from a given label
-        record.uses = [word for word in observed(view.used) if word != "labels"]
-    record.uses = record.uses or list(observed(view.used))
-    record.extract_seconds = view.extract_seconds
-    record.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
-    record.total_seconds = record.extract_seconds + record.score_seconds
-    record.health = _plain(view.health)
+        scoring.uses = [word for word in observed(view.used) if word != "labels"]
+    scoring.uses = scoring.uses or list(observed(view.used))
+    scoring.extract_seconds = view.extract_seconds
+    scoring.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
+    scoring.total_seconds = scoring.extract_seconds + scoring.score_seconds
+    scoring.health = _plain(view.health)
     if scores.shape != shape:
         raise ValueError(f"{cell.method.name} returned scores of shape {scores.shape}; {shape} was expected")
     bad = int((~np.isfinite(scores)).sum())
     if bad == scores.size:
         raise ValueError(f"none of the {bad} scores is finite")
-    record.health["non_finite"] = bad
+    scoring.health["non_finite"] = bad
     if not attributes:
-        record.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
+        scoring.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
     return scores
 
 
