@@ -78,9 +78,7 @@ def planned(request: Request, options: Options, rerun: str | None = None) -> lis
     if options.scheduler is not None and options.backend != "dask":
         raise RequestError(f"--scheduler {options.scheduler} goes with --backend dask, not {options.backend}")
     if options.backend == "dask" and options.timeout is not None:
-        raise RequestError(
-            "--timeout needs processes of its own, which Dask's workers may not start; use --backend loky"
-        )
+        raise RequestError("--timeout starts processes, which Dask's workers may not do; use --backend loky")
     for plugin in options.plugins:
         load_plugin(plugin)
     return request.plan()

@@ -21,7 +21,7 @@ from harness.packages import own
 COMMANDS = ("list", "run", "status", "report", "suspects", "influential", "compare", "baseline", "check", "new", "data")
 
 EXAMPLES = """examples:
-  python -m harness run                                                  all methods on moons, a quarter of a minute
+  python -m harness run                     all methods on moons, preset fast; under a minute on two cores
   python -m harness run --methods all --tasks moons,blobs,digits --seeds 5 --protocol paper
   python -m harness run --methods 'outlier_*,datainf[damping=0.01]' --tasks 'digits[noise=pair,rate=0.2]'
   python -m harness data fetch cifar10n
@@ -50,11 +50,13 @@ class _Parser(argparse.ArgumentParser):
             self.error(f"{odd} gives no value")
         return super().parse_args(args, namespace)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = [str(choice) for choice in action.choices or ()]
+        if choices and value not in choices:
+            near = did_you_mean(str(value), choices)
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{near}; choose from {', '.join(choices)}")
+
     def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message and "choose from" in message:
-            choice = message.split("invalid choice: ")[1].split(" (")[0].strip("'")
-            choices = [piece.strip(" '") for piece in message.split("choose from ")[1].rstrip(")").split(",")]
-            message = message.split(" (")[0] + did_you_mean(choice, choices) + "; choose from " + ", ".join(choices)
         self.exit(2, f"{self.prog}: {message}\n")
 
 

@@ -59,7 +59,7 @@ class Detector:
                 ) from None
             raise RequestError(
                 f"detector={self.name} is not there{did_you_mean(self.name, SKLEARN)}; give module:Class, one of "
-                f"{', '.join(SKLEARN)}, or with PyOD (pip install pyod) one of its, such as ECOD"
+                f"{', '.join(SKLEARN)}, or with PyOD (pip install pyod) one of its detectors, such as ECOD"
             ) from None
         except Exception as error:  # a module may raise anything when it is imported
             raise RequestError(f"detector={self.module}:{self.name}: {module} cannot be imported: {error}") from error

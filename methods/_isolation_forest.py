@@ -1,8 +1,8 @@
 """An isolation forest on points that are computed when asked for: scikit-learn's trees, scored without a data matrix.
 
 Each tree is scikit-learn's own, fitted on the 256 points that `sklearn.ensemble.IsolationForest` draws for it from the
-same seed, so the forest is that forest, tree by tree. A point's path needs eight of its coordinates a tree, which is
-all that is ever computed of it; a gradient of 5,120 numbers is never built to be scored.
+same seed, so the forest is that forest, tree by tree. A path through a tree needs eight of a point's coordinates,
+and no other coordinate is ever computed; a gradient of 5,120 numbers is never built to be scored.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Influence(Method):
         import torch
 
         if self.class_mean:
-            raise Unsupported("class_mean=yes is for attributions, and this task asks for one score a training sample")
+            raise Unsupported("class_mean=yes is for attributions; this task asks for one score per training sample")
         reference = view.reference(self.reference, self.layers)
         total = torch.zeros(view.n, dtype=torch.float64)
         for name, block in view.gradients_of(self.layers).items():

@@ -101,8 +101,8 @@ class ExactSelfInfluence(SelfInfluence):
             return torch.cat(scores), factor.convergence
         if block.n**2 * block.dimension > MOST_WORK:
             raise Unsupported(
-                f"self_influence solves one system a sample: {block.n} of {block.dimension} unknowns each are too many "
-                "beyond what one factorisation can do (self_datainf has no such limit)"
+                f"self_influence solves one system per sample: {block.n} systems of {block.dimension} unknowns are too "
+                "many where one factorisation cannot solve them all (self_datainf has no such limit)"
             )
         scores, convergence = [], Convergence()
         for chunk in parts:

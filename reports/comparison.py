@@ -1,4 +1,4 @@
-"""From the tidy table to comparisons: a section a task and protocol, a row a method, a summary a metric."""
+"""From the tidy table to comparisons: one section per task and protocol, one row per method, one summary per metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 3 from stored results: test accuracy after every epoch of the retraining, a line a method."""
+"""Figure 3 from stored results: test accuracy after every epoch of the retraining, one line per method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DASHES: tuple[Any, ...] = ("", (4, 1.5), (1, 1))
 
 
 def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
-    """Accuracy by epoch: a panel a task with its parameters, protocol and preset, a line a method.
+    """Accuracy by epoch: one panel per task with its parameters, protocol and preset, one line per method.
 
     Lines are means over seeds, bands their standard deviation. The model trained on all samples is black.
 
@@ -31,7 +31,7 @@ def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
         stale: keys of cells whose code has moved since; they are left out.
 
     Raises:
-        RequestError: nothing is stored with a value an epoch.
+        RequestError: nothing is stored with one value per epoch.
     """
     import seaborn
     from matplotlib.figure import Figure

@@ -74,7 +74,7 @@ def flagged_grid(rows: Sequence[Flagged]) -> Figure:
 
 
 def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
-    """Gain in test accuracy by trimming budget: a panel a task, protocol and setup, a line a method.
+    """Gain in test accuracy by trimming budget: one panel per task, protocol and setup, one line per method.
 
     Lines are means over seeds, bands their standard deviation; hollow marks are printed gains at 5 %.
 

@@ -46,7 +46,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def as_junit(comparison: Comparison) -> str:
-    """A test suite with a case a line: a failure where it is worse, skipped where nothing could be said."""
+    """A test suite with one case per line: a failure where the line is worse, skipped where nothing could be said."""
     skipped = comparison.count("not compared") + comparison.count("undecided")
     nothing = int(not comparison.lines)
     tests = len(comparison.lines) + len(comparison.missing) + nothing

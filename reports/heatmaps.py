@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def heat_maps(attributions: Sequence[Attribution]) -> Figure:
-    """A row a task with its parameters, protocol and preset, a column a method; dark is helpful.
+    """One row per task with its parameters, protocol and preset, one column per method; dark is helpful.
 
     Colours are ranks within a row, a test sample: methods' values differ by orders of magnitude.
 

@@ -1,4 +1,4 @@
-"""Tables of rank correlation with a judge, one a task."""
+"""Tables of rank correlation with a judge, one table per task."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _section(section: Section) -> str:
             noted.setdefault(note, []).append(f"`{row.spec}`")
     notes = [f"- {', '.join(specs)}: {note}" for note, specs in noted.items()]
     if any(row.stale for row in rows):
-        notes.append("- † made by other code than the one at hand; `run --rerun stale` computes it anew")
+        notes.append("- † made by other code than the code at hand; `run --rerun stale` computes it again")
     heading = f"## {section.title}: `{section.spec}`, protocol {section.protocol}, preset {section.preset}"
     parts = [f"{heading}, only seeds whose model tells classes apart" if section.alive else heading]
     if section.constant:

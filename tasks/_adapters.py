@@ -84,7 +84,7 @@ class Adapted:
 
     @property
     def _trained(self) -> dict[str, Tensor]:
-        """Looked up anew, as a model that moves to a device may get other parameters there."""
+        """Looked up at every call, because a model that moves to a device may get other parameters there."""
         return {name: values for name, values in self.model.named_parameters() if values.requires_grad}
 
     def trainable(self) -> list[Tensor]:

@@ -34,7 +34,7 @@ class Source:
         folder: of its TSV files, ``train.tsv`` and ``dev.tsv``.
         config: its name on the hub.
         texts: the columns of the one or two texts, each by all names that the layouts give it.
-        label: the label's column, likewise.
+        label: names that the label's column may have.
         names: the classes' names, in the hub's order; numbers serve too.
     """
 
@@ -59,7 +59,7 @@ MRPC = Source(
 
 @dataclass(frozen=True)
 class Texts:
-    """Rows of one split: texts, one or two a row, and class numbers (n,) int64."""
+    """Rows of one split: texts, one or two per row, and class numbers (n,) int64."""
 
     texts: Sequence[tuple[str, ...]]
     labels: np.ndarray

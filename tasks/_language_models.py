@@ -122,7 +122,7 @@ def check_language_model(name: str, weights: Weights, adapters: Adapters) -> Non
     """Whether a model can be had and adapted, without its weights, of which every process needs its own.
 
     Raises:
-        RequestError: as for `language_model`, but for damaged weights.
+        RequestError: as for `language_model`, except that damaged weights are not seen here.
     """
     _require(weights)
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -36,7 +36,7 @@ def feature_dependent(
     """Labels flipped with a probability and to a class that depend on the sample (Xia et al., NeurIPS 2020, Alg. 2).
 
     Each sample's flip probability is drawn around ``rate`` (standard deviation 0.1, cut to [0, 1], scaled to the mean
-    ``rate``); the wrong class follows a softmax of the sample's projection by a random matrix of its class.
+    ``rate``); the wrong class follows a softmax of the sample's projection by a random matrix of the sample's class.
 
     Args:
         inputs: (n, d) floats.

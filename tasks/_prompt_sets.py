@@ -64,7 +64,7 @@ class Problem:
     Args:
         text: with ``{name}`` for a person and ``{0}``, ``{1}``, … for positive integers.
         count: of the integers.
-        reason: the step to the answer, likewise.
+        reason: the step to the answer, as a format string, too.
         answer: of the integers.
     """
 

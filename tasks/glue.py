@@ -47,7 +47,7 @@ class GlueTask(Task):
         model: a Hugging Face hub name or a local folder of a RoBERTa- or BERT-like encoder, or ``tiny``: two layers
             and a tokenizer, both made on the spot, first trained on up to 4,000 rows that are left over.
         n_train: training rows drawn; all there are, if fewer.
-        n_dev: rows of the official development set that accuracy is measured on, likewise.
+        n_dev: rows of the official development set that accuracy is measured on; all there are, if fewer.
         n_validation: clean rows drawn from the training file beside the training rows, for reference.
         flip: share of the training labels that become the other class.
         epochs, batch_size, lr, warmup, weight_decay: AdamW, the rate rising for a share of the steps and falling to 0.

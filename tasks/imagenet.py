@@ -92,7 +92,7 @@ class ImagenetSubset(ImageTask):
         for name, folder in (("train", self._folder("train")), ("val", self._folder("val"))):
             names = [entry.name for entry in folder.iterdir() if is_class_folder(entry)]
             if not names:
-                raise RequestError(f"{folder} holds no class folders; sort its images into one folder a class")
+                raise RequestError(f"{folder} holds no class folders; sort the images into one folder per class")
             if sorted(names) != classes:
                 odd = sorted(set(names) ^ set(classes))
                 raise RequestError(
@@ -203,7 +203,7 @@ class ImagenetSubset(ImageTask):
 
 @functools.lru_cache(maxsize=4)
 def _digest(folders: tuple[tuple[Path, int], ...]) -> str:
-    """Of the images in folders; their times only tell when to look anew."""
+    """Of the images in folders; their times only tell when to look again."""
     digest = hashlib.sha256()
     for folder, _ in folders:
         images = [f"{path.name} {path.stat().st_size}" for path in images_in(folder)]

@@ -19,7 +19,7 @@ class Sentences(PromptTask):
     """Ten transformations of sentences, each asked of a chatbot with a name of its own.
 
     Args:
-        sentences: a text file with a sentence a line, in the place of the project's.
+        sentences: a text file with one sentence per line, instead of the project's sentences.
     """
 
     name: ClassVar[str] = "prompts_sentences"

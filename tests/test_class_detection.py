@@ -125,7 +125,7 @@ def test_classes_are_only_there_where_samples_have_them() -> None:
     with pytest.raises(Unsupported, match="of no classes apart from their labels"):
         harness.method("outlier_iforest").attribute(View.from_blocks({"a": np.ones((3, 2))}, {"a": np.ones((2, 2))}))
     for name in ("self_influence", "outlier_l1", "self_confidence", "leave_one_out"):
-        with pytest.raises(Unsupported, match="one score a training sample and attributes nothing"):
+        with pytest.raises(Unsupported, match="one score per training sample and attributes nothing"):
             harness.method(name).attribute(view()[0])
 
 

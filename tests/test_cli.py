@@ -94,7 +94,7 @@ WRONG = {
     "no test samples": (["--tasks", "moons[n_test=50]"], "moons: n_test=50 must exceed n_validation=100"),
     "huge seed": (["--seeds", "0,99999999999999999999"], "is not valid; give a number of seeds such as 5"),
     "too many seeds": (["--seeds", "1000000000"], "is not valid; give a number of seeds such as 5"),
-    "dask with a limit": (["--backend", "dask", "--timeout", "5"], "--timeout needs processes of its own"),
+    "dask with a limit": (["--backend", "dask", "--timeout", "5"], "--timeout starts processes"),
     "contradiction": (["--scheduler", "tcp://x:1"], "--scheduler tcp://x:1 goes with --backend dask, not loky"),
     "unknown option": (["--method", "x", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
     "unclosed bracket": (["--methods", "lissa[iterations=3"], "has unbalanced brackets"),
@@ -346,4 +346,4 @@ def test_figure_2_of_what_has_no_images(tmp_path: Path, capsys: pytest.CaptureFi
     harness.run("outlier_iforest", f"arrays[path={tmp_path}/f.npz]", 1, preset="smoke", out=tmp_path / "o")
     code, _, err = call(capsys, "report", str(tmp_path / "o"), "--figure", "2")
     assert code == 2
-    assert "the samples of its tasks are none" in err
+    assert "no task there has images" in err

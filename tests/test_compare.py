@@ -180,7 +180,7 @@ def test_equals_seldom_fail_when_scores_are_noise() -> None:
 
 @cache
 def scored(task: str, seed: int, method: str, draw: int) -> dict[str, float]:
-    """Detection metrics of a randomised method that draws anew, on the same data and model."""
+    """Detection metrics of a randomised method that draws again, on the same data and model."""
     made = harness.task(task, preset="smoke")
     split, truth = loaded(task, seed)
     view = viewed(task, seed).fresh(derive("draw", method, draw))
@@ -217,7 +217,7 @@ def test_equals_seldom_fail_when_real_detectors_draw_anew() -> None:
     comparisons = [compare(side(2 * k), side(2 * k + 1), RULES) for k in range(100)]
     assert sum(found.exit_code == 1 for found in comparisons) <= 5
     aurocs = [line for found in comparisons for line in found.lines if line.metric == "auroc"]
-    assert not any(line.verdict == "same" for line in aurocs)  # they do draw anew
+    assert not any(line.verdict == "same" for line in aurocs)  # they do draw again
 
 
 DETECTOR = """
@@ -303,7 +303,7 @@ def test_a_baseline_keeps_what_matters(folder: Path) -> None:
     content = json.loads(text)
     assert content["made"]["torch"]
     assert len(text) < 8000
-    assert '"auroc": {"0": ' in text  # a line a metric
+    assert '"auroc": {"0": ' in text  # one line per metric
     ours, theirs = read_baseline("b.json"), measured("before")
     keys = ["task", "method", "metric", "seed"]
     both = ours.merge(theirs, on=keys)

@@ -1,4 +1,4 @@
-"""Per-sample gradients against one backward pass a sample, for layers with a rule, without one, and for traps."""
+"""Per-sample gradients against one backward pass per sample, for layers with a rule, without one, and for traps."""
 
 from __future__ import annotations
 

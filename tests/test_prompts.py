@@ -97,7 +97,9 @@ def test_from_the_command_line_to_table_3(
     assert main([*run, "--methods", methods, "--tasks", f"prompts_math_reasoning[{sizes}]"]) == 0
     frame = harness.load_results(out)
     skipped = frame[frame["status"] == "skipped"]
-    assert set(skipped["error"]) == {"it gives one score a training sample and attributes nothing to reference samples"}
+    assert set(skipped["error"]) == {
+        "it gives one score per training sample and attributes nothing to reference samples"
+    }
     ok = frame[frame["status"] == "ok"]
     assert set(ok["method"]) == {
         "datainf", "exact_hessian", "gradient_tracing", "lissa", "outlier_iforest", "random",
@@ -122,7 +124,7 @@ def test_from_the_command_line_to_table_3(
     assert "fine-tuning takes the loss of test answers from" in text
     assert "DataInf `[class_mean=yes]`" in text
     assert "| skipped" not in text  # named below the table, with the reason
-    assert "`self_influence`, `self_lissa`: skipped in 2 of 2 seeds: it gives one score a training sample" in text
+    assert "`self_influence`, `self_lissa`: skipped in 2 of 2 seeds: it gives one score per training sample" in text
     assert "| Printed: class detection AUC |" in text
     picture = tmp_path / "figure4.png"
     assert main(["report", out, "--figure", "4", "--output", str(picture)]) == 0

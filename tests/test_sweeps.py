@@ -33,7 +33,7 @@ def test_alternatives_stand_for_several_terms() -> None:
 
 
 def test_a_budget_sweep_trains_and_scores_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One base model, one scoring a method, one retraining a distinct kept set; results as without the sweep."""
+    """One base model, one scoring per method, one retraining per distinct kept set; results as without the sweep."""
     kept: list[list[int | None]] = []
     real = Moons.train_all
 

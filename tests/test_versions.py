@@ -19,13 +19,13 @@ from harness.selection.versions import GRADIENTS, MACHINERY, _below, _collect, _
 ROOT = Path(__file__).parents[1]
 
 WITHOUT_NUMBERS = {
-    "results.class_detection": "computed anew whenever results are read",
+    "results.class_detection": "computed whenever results are read",
     "interfaces.clock": "times alone",
     "data.files": "where files are; their content is a version of its own",
     "errors": "words",
     "running.events": "how a result travels",
     "data.fetching": "brings files whose checksums are known",
-    "results.metrics": "computed anew whenever results are read",
+    "results.metrics": "computed whenever results are read",
     "interfaces.params": "values, which are part of a cell themselves",
     "packages": "where modules are found",
     "interfaces.parts": "computes each part once, and times it",

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    baseline = commands.add_parser("baseline", help="write results into a small file to commit, for `compare`")
-    baseline.add_argument("action", choices=("write", "update"), help="update: replace the cells that OUT has")
-    baseline.add_argument("out", metavar="OUT", help="a results folder")
-    baseline.add_argument("file", metavar="FILE", help="such as baseline.json")
-    add_plugin(baseline, "to tell stale results")
+    parser = commands.add_parser(
+        "baseline",
+        help="write results into a small file to commit, for `compare`",
+        description="Write the metrics of a results folder into a small JSON file that is made to be committed.",
+    )
+    parser.add_argument(
+        "action", choices=("write", "update"), help="write: a new file; update: replace the cells that OUT has"
+    )
+    parser.add_argument("out", metavar="OUT", help="a results folder")
+    parser.add_argument("file", metavar="FILE", help="the file, such as baseline.json")
+    add_plugin(parser)
 
 
 def main(args: argparse.Namespace) -> int:

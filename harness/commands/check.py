@@ -17,14 +17,20 @@ WORDS = {"expected": "expected to fail", "unexpected": "FAILED", "failed": "FAIL
 
 
 def add(commands: Commands) -> None:
-    check = commands.add_parser(
+    parser = commands.add_parser(
         "check",
-        help="conformance checks: is a method or task fit to be compared?",
-        description="Run the conformance checks on one method or task. Exit code 0: all passed, 1: some failed.",
+        help="tell whether a method or task is fit to be compared",
+        description="Run the conformance checks on methods or tasks. Each failure is printed with why it matters and "
+        "how to mend it. Exit code 0: all passed. 1: some failed.",
     )
-    check.add_argument("what", metavar="NAME|FILE.py[:NAME]", help="a name with parameters, a file, or one of its")
-    add_plugin(check, "the plug-in that brings NAME")
-    add_data_dir(check)
+    parser.add_argument(
+        "what",
+        metavar="METHOD|TASK|FILE",
+        help="a registered name such as datainf[damping=0.01], a file my.py, or one class or function of a file, "
+        "my.py:Name",
+    )
+    add_data_dir(parser)
+    add_plugin(parser)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_plugin
+from harness.commands.options import add_output, add_plugin
 from harness.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,31 +17,33 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     from harness.gate.compare import DEFAULT_RULES
 
-    compare = commands.add_parser(
+    parser = commands.add_parser(
         "compare",
-        help="is NEW worse than BASE? exit code 0: no worse, 1: worse, 2: not comparable",
-        description="Compare two results, paired by cell over seeds. Something is worse when the confidence interval "
-        "of its paired difference lies wholly beyond the tolerance; times are compared within one machine only. Exit "
-        "code 0: no worse, 1: worse, 2: nothing comparable, something of BASE is not in NEW, or the request was wrong.",
+        help="tell whether results got worse; a gate for CI",
+        description="Compare two results, paired by cell and seed. A metric is worse when the confidence interval of "
+        "the mean difference lies wholly beyond the tolerance. Times are compared within one machine only. Exit code 0: no "
+        "worse. 1: worse. 2: nothing comparable, something of BASE is not in NEW, or the request was wrong.",
     )
-    compare.add_argument("base", metavar="BASE", help="a results folder, or a file of `baseline write`")
-    compare.add_argument("new", metavar="NEW", help="likewise")
-    compare.add_argument(
+    parser.add_argument("base", metavar="BASE", help="a results folder, or a file of `baseline write`")
+    parser.add_argument("new", metavar="NEW", help="a results folder, or a file of `baseline write`")
+    what = parser.add_argument_group("what is judged")
+    what.add_argument(
         "--fail",
         action="append",
         default=[],
         metavar="METRIC:DELTA",
-        help="how far a metric may move, auroc:-0.02 or score_seconds:+25%% (repeatable; default: "
+        help="how far a metric may move, such as auroc:-0.02 or score_seconds:+25%%; may be repeated (default: "
         f"{', '.join(DEFAULT_RULES)})",
     )
-    compare.add_argument(
-        "--strict", action="store_true", help="exit code 1, too, for what is undecided, not compared, or stale"
+    what.add_argument("--methods", metavar="SELECTION", help="compare these methods alone (default: all in BASE)")
+    what.add_argument("--allow-missing", action="store_true", help="accept that NEW lacks cells of BASE")
+    what.add_argument(
+        "--strict", action="store_true", help="exit with 1 also for what is undecided, not compared, or stale"
     )
-    compare.add_argument("--allow-missing", action="store_true", help="NEW need not have all that BASE has")
-    compare.add_argument("--methods", metavar="SELECTION", help="compare these alone (default: all in BASE)")
-    compare.add_argument("--format", default="text", choices=("text", "md", "junit"), help="default: %(default)s")
-    compare.add_argument("--output", metavar="PATH", help="a file instead of standard output")
-    add_plugin(compare, "the plug-in of the methods, to tell stale results")
+    how = parser.add_argument_group("how")
+    how.add_argument("--format", default="text", choices=("text", "md", "junit"), help="default: text")
+    add_output(how, "the comparison")
+    add_plugin(how)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    data = commands.add_parser("data", help="fetch a task's data files, verify them, or say where they belong")
-    data.add_argument("action", choices=("fetch", "verify", "where"), help="fetch: download, with checksum and resume")
-    data.add_argument("name", metavar="TASK")
-    add_data_dir(data)
-    add_plugin(data, "the plug-in of the task")
+    parser = commands.add_parser(
+        "data",
+        help="fetch a task's data files, verify them, or say where they belong",
+        description="Bring a task's published files, check them, or say where they belong.",
+    )
+    parser.add_argument(
+        "action",
+        choices=("fetch", "verify", "where"),
+        help="fetch: download what is missing; verify: compare checksums; where: print the folder",
+    )
+    parser.add_argument("name", metavar="TASK", help="such as cifar10n")
+    add_data_dir(parser)
+    add_plugin(parser)
 
 
 def main(args: argparse.Namespace) -> int:

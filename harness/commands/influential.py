@@ -6,27 +6,27 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_data_dir, add_plugin, add_preset, add_protocol
+from harness.commands.options import add_data_dir, add_output, add_plugin, add_which
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
 
 
 def add(commands: Commands) -> None:
-    influential = commands.add_parser(
-        "influential", help="training samples that influence a test sample, by one method"
+    parser = commands.add_parser(
+        "influential",
+        help="list the training samples that influence a test sample",
+        description="List the training samples that one method finds most and least influential for test samples, with "
+        "their texts.",
     )
-    influential.add_argument("out", metavar="OUT", help="a results folder")
-    influential.add_argument("--method", required=True, metavar="NAME", help="whose, with parameters if need be")
-    influential.add_argument("--test", default="0", metavar="N,N,...", help="test samples (default: %(default)s)")
-    influential.add_argument("--task", metavar="NAME", help="where OUT holds several, with parameters if need be")
-    add_protocol(influential, "where OUT holds both")
-    add_preset(influential, "where OUT holds several")
-    influential.add_argument("--seed", type=int, metavar="N", help="one seed (default: the first)")
-    influential.add_argument("--top", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
-    influential.add_argument("--output", metavar="PATH", help="a file instead of standard output")
-    add_data_dir(influential)
-    add_plugin(influential, "the plug-in of the task")
+    parser.add_argument("out", metavar="OUT", help="a results folder of an attribution task")
+    add_which(parser, "the first")
+    how = parser.add_argument_group("how")
+    how.add_argument("--test", default="0", metavar="N,N,...", help="positions of test samples (default: 0)")
+    how.add_argument("--top", type=int, default=3, metavar="N", help="length of each list (default: 3)")
+    add_output(how, "the lists")
+    add_data_dir(how)
+    add_plugin(how)
 
 
 def main(args: argparse.Namespace) -> int:

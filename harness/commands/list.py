@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser("list", help="what there is: methods, tasks, protocols")
-    parser.add_argument("what", nargs="?", choices=("methods", "tasks", "protocols"), help="one of them (default: all)")
-    add_plugin(parser, "include a plug-in")
+    parser = commands.add_parser(
+        "list",
+        help="print all methods, tasks and protocols",
+        description="Print all methods, tasks and protocols, with parameters, sources and what each method looks at.",
+    )
+    parser.add_argument("what", nargs="?", choices=("methods", "tasks", "protocols"), help="print these alone")
+    add_plugin(parser)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser("new", help="write a small package for a new method or task, with tests and CI")
-    parser.add_argument("kind", choices=("method", "task"))
+    parser = commands.add_parser(
+        "new",
+        help="write a small package for a new method or task, with tests and CI",
+        description="Write a small package for a new method or task, with a test, the conformance checks and CI.",
+    )
+    parser.add_argument("kind", choices=("method", "task"), help="what the package holds")
     parser.add_argument("name", metavar="NAME", help="a lower-case word, such as my_detector")
-    parser.add_argument("--output", metavar="FOLDER", help="where (default: NAME with hyphens)")
+    parser.add_argument("--output", metavar="FOLDER", help="folder of the package (default: NAME with hyphens)")
 
 
 def main(args: argparse.Namespace) -> int:

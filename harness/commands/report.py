@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_data_dir, add_plugin
+from harness.commands.options import add_data_dir, add_output, add_plugin
 from harness.commands.output import put, say_problems, say_unknown
 from harness.errors import RequestError
 from harness.results.folder import Results
@@ -25,17 +25,24 @@ ON_PAGES = {"3": "accuracy by epoch", "4": "influence of classes on classes", "5
 
 
 def add(commands: Commands) -> None:
-    report = commands.add_parser("report", help="tables and figures from a results folder")
-    report.add_argument("out", metavar="OUT")
-    one = report.add_mutually_exclusive_group()
-    one.add_argument("--table", metavar="N", help="one of the paper's tables alone: 1 to 5, 7, 8, 9, or figure3")
-    one.add_argument("--figure", metavar="N", help="one of the paper's figures: 2 (needs the data), 3, 4 or 5")
-    one.add_argument("--judge", metavar="METHOD", help="rank correlation of every method with one: leave_one_out")
-    add_plugin(report, "to tell stale results")
+    parser = commands.add_parser(
+        "report",
+        help="print tables and figures of a results folder",
+        description="Print the whole comparison, one table or figure of the paper, or the tidy table.",
+    )
+    parser.add_argument("out", metavar="OUT", help="a results folder")
+    what = parser.add_argument_group("what to print (default: the whole comparison)").add_mutually_exclusive_group()
+    what.add_argument("--table", metavar="N", help="one table of the paper: 1 to 5, 7, 8, 9, or figure3")
+    what.add_argument("--figure", metavar="N", help="one figure of the paper: 2, which needs the data, 3, 4 or 5")
+    what.add_argument(
+        "--judge", metavar="METHOD", help="rank correlation of every method with this one, such as leave_one_out"
+    )
+    how = parser.add_argument_group("how")
     told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
-    report.add_argument("--format", default="md", choices=tuple(FORMATS), help=f"{told} (default: %(default)s)")
-    report.add_argument("--output", metavar="PATH", help="a file instead of standard output (figures: figureN.png)")
-    add_data_dir(report)
+    how.add_argument("--format", default="md", choices=tuple(FORMATS), help=f"{told} (default: md)")
+    add_output(how, "the report, or the figure (default: figureN.png),")
+    add_data_dir(how)
+    add_plugin(how)
 
 
 def main(args: argparse.Namespace) -> int:

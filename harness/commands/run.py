@@ -18,30 +18,44 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    run = commands.add_parser(
+    parser = commands.add_parser(
         "run",
-        help="cross methods with tasks and seeds, store the results, print the tables",
-        description="Cross methods with tasks and seeds. What is already stored in --out is not run again.",
-        epilog="Selections: names, globs and 'all', separated by commas; name[parameter=value,...] sets parameters, "
-        "-name leaves one out.",
+        help="run methods on tasks, store the results, print the tables",
+        description="Run every selected method on every selected task and seed. Results that --out holds already are "
+        "not computed again.",
+        epilog="SELECTION: names, globs and `all`, separated by commas. name[parameter=value,...] sets parameters, "
+        "name[parameter=a|b] runs both values, and -name leaves a name out. `python -m harness list` prints all names.",
     )
-    run.add_argument("--methods", default="all", metavar="SELECTION", help="default: %(default)s")
-    run.add_argument("--tasks", default="moons", metavar="SELECTION", help="default: %(default)s")
-    run.add_argument(
-        "--seeds", default="5", metavar="N|LIST", help="5 for seeds 0 to 4, or 0,3,7 (default: %(default)s)"
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--methods", default="all", metavar="SELECTION", help="methods (default: all)")
+    what.add_argument("--tasks", default="moons", metavar="SELECTION", help="tasks (default: moons)")
+    what.add_argument(
+        "--seeds", default="5", metavar="N|LIST", help="a number of seeds, or a list such as 0,3,7 (default: 5)"
     )
-    add_protocol(run, "fair, or paper: as the reference code did, quirk by quirk (default: fair)", "fair")
-    add_preset(run, "size of data, model and training; full is the published size (default: fast)", "fast")
-    run.add_argument("--out", default="results", metavar="FOLDER", help="results folder (default: %(default)s)")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    run.add_argument("--jobs", type=int, default=1, metavar="N", help="(task, seed) groups at a time (default: 1)")
-    run.add_argument("--backend", default="loky", choices=("loky", "dask"), help="of several jobs (default: loky)")
-    run.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler; without one, Dask starts workers here")
-    run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for training or scoring one cell")
-    run.add_argument("--rerun", choices=("failed", "stale", "all"), help="run these again, though they are stored")
-    add_data_dir(run)
-    add_plugin(run, "bring methods or tasks: a .py file, FILE.py:NAME for one of its, or a module (repeatable)")
-    run.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
+    add_protocol(
+        what,
+        "how methods are run: fair, or paper, which follows the published code in every quirk (default: fair)",
+        "fair",
+    )
+    add_preset(what, "size of data, model and training; full is the published size (default: fast)", "fast")
+    where = parser.add_argument_group("data and results")
+    where.add_argument("--out", default="results", metavar="FOLDER", help="folder of the results (default: results)")
+    add_data_dir(where)
+    add_plugin(where)
+    where.add_argument(
+        "--rerun",
+        choices=("failed", "stale", "all"),
+        help="compute stored cells again: failed ones, those of other code (stale), or all",
+    )
+    where.add_argument("--dry-run", action="store_true", help="list the cells that would run, and run nothing")
+    how = parser.add_argument_group("how to run")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    how.add_argument("--jobs", type=int, default=1, metavar="N", help="number of processes (default: 1)")
+    how.add_argument("--timeout", type=float, metavar="SECONDS", help="end a training or scoring that takes longer")
+    how.add_argument(
+        "--backend", default="loky", choices=("loky", "dask"), help="what starts processes (default: loky)"
+    )
+    how.add_argument("--scheduler", metavar="ADDRESS", help="of Dask; without it, Dask starts workers on this machine")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser("status", help="cells of a results folder: done, failed, missing, stale")
-    parser.add_argument("out", metavar="OUT")
+    parser = commands.add_parser(
+        "status",
+        help="count the cells of a results folder: done, failed, missing, stale",
+        description="List the commands that made a results folder, with their cells: done, failed, missing, stale.",
+    )
+    parser.add_argument("out", metavar="OUT", help="a results folder")
     add_data_dir(parser)
-    add_plugin(parser, "plug-ins it was run with")
+    add_plugin(parser)
 
 
 def main(args: argparse.Namespace) -> int:

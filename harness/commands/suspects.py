@@ -6,25 +6,27 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from harness.commands.options import add_data_dir, add_plugin, add_preset, add_protocol
+from harness.commands.options import add_data_dir, add_output, add_plugin, add_which
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
 
 
 def add(commands: Commands) -> None:
-    suspects = commands.add_parser("suspects", help="the most suspicious samples of a result, by one method")
-    suspects.add_argument("out", metavar="OUT", help="a results folder")
-    suspects.add_argument("--method", required=True, metavar="NAME", help="whose scores, with parameters if need be")
-    suspects.add_argument("--task", metavar="NAME", help="where OUT holds several, with parameters if need be")
-    add_protocol(suspects, "where OUT holds both")
-    add_preset(suspects, "where OUT holds several")
-    suspects.add_argument("--seed", type=int, metavar="N", help="one seed (default: the first, or all if alike)")
-    suspects.add_argument("--top", type=int, default=100, metavar="N", help="how many (default: %(default)s)")
-    suspects.add_argument("--format", default="text", choices=("text", "csv"), help="default: %(default)s")
-    suspects.add_argument("--output", metavar="PATH", help="a file instead of standard output")
-    add_data_dir(suspects)
-    add_plugin(suspects, "the plug-in of the task, to show labels")
+    parser = commands.add_parser(
+        "suspects",
+        help="list the samples that a method finds most suspicious",
+        description="List the training samples that one method finds most suspicious, with their labels where the data "
+        "is at hand.",
+    )
+    parser.add_argument("out", metavar="OUT", help="a results folder")
+    add_which(parser, "the first, or all where they have the same samples")
+    how = parser.add_argument_group("how")
+    how.add_argument("--top", type=int, default=100, metavar="N", help="length of the list (default: 100)")
+    how.add_argument("--format", default="text", choices=("text", "csv"), help="default: text")
+    add_output(how, "the list")
+    add_data_dir(how)
+    add_plugin(how)
 
 
 def main(args: argparse.Namespace) -> int:

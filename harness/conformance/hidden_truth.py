@@ -16,7 +16,7 @@ MEND = "score from the view alone; a clean set is view.reference('validation'), 
 
 
 def follows_no_truth(method: Method) -> None:
-    """Run the method in the real runner, with everything alike but for what is said to be the truth.
+    """Run the method in the real runner, with everything alike except what is said to be the truth.
 
     What else a method reads is its own affair: libraries look up files and settings as they please.
 

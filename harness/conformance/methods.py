@@ -248,12 +248,12 @@ def _attribution(method: Method) -> None:
     try:
         pairs = np.asarray(method.attribute(view), dtype=np.float64)
     except Unsupported:
-        return  # one score a sample is enough
+        return  # one score per sample is enough
     sizes = {view.n, *(len(samples) for samples in problem().split.references.values())}
     if pairs.ndim != 2 or pairs.shape[0] not in sizes or pairs.shape[1] != view.n or not np.isfinite(pairs).all():
         raise CheckFailure(
             f"attribute gives the shape {pairs.shape}{'' if np.isfinite(pairs).all() else ', not all finite'}",
-            f"a row a reference sample and a column a training sample, (n_reference, {view.n})",
+            f"one row per reference sample and one column per training sample, (n_reference, {view.n})",
         )
 
 

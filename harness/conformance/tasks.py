@@ -61,17 +61,19 @@ def _labels(task: Task) -> None:
                 "number the classes 0 … n_classes − 1",
             )
         if hasattr(samples.inputs, "__len__") and len(samples.inputs) != len(labels):
-            raise CheckFailure(f"{name} has {len(samples.inputs)} inputs and {len(labels)} labels", "a label an input")
+            raise CheckFailure(
+                f"{name} has {len(samples.inputs)} inputs and {len(labels)} labels", "give one label per input"
+            )
     names = task.sample_names(SEED)
     if names is not None and len(names) != len(split.train):
         raise CheckFailure(
             f"sample_names has {len(names)} names for {len(split.train)} training samples",
-            "return a name a sample, in the order of load, or None",
+            "return one name per sample, in the order of load, or None",
         )
     if truth is not None and np.shape(truth) != (len(split.train),):
         raise CheckFailure(
             f"the true labels have the shape {np.shape(truth)}, the training labels ({len(split.train)},)",
-            "return one true label a training sample",
+            "return one true label per training sample",
         )
 
 

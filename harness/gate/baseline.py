@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SECTION = ["task", "task_spec", "task_params", "data", "protocol", "preset"]
 COLUMNS = [*SECTION, "method", "params", "seed", "status", "error", "machine", "metric", "value"]
-"""What is compared, a row a cell and metric.
+"""What is compared: one row per cell and metric.
 
 ``method`` is its spec, ``params`` all its parameters as JSON.
 """
@@ -30,7 +30,7 @@ COST_DIGITS = 3
 
 
 def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
-    """A baseline's text, sorted, a line a metric with its values by seed.
+    """A baseline's text, sorted: one line per metric, with the metric's values by seed.
 
     Args:
         rows: as from `measured`.
@@ -47,7 +47,7 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
             if of_method["params"] != json.loads(row["params"]):
                 raise RequestError(
                     f"{row['method']} on {row['task_spec']} has results with other parameters too, of before a "
-                    "default changed; write the baseline from a folder of its own"
+                    "default changed; write the baseline from a folder that holds these results alone"
                 )
             if row["status"] != "ok":
                 of_method.setdefault("status", {})[str(row["seed"])] = row["status"]

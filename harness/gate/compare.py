@@ -152,7 +152,7 @@ def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Com
             lines.append(Line(*names, "not compared", note, rule))
     for key in theirs:
         if key in double & ours.keys():
-            note = "one side holds results of several sets of parameters under this name; use a folder of its own"
+            note = "one side holds results of several sets of parameters under this name; use one folder for each set"
             lines.append(Line(_task_text(key), str(key[-1]), "all", "not compared", note))
         elif key in ours:
             lines += _broken(key, theirs[key], ours[key])

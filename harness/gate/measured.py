@@ -1,4 +1,4 @@
-"""What is compared: metrics, times and statuses of a results folder or of a baseline file, a row a cell and metric."""
+"""What is compared: metrics, times and statuses of a results folder or baseline file, one row per cell and metric."""
 
 from __future__ import annotations
 

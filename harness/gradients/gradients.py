@@ -1,4 +1,4 @@
-"""A sample's whole gradient: named blocks, one a layer."""
+"""A sample's whole gradient: named blocks, one per layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROJECTED_TOGETHER = 16
 
 
 class Gradients(Mapping[str, Block]):
-    """A sample's gradient in named blocks (one a layer); influence is computed block by block and summed.
+    """A sample's gradient in named blocks (one per layer); influence is computed block by block and summed.
 
     Args:
         blocks: by name.

@@ -28,7 +28,7 @@ class Method(ABC):
         requires: modules it imports when it scores; a missing one makes it unavailable.
         protocols: parameter values by protocol, where they differ from the defaults (which are the fair ones).
         trims: False for a method that flags nothing (the untrimmed model).
-        version: raise it when scores change though the code of its module does not.
+        version: raise it when scores change and the code of the method's module does not.
         expected_failures: conformance checks that it is known to fail, by name, with the reason.
     """
 
@@ -56,8 +56,8 @@ class Method(ABC):
         """Raise a `RequestError` if something that a parameter names is missing; called before anything runs."""
 
     def parts_version(self) -> str:
-        """What tells the code that a parameter names from other code of that name, as a hash of its file; part of a
-        cell's key. Empty where the method's own code says it all."""
+        """A hash of the file that a parameter names, where that file holds code; part of a cell's key. Empty where the
+        method's own code says it all."""
         return ""
 
     def score(self, view: View) -> np.ndarray:
@@ -76,6 +76,6 @@ class Method(ABC):
         """How much each training sample harms each reference sample, (n_reference, n), float64.
 
         Raises:
-            Unsupported: the method gives one score a sample and no attribution, or the view lacks what it needs.
+            Unsupported: the method gives one score per sample and no attribution, or the view lacks what it needs.
         """
-        raise Unsupported("it gives one score a training sample and attributes nothing to reference samples")
+        raise Unsupported("it gives one score per training sample and attributes nothing to reference samples")

@@ -89,7 +89,7 @@ class Outputs:
         return Gradients({"head": OuterBlock(residuals, features, self.probs)})
 
     def class_probs(self) -> np.ndarray:
-        """Probabilities with one column a class, (n, c ≥ 2), float64."""
+        """Probabilities with one column per class, (n, c ≥ 2), float64."""
         if self.probs is None:
             raise Unsupported("this view has no class probabilities")
         probs = self.probs.double().cpu().numpy()

@@ -4,7 +4,7 @@
         view.labels                                     # the given labels, (n,) int; maybe wrong
         view.probs, view.predictions                    # class probabilities (n, c) and their argmax (n,)
         view.features                                   # the last layer's input, (n, d)
-        view.gradients                                  # per-sample gradients, as blocks of operators, one a layer
+        view.gradients                                  # per-sample gradients, as blocks of operators, one per layer
         view.gradients_of("last")                       # those of the last layer, or of the layers a glob matches
         view.reference("validation").gradients          # those of a reference set: clean validation samples,
                                                         #   "noisy_validation", or "train" itself
@@ -196,7 +196,7 @@ class View:
         """Mean reference loss of models retrained from the same start on each kept set.
 
         Args:
-            keeps: (m, n) bool, one kept set a row.
+            keeps: (m, n) bool, one kept set per row.
             reference: as in `reference`.
 
         Returns:
@@ -214,7 +214,7 @@ class View:
 
     @property
     def rng(self) -> np.random.Generator:
-        """A generator from the method's seed; every access starts it anew."""
+        """A generator from the method's seed; every access gives a new one in its first state."""
         return np.random.default_rng(self.seed)
 
     @property

@@ -65,7 +65,7 @@ def flagged_pictures(
             with suppress(Unsupported):  # a task that may have images, and has none here
                 rows.append(_most_suspicious(record, arrays, task, f"{title} {noise}".strip()))
     if not rows:
-        raise RequestError(f"{out} has no flags of {method} on images; the samples of its tasks are none")
+        raise RequestError(f"{out} has no flags of {method} on images; no task there has images")
     return rows
 
 

@@ -136,7 +136,7 @@ def suspects(chosen: Chosen, top: int) -> pd.DataFrame:
 
     Returns:
         One row per sample: ``rank`` (from 1), ``index`` (its position in the training data, from 0), ``suspicion`` (its
-        place in the ranking from 0 to 1, ties in the middle, averaged over seeds), ``score`` (likewise averaged),
+        place in the ranking from 0 to 1, ties in the middle, averaged over seeds), ``score`` (averaged over seeds),
         ``flagged`` (by the budget, in any seed), and, where the data is at hand, ``name`` (the file or row, where the
         position does not say it), ``given`` and, if known, ``true`` labels.
     """

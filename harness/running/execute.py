@@ -25,8 +25,9 @@ RERUN = ("failed", "stale", "all")
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what. None of this changes what is computed, but for precision: the number of CPU
-    threads, which jobs share, may change the last bits of a factorisation, and a device its task's ``precision=auto``.
+    """How to run, as opposed to what. None of this changes what is computed, with two exceptions.
+    The number of CPU threads, which jobs share, may change the last bits of a factorisation. With ``precision=auto``,
+    the device decides the precision of training.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.

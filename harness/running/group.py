@@ -1,4 +1,4 @@
-"""Running one group: its base models, its cells' scores, then one retraining a distinct kept set."""
+"""Running one group: its base models, its cells' scores, then one retraining per distinct kept set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
 
 
 def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]:
-    """Retrain once a distinct kept set of a seed, all seeds in one go."""
+    """Retrain once per seed and distinct kept set, all seeds in one call."""
     by_keep: dict[tuple[int, bytes], list[Scored]] = {}
     for entry in scored:
         if not entry.cell.task.retrain:

@@ -89,7 +89,7 @@ class Registry(Generic[T]):
         return [cls for cls in self._classes.values() if f"{cls.__module__}.".startswith(f"{name}.")]
 
     def forget(self, module: str) -> None:
-        """Take out what a module of that name registered, as before it is imported anew."""
+        """Take out what a module of that name registered, as before it is imported again."""
         self._classes = {name: cls for name, cls in self._classes.items() if cls.__module__ != module}
 
     def get(self, name: str) -> type[T]:

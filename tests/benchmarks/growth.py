@@ -134,7 +134,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "growth.csv"
-    if not table.exists():  # delete it to measure anew
+    if not table.exists():  # delete it to measure again
         measure(table)
     with table.open() as file:
         draw(list(csv.DictReader(file)), folder / "growth.png")

@@ -114,7 +114,7 @@ def test_training(versus: Versus, name: str) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["small_cnn", "fast_cnn", "resnet18"])
 def test_compiled_training(versus: Versus, name: str, precision: Precision) -> None:
-    """One epoch of compiled training, once it is compiled, against the same training as it stands."""
+    """One epoch of compiled training, once it is compiled, against the same training uncompiled."""
     if not versus.full:
         pytest.skip("compiling takes a minute, and tests/test_images.py has a test of it")
     n = 50_000 if DEVICE != "cpu" else {"small_cnn": 20_480, "fast_cnn": 2_048, "resnet18": 512}[name]

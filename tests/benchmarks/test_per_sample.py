@@ -1,4 +1,4 @@
-"""Per-sample gradients of small CNNs, against one backward pass a sample.
+"""Per-sample gradients of small CNNs, against one backward pass per sample.
 
 The floor is the ordinary backward pass of the same samples in batches of 256, which gives their gradients' sum alone.
 """

@@ -1,4 +1,4 @@
-"""Text models: per-sample gradients of LoRA adapters against one backward pass a sample, and pairwise DataInf.
+"""Text models: per-sample gradients of LoRA adapters against one backward pass per sample, and pairwise DataInf.
 
 The floor is the ordinary backward pass of the same samples, in the same batches sorted by length, which gives their
 gradients' sum alone. Lengths are those of GLUE's sentences, 5 to 60 tokens.

@@ -1,7 +1,7 @@
 """The usual way, written for comparison as the reference influence engine and most scripts work.
 
 Gradients are kept in a dictionary, sample by sample and layer by layer; sums over samples are Python loops. Models
-are trained one after another, and per-sample gradients taken by one backward pass a sample.
+are trained one after another, and per-sample gradients taken by one backward pass per sample.
 """
 
 from __future__ import annotations
