@@ -21,8 +21,8 @@ def add(commands: Commands) -> None:
         "compare",
         help="tell whether results got worse; a gate for CI",
         description="Compare two results, paired by cell and seed. A metric is worse when the confidence interval of "
-        "the mean difference lies wholly beyond the tolerance. Times are compared within one machine only. Exit code 0: no "
-        "worse. 1: worse. 2: nothing comparable, something of BASE is not in NEW, or the request was wrong.",
+        "the mean difference lies wholly beyond the tolerance. Times are compared within one machine only. Exit code "
+        "0: no worse. 1: worse. 2: nothing comparable, something of BASE is not in NEW, or the request was wrong.",
     )
     parser.add_argument("base", metavar="BASE", help="a results folder, or a file of `baseline write`")
     parser.add_argument("new", metavar="NEW", help="a results folder, or a file of `baseline write`")
