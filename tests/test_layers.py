@@ -12,8 +12,8 @@ import harness
 from harness.errors import Unsupported
 from harness.interfaces.outputs import Outputs
 from harness.interfaces.view import View
+from tests.closed_forms import brute, lam, softmax_hessian
 from tests.conftest import last_layer
-from tests.test_methods import brute, lam, softmax_hessian
 
 
 def layered(calls: list[str] | None = None) -> tuple[View, dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -7,9 +7,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import pytest
 
 import harness
@@ -19,8 +18,7 @@ from harness.interfaces.spec import format_term, parse_selection, parse_term
 from harness.records.requests import parse_seeds
 from harness.seeds import derive
 from harness.selection.plan import make_plan
-from harness.selection.plugins import load_plugin
-from harness.selection.registry import METHODS, TASKS, Registry
+from harness.selection.registry import METHODS, TASKS
 
 
 def names(selection: str) -> list[str]:
@@ -161,79 +159,6 @@ def test_no_method_branches_on_the_protocol() -> None:
             assert "protocol ==" not in path.read_text(), path
 
 
-PLUGIN = """
-from dataclasses import dataclass
-import numpy as np
-from harness import Method, register_method
-
-@register_method
-@dataclass(frozen=True)
-class Mine(Method):
-    "Counts down."
-    name = "{name}"
-    step: float = 1.0
-
-    def score(self, view):
-        return -self.step * np.arange(view.n)
-"""
-
-
-def test_plugin_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
-    path = tmp_path / "mine.py"
-    path.write_text(PLUGIN.format(name="countdown"))
-    load_plugin(str(path))
-    assert harness.method("countdown", step=2.0).score(harness.View.from_blocks({"a": np.eye(3)}))[2] == -4
-    with pytest.raises(TypeError, match="is taken by"):
-        METHODS.register(dataclass(frozen=True)(type("Thief", (METHODS.get("lissa"),), {"name": "countdown"})))
-    with pytest.raises(TypeError, match="must be a @dataclass"):
-        METHODS.register(type("Plain", (METHODS.get("lissa"),), {"name": "plain"}))
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("def broken(:\n", "invalid syntax"),
-        ("import a_module_that_is_not_there\n", "No module named"),
-        ("raise RuntimeError('on purpose')\n", "on purpose"),
-        (PLUGIN.format(name="lissa"), "is taken by"),
-        (PLUGIN.format(name="bad name"), "must be a word"),
-        (PLUGIN.format(name="needy").replace(" = 1.0", ""), "needs a default value"),
-        ("import sys\nsys.exit(0)\n", "SystemExit"),
-    ],
-)
-def test_broken_plugins_get_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    path = tmp_path / "broken.py"
-    path.write_text(text)
-    with pytest.raises(RequestError, match=sentence):
-        load_plugin(str(path))
-    with pytest.raises(RequestError, match="no such file"):
-        load_plugin(str(tmp_path / "absent.py"))
-    with pytest.raises(RequestError, match="No module named"):
-        load_plugin("a.module.that.is.not.there")
-
-
-def test_entry_points_are_taken_and_broken_ones_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Point:
-        def __init__(self, name: str, load: object) -> None:
-            self.name, self.load = name, load
-
-    @dataclass(frozen=True)
-    class Theirs(harness.Method):
-        name: ClassVar[str] = "theirs"
-
-    def fail() -> None:
-        raise ImportError("no such library")
-
-    points = [Point("theirs", lambda: Theirs), Point("broken", fail)]
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points if group == "harness.methods" else [])
-    registry: Registry[harness.Method] = Registry("method", "methods")
-    assert registry.classes()["theirs"] is Theirs
-    assert registry.unavailable == {"broken": "ImportError: no such library"}
-    with pytest.raises(RequestError, match="'broken' is unavailable: ImportError: no such library"):
-        registry.get("broken")
-
-
 @pytest.mark.parametrize("setting", ["abc", "0", "-3", "inf"])
 def test_an_impossible_chunk_size_is_refused_before_anything_is_written(tmp_path: Path, setting: str) -> None:
     command = [
@@ -254,103 +179,3 @@ def test_an_impossible_chunk_size_is_refused_before_anything_is_written(tmp_path
         f"python -m harness run: HARNESS_CHUNK_MIB={setting} is not valid; give a positive number of MiB, such as 64"
     ]
     assert not (tmp_path / "r").exists()
-
-
-SCRIPT = """
-import harness
-
-def mine(view):
-    return -view.probs[range(view.n), view.labels]
-
-frame = harness.run("self_confidence,random", "moons", seeds=2, preset="smoke", out={out!r}, timeout=120)
-print(sorted(set(frame["status"])), len(frame["key"].unique()))
-"""
-
-
-@pytest.mark.parametrize("way", ["script", "stdin", "command", "notebook"])
-def test_a_time_limit_needs_no_main_guard(tmp_path: Path, way: str) -> None:
-    """Its processes leave the running script alone."""
-    script = SCRIPT.format(out=str(tmp_path / "r"))
-    (tmp_path / "script.py").write_text(script)
-    python = [sys.executable]
-    arguments = {
-        "script": [*python, "script.py"],
-        "stdin": [*python, "-"],
-        "command": [*python, "-c", script],
-        "notebook": [*python, "-c", "import code, sys; code.InteractiveInterpreter().runcode(sys.stdin.read())"],
-    }
-    done = subprocess.run(arguments[way], input=script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.stdout.split() == ["['ok']", "4"], done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def my_own(view: Any, power: int = 1) -> Any:
-    return (1 - view.probs[range(view.n), view.labels]) ** power
-
-
-def test_functions_classes_and_instances_may_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
-    method, task = harness.method("datainf", damping=0.5), harness.task("moons", preset="smoke", steps=300)
-
-    by_name = harness.run("datainf[damping=0.5]", "moons[steps=300]", 1, preset="smoke", out=tmp_path / "a")
-    by_object = harness.run(method, task, 1, preset="smoke", out=tmp_path / "b")
-    several = harness.run([my_own, "random", method], [task, "blobs"], 1, preset="smoke", out=tmp_path / "c")
-
-    assert set(by_object["slot"]) == set(by_name["slot"])
-    assert set(several["method"]) == {"my_own", "random", "datainf"}
-    assert set(several["task"]) == {"moons", "blobs"}
-    assert set(several["status"]) == {"ok"}
-    with pytest.raises(RequestError, match="cannot be a method"):
-        harness.run([3], "moons", 1, out=tmp_path / "d")
-    with pytest.raises(RequestError, match="cannot be a task"):
-        harness.run("none", [my_own], 1, out=tmp_path / "d")
-
-
-def scorer(k: int) -> Any:
-    def made(view: Any) -> Any:
-        return view.labels * k
-
-    made.name = f"scorer_{k}"  # type: ignore[attr-defined]
-    return made
-
-
-class Plain:
-    def __init__(self, power: int = 1) -> None:
-        self.power = power
-
-    def score(self, view: Any) -> Any:
-        return view.labels
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"methods": [scorer(1), scorer(2)], "timeout": 60}, "defined inside a function"),
-        ({"methods": Plain(5)}, "cannot be a method"),
-        ({"backend": "x"}, "unknown backend 'x'"),
-        ({"preset": None}, "--preset None is not valid"),
-        ({"device": None}, "--device None is not valid"),
-        ({"device": "cuda:²"}, "is not a device"),
-        ({"timeout": "60"}, "--timeout '60' is not valid"),
-        ({"jobs": "2"}, "--jobs '2' is not valid"),
-        ({"jobs": 1.5}, "--jobs 1.5 is not valid"),
-        ({"seeds": [0.5, 1.5]}, "--seeds"),
-        ({"plugins": [Path("absent.py")]}, "no such file"),
-        ({"methods": "outlier[detector=sklearn.cluster:KMeans]"}, "no detector of outliers"),
-        ({"methods": "outlier[detector=sklearn.pipeline:Pipeline]"}, "detector=Pipeline needs steps"),
-    ],
-)
-def test_what_run_cannot_do_is_said_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], sentence: str
-) -> None:
-    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
-    with pytest.raises(RequestError, match=sentence):
-        harness.run(**{"methods": "none", "tasks": "moons", "seeds": 1, "out": tmp_path / "r", **options})
-    assert not (tmp_path / "r").exists()
-
-
-def test_functions_of_a_module_travel_to_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
-    frame = harness.run([my_own, "random"], "moons", 2, preset="smoke", out=tmp_path, timeout=120)
-    assert set(frame["status"]) == {"ok"}
-    assert set(frame["method"]) == {"my_own", "random"}

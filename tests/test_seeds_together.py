@@ -12,7 +12,7 @@ import pytest
 
 from harness.seeds import derive
 from harness.selection.registry import TASKS
-from tests.test_running import FAST, run, scores
+from tests.runs import FAST, run, scores
 
 Wanted = Sequence[tuple[Any, Sequence[Any], int]]
 
