@@ -123,6 +123,7 @@ def test_a_method_declares_its_own() -> None:
     assert not marked["finite"]
 
 
+@pytest.mark.slow
 def test_in_a_suite_of_ones_own(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     pytester.makepyfile(

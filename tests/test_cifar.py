@@ -177,6 +177,7 @@ def test_clean_labels_are_a_noise_setting(cifar10: Path) -> None:
     np.testing.assert_array_equal(split.train.labels, truth)
 
 
+@pytest.mark.slow
 def test_cifar_100_from_native_files(cifar100: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """All methods on a hundred classes: nothing of a class, or a single sample, breaks none."""
     out = tmp_path_factory.mktemp("out")

@@ -159,6 +159,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue(request.param)) if request.param else ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("methods", "task", "protocol", "data"),
     [

@@ -33,6 +33,7 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[3:] for line in lines]
 
 
+@pytest.mark.slow
 def test_the_page_on_detectors_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files, then its commands in their order (smaller, where they say nothing of size), all as they stand."""
     plug_in(monkeypatch)

@@ -32,6 +32,7 @@ def test_it_conforms(glue: Path, check: Callable[[], None]) -> None:  # noqa: F8
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", TASKS)
 def test_the_split(glue: Path, folder: str) -> None:  # noqa: F811
     split, truth = small(TASKS[folder]).load(4)
@@ -157,6 +158,7 @@ def test_retraining_as_often_as_there_are_samples_is_declined(glue: Path) -> Non
         harness.method("leave_one_out").score(view)
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_figure_3(
     glue: Path,  # noqa: F811
     tmp_path: Path,
@@ -200,6 +202,7 @@ def test_scores_on_several_layers(glue: Path) -> None:  # noqa: F811
     assert np.all(found["*lora_B"] < found["all"])
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_smoke_on_the_real_sentences_tells_wrong_labels_from_right(offline: None) -> None:  # noqa: F811
     task = harness.task("glue_sst2", preset="smoke")

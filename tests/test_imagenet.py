@@ -90,6 +90,7 @@ def test_other_content_under_the_same_name_is_other_data(imagenet: Path) -> None
     assert changed != with_weights != small(model="resnet18", weights="start.pth").data_version()
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_so(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert small(compiled=True).recipe(shuffle=True).compiled
     out, cache = (str(tmp_path_factory.mktemp(name)) for name in ("out", "cache"))

@@ -97,6 +97,7 @@ def test_a_failing_task_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytes
     assert set(frame[frame["task"] == "moons"]["status"]) == {"ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", [None, 60])
 def test_a_crash_in_one_of_several_jobs_is_its_own_cells(tmp_path: Path, troubles: str, timeout: float | None) -> None:
     frame = run(tmp_path / "out", "t_dying,outlier_l2", seeds=2, plugins=[troubles], jobs=2, timeout=timeout)
@@ -105,6 +106,7 @@ def test_a_crash_in_one_of_several_jobs_is_its_own_cells(tmp_path: Path, trouble
     assert status["outlier_l2"] == ["ok", "ok"]
 
 
+@pytest.mark.slow
 def test_time_limits_are_enforced_and_crashes_recorded(tmp_path: Path, troubles: str) -> None:
     start = time.monotonic()
     frame = run(tmp_path / "out", "outlier_l1,t_sleeping,t_dying,outlier_l2", plugins=[troubles], timeout=20)
@@ -131,6 +133,7 @@ def test_several_jobs_give_the_same_results(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(one[values], two[values])
 
 
+@pytest.mark.slow
 def test_dask_workers_give_the_same_results(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     one = run(tmp_path / "one", "outlier_*", "moons,blobs", 1)

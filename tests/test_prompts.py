@@ -77,6 +77,7 @@ def test_fine_tuning_learns_and_says_so() -> None:
     assert len(task.curves(model, split)["loss_by_epoch"]) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["fair", "paper"])
 def test_from_the_command_line_to_table_3(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, protocol: str

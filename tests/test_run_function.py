@@ -25,6 +25,7 @@ print(sorted(set(frame["status"])), len(frame["key"].unique()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["script", "stdin", "command", "notebook"])
 def test_a_time_limit_needs_no_main_guard(tmp_path: Path, way: str) -> None:
     """Its processes leave the running script alone."""
@@ -99,6 +100,7 @@ def test_what_run_cannot_do_is_said_before_anything_is_written(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_functions_of_a_module_travel_to_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(METHODS, "_classes", dict(METHODS.classes()))
     frame = harness.run([my_own, "random"], "moons", 2, preset="smoke", out=tmp_path, timeout=120)

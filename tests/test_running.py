@@ -93,6 +93,7 @@ def test_ties_up_to_rounding_are_counted() -> None:
     assert largest_tie(np.arange(4.0)) == 1
 
 
+@pytest.mark.slow
 def test_interrupted_and_run_again_is_as_uninterrupted(tmp_path: Path) -> None:
     out = tmp_path / "out"
     selection = ["--methods", "all,-leave_one_out", "--tasks", "moons,blobs,digits", "--seeds", "3"]

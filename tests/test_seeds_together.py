@@ -29,6 +29,7 @@ def before_training(monkeypatch: pytest.MonkeyPatch, act: Callable[[Wanted], Non
     monkeypatch.setattr(cls, "train_all", train_all)
 
 
+@pytest.mark.slow
 def test_seeds_together_or_alone_give_the_same(tmp_path: Path) -> None:
     """Seeds trained as one program, seed by seed (with a time limit), and in two jobs: scores and accuracies agree."""
     together = run(tmp_path / "a", FAST, "moons,blobs", 3)

@@ -54,7 +54,7 @@ def test_self_influence_declines_what_it_cannot_end(monkeypatch: pytest.MonkeyPa
     view = view_of(last_layer(20, 3, 4))
     assert np.isfinite(harness.method("self_influence").score(view)).all()
     monkeypatch.setattr("methods.self_influence.MOST_WORK", 20 * 20 * 12 - 1)
-    with pytest.raises(harness.Unsupported, match="20 of 12 unknowns each are too many"):
+    with pytest.raises(harness.Unsupported, match="20 systems of 12 unknowns are too many"):
         harness.method("self_influence").score(view_of(last_layer(20, 3, 4)))
 
 

@@ -32,6 +32,7 @@ def installed(folder: Path, name: str, kind: str, target: str) -> None:
     (info / "entry_points.txt").write_text(f"[harness.{kind}s]\n{name} = {target}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["method", "task"])
 def test_a_new_package_passes_its_tests_and_its_gate(kind: str, tmp_path: Path) -> None:
     name = f"my_{kind}"

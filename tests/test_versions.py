@@ -77,6 +77,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_an_edited_constant_makes_exactly_the_dependent_methods_stale(tmp_path: Path) -> None:
     for package in ("harness", "methods", "tasks"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
