@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from harness.results.metrics import detection
+from harness.interfaces.flags import Flags
+from harness.results.metrics import detection, of_own_flags, within_class
 from harness.results.statistics import Difference, paired_difference, summarise
 from harness.running.trimming import flagged
 
@@ -35,6 +37,8 @@ def test_detection_metrics_by_hand() -> None:
         "recall": 0.5,
         "auroc": 0.75,
         "average_precision": pytest.approx((1 + 2 / 3) / 2),
+        "precision_at_errors": 0.5,
+        "found_area": 0.625,
     }
 
 
@@ -89,3 +93,54 @@ def test_paired_difference_refuses_what_is_not_paired() -> None:
         paired_difference(np.ones(3), np.ones(2))
     with pytest.raises(ValueError, match="equally long"):
         paired_difference(np.ones(0), np.ones(0))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_metrics_of_scores_against_scikit_learn_and_loops(seed: int) -> None:
+    """With many ties, infinities and NaN; what depends on the order of ties is the mean over many orders."""
+    rng = np.random.default_rng(seed)
+    n = 150
+    noisy = rng.random(n) < 0.3
+    scores = np.round(rng.normal(size=n) + noisy, 1)
+    scores[:3] = [np.nan, np.inf, -np.inf]
+    finite = np.unique(np.where(np.isnan(scores), -np.inf, scores), return_inverse=True)[1]
+    orders = [np.lexsort((rng.random(n), -finite)) for _ in range(4000)]
+    found = np.array([np.cumsum(noisy[order]) for order in orders]).mean(0)
+    errors = noisy.sum()
+
+    metrics = detection(scores, scores > 1, noisy)
+
+    assert metrics["auroc"] == pytest.approx(roc_auc_score(noisy, finite))
+    assert metrics["average_precision"] == pytest.approx(average_precision_score(noisy, finite))
+    assert metrics["precision_at_errors"] == pytest.approx(found[errors - 1] / errors, abs=0.005)
+    assert metrics["lift_100"] == pytest.approx(found[99] / 100 / noisy.mean(), abs=0.01)
+    area = np.trapezoid(np.concatenate([[0], found]) / errors, np.arange(n + 1) / n)
+    assert metrics["found_area"] == pytest.approx(area, abs=0.002)
+
+
+def test_auroc_within_classes_is_blind_to_their_heights() -> None:
+    labels = np.repeat([0, 1, 2], 40)
+    noisy = np.arange(120) % 4 == 0
+    noisy[labels == 2] = False  # a class without errors says nothing
+    scores = np.where(noisy, 1.0, 0.0) + 100 * labels
+
+    metrics = within_class(scores, noisy, labels)
+
+    assert metrics == {"auroc_within_class": 1.0}
+    assert detection(scores, noisy, noisy)["auroc"] < 0.7
+    assert within_class(scores, np.zeros(120, dtype=bool), labels) == {}
+
+
+def test_metrics_of_own_flags_by_hand() -> None:
+    noisy = np.array([True, True, True, False, False])
+    own = Flags(np.array([True, False, True, True, False]), estimated_errors=2.5)
+
+    metrics = of_own_flags(own, noisy)
+
+    assert metrics == {
+        "own_flagged": 0.6, "estimated_errors": 0.5, "own_precision": 2 / 3, "own_recall": 2 / 3, "own_f1": 2 / 3
+    }  # fmt: skip
+    assert of_own_flags(Flags(np.zeros(5, dtype=bool), 0), ~noisy & noisy) == {
+        "own_flagged": 0.0,
+        "estimated_errors": 0.0,
+    }

@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from harness.errors import Unsupported
+from harness.interfaces.params import option
 
 if TYPE_CHECKING:  # torch is not imported by `list` and `--help`
+    from harness.interfaces.flags import Flags
     from harness.interfaces.view import View
 
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:  # torch is not imported by `list` and `--help`
 class Method(ABC):
     """Scores training samples by how suspicious they are. Its dataclass fields are its parameters.
 
-    A subclass implements `score`, or `attribute`, or both, and names itself:
+    A subclass implements `score`, or `attribute`, or both, and may implement `flag`. It names itself:
 
     Attributes:
         name: what the command line calls it.
@@ -30,6 +32,10 @@ class Method(ABC):
         trims: False for a method that flags nothing (the untrimmed model).
         version: raise it when scores change and the code of the method's module does not.
         expected_failures: conformance checks that it is known to fail, by name, with the reason.
+
+    Args:
+        threshold: what the method flags of its own accord: samples above a threshold on the scores, by a ``mixture`` of
+            two Gaussians or by ``otsu``; ``none`` leaves it to `flag`.
     """
 
     name: ClassVar[str]
@@ -40,6 +46,8 @@ class Method(ABC):
     trims: ClassVar[bool] = True
     version: ClassVar[int] = 1
     expected_failures: ClassVar[Mapping[str, str]] = {}
+
+    threshold: Literal["mixture", "otsu"] | None = option(None)
 
     @property
     def full_title(self) -> str:
@@ -71,6 +79,16 @@ class Method(ABC):
         if type(self).attribute is Method.attribute:
             raise NotImplementedError(f"{type(self).__name__} implements neither score nor attribute")
         return np.asarray(self.attribute(view).mean(axis=0))
+
+    def flag(self, view: View, scores: np.ndarray) -> np.ndarray | Flags | None:
+        """The samples that the method takes for wrong, (n,) bool, or `Flags` with an estimate of their number.
+
+        None, by default, for a method without a threshold of its own.
+
+        Args:
+            scores: as from `score`.
+        """
+        return None
 
     def attribute(self, view: View) -> np.ndarray:
         """How much each training sample harms each reference sample, (n_reference, n), float64.

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from harness.interfaces.flags import Flags
 from harness.records.store import Record
 from harness.results.class_detection import class_detection
-from harness.results.metrics import HIGHER_IS_BETTER, detection
+from harness.results.metrics import HIGHER_IS_BETTER, detection, of_own_flags, within_class
 from harness.selection.names import method_spec, task_spec
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ def cell_metrics(record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, 
         metrics |= class_detection(arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
     if "noisy" in arrays:
         metrics |= detection(arrays["scores"], arrays["flagged"], arrays["noisy"])
+        if "labels" in arrays:
+            metrics |= within_class(arrays["scores"], arrays["noisy"], arrays["labels"])
+        if "own_flagged" in arrays:
+            metrics |= of_own_flags(Flags(arrays["own_flagged"], float(arrays["estimated_errors"])), arrays["noisy"])
     return metrics | record.metrics
 
 

@@ -13,6 +13,7 @@ import torch
 
 from harness.errors import Unsupported
 from harness.interfaces.clock import PeakMemory, timed
+from harness.interfaces.flags import Flags, flags_of
 from harness.interfaces.task import Split
 from harness.interfaces.uses import observed
 from harness.interfaces.view import View
@@ -69,9 +70,9 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
         )
         scoring = Scoring(base.seconds, view.n, None if base.noisy is None else int(base.noisy.sum()))
         memory = PeakMemory(device)
-        scores: np.ndarray | None = None
+        scores, flags = None, None
         try:
-            scores = _score(cells[0], own, scoring, len(base.split.test))
+            scores, flags = _score(cells[0], own, scoring, len(base.split.test))
         except (Exception, SystemExit) as error:
             scoring.status, scoring.error = failure(error)
         scoring.peak_memory_mib = memory.mib()
@@ -84,7 +85,7 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
             elif task.attributes:
                 yield Finished(cell, _attributed(cell, base, record), _with_classes(scores, base.split))
             else:
-                scored.append(_trimmed(cell, base, record, scores))
+                scored.append(_trimmed(cell, base, record, scores, flags))
     predicted = _known_predictions(view)
     if predicted is not None and len(set(predicted)) == 1 < len(set(view.labels)):
         for entry in scored:
@@ -106,18 +107,21 @@ def _by_method(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     return [tuple(members) for members in together.values()]
 
 
-def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray) -> Scored:
+def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray, flags: Flags | None) -> Scored:
     """Flag the budget's share of the samples with the highest scores."""
     mask = np.zeros(len(scores), dtype=bool)
     if cell.method.trims:
         mask = flagged(scores, cell.task.budget, tie_seed(cell.task.name, cell.method.name, base.seed))
     record.n_flagged = int(mask.sum())
     arrays = {"scores": scores, "flagged": mask}
+    if flags is not None:
+        arrays |= {"own_flagged": flags.flagged, "estimated_errors": np.array(flags.estimated_errors)}
     predicted = _known_predictions(base.view)
     if predicted is not None:  # what a list of suspects suggests in the place of a label
         arrays["predicted"] = predicted.astype(np.min_scalar_type(int(predicted.max())))
     if cell.method.trims and base.noisy is not None:
-        arrays["noisy"] = base.noisy
+        labels = base.split.train.labels.cpu().numpy()
+        arrays |= {"noisy": base.noisy, "labels": labels.astype(np.min_scalar_type(int(labels.max())))}
     return Scored(cell, base, record, arrays, ~mask)
 
 
@@ -138,8 +142,8 @@ def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray
     return {"attribution": kept} | classes
 
 
-def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> np.ndarray:
-    """A method's scores (n,), or its attributions (n_test, n) on an attribution task, float64.
+def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.ndarray, Flags | None]:
+    """A method's scores (n,) with its own flags, or its attributions (n_test, n) on an attribution task, float64.
 
     Args:
         scoring: receives what the method used and how long it took, whether the method's scores are valid or not.
@@ -161,6 +165,11 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> np.ndarray:
     before = view.computed_seconds
     with timed(view.device) as watch:
         returned = cell.method.attribute(view) if attributes else cell.method.score(view)
+        flags = (
+            None
+            if attributes or np.shape(returned) != shape
+            else flags_of(cell.method, view, np.asarray(returned, dtype=np.float64))
+        )
     if returned is None:
         raise ValueError(f"{cell.method.name} returned None; scores of shape {shape} were expected")
     scores = np.asarray(returned, dtype=np.float64)
@@ -179,7 +188,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> np.ndarray:
     scoring.health["non_finite"] = bad
     if not attributes:
         scoring.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
-    return scores
+    return scores, flags
 
 
 def largest_tie(scores: np.ndarray) -> int:

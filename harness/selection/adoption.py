@@ -39,15 +39,18 @@ class Adopted(Method):
 
     Attributes:
         original: the class or function.
+        parameters: the names of its parameters.
     """
 
     original: ClassVar[Any]
+    parameters: ClassVar[tuple[str, ...]]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self).original, self._params())
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return _again, (type(self).original, values)
 
     def _params(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in type(self).parameters}
 
     def score(self, view: View) -> np.ndarray:
         original = type(self).original
@@ -65,6 +68,10 @@ class Adopted(Method):
         made: Any = original(**self._params()) if inspect.isclass(original) else None
         if hasattr(made, "check"):
             made.check()
+
+    def flag(self, view: View, scores: np.ndarray) -> Any:
+        original = type(self).original
+        return original(**self._params()).flag(view, scores) if hasattr(original, "flag") else None
 
     def attribute(self, view: View) -> np.ndarray:
         original = type(self).original
@@ -124,11 +131,18 @@ def _made(thing: Any) -> Any:
     name = getattr(thing, "name", None) or _snake_case(thing.__name__)
     about = inspect.getdoc(thing) or f"{thing.__name__}, a plug-in."
     values = {key: getattr(thing, key) for key in DECLARED if hasattr(thing, key)}
+    fields = _fields(thing)
     made = dataclasses.make_dataclass(
         thing.__name__,
-        _fields(thing),
+        fields,
         bases=(Adopted,),
-        namespace={"__doc__": about, "name": name, "original": staticmethod(thing), **values},
+        namespace={
+            "__doc__": about,
+            "name": name,
+            "original": staticmethod(thing),
+            "parameters": tuple(field[0] for field in fields),
+            **values,
+        },
         frozen=True,
     )
     made.__module__, made.__qualname__ = thing.__module__, thing.__qualname__
@@ -147,7 +161,8 @@ def _fields(thing: Any) -> list[Any]:
         name, default = parameter.name, parameter.default
         if default is parameter.empty:
             raise TypeError(f"the parameter {name!r} of {thing.__name__} needs a default value")
-        if hasattr(Adopted, name) or name in ("name", "original"):
+        inherited = {field.name for field in dataclasses.fields(Adopted)}  # may have another meaning here
+        if (hasattr(Adopted, name) and name not in inherited) or name in ("name", "original", "parameters"):
             raise TypeError(f"a parameter of {thing.__name__} cannot be called {name!r}; give it another name")
         if type(default) not in (int, float, str, bool, type(None)) or default in (math.inf, -math.inf):
             raise TypeError(

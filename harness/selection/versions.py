@@ -25,6 +25,7 @@ MACHINERY = (
     "harness.selection.adoption",
     "harness.data.arrays",
     "harness.interfaces.checked",
+    "harness.interfaces.flags",
     "harness.running.base_models",
     "harness.interfaces.method",
     "harness.interfaces.outputs",
