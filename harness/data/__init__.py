@@ -1,4 +1,5 @@
-"""What comes from outside: files, downloads, and the arrays that users give.
+"""Data from outside: files, downloads, and the arrays that users give.
 
-It checks and converts, and knows nothing of methods, tasks or results. It imports `harness.errors` alone.
+This package checks and converts data. It does not depend on methods, tasks or results. Its only import from the
+harness is `harness.errors`.
 """

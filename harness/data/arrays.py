@@ -1,8 +1,8 @@
-"""Arrays that users give, checked and made tensors: the one door for all of them.
+"""Checks the arrays that users give and converts them to tensors. Every such array goes through this module.
 
-What fits is taken as it is. What is meant but written otherwise is converted: any integer or float type and byte order,
-strides of either sign, class numbers as booleans or as floats without a fraction, probabilities that sum to 1 up to
-their own rounding. Everything else gets one sentence.
+A valid array is used unchanged. Some other representations are converted: any integer or float type and byte order,
+strides of either sign, class numbers as booleans or as floats without a fraction, and probabilities that sum to 1 up
+to rounding. For every other array, a `RequestError` says in one sentence what is wrong.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ WHOLE = {torch.uint16, torch.uint32, torch.uint64}
 
 
 def tensor_of(name: str, values: Any) -> Tensor:
-    """A finite, non-empty tensor of numbers of a type that torch computes with.
+    """A finite, non-empty tensor of numbers, of a data type that torch computes with.
 
     Raises:
-        RequestError: it is none; the sentence starts with ``name``.
+        RequestError: ``values`` cannot become such a tensor; the message starts with ``name``.
     """
     if isinstance(values, Tensor):
         tensor = values.detach()
@@ -99,21 +99,21 @@ def _as_int64(name: str, tensor: Tensor) -> Tensor:
 def probabilities(name: str, values: Any) -> Tensor:
     """Class probabilities, (n, c) floats in [0, 1] whose rows sum to 1; (n, 1) for one sigmoid output.
 
-    Rows that sum to 1 up to `PROBABILITY_TOLERANCE` are divided by their sum, in float32 at least, and a warning tells
-    how far off they were. Rows whose sum is right up to float32's rounding stay as they are, to the bit.
+    If all rows sum to 1 up to `ROUNDING`, the values stay the same to the last bit. If the sums are right only up to
+    `PROBABILITY_TOLERANCE`, every row is divided by its sum, in float32 at least. A warning then gives the sums.
 
     Args:
         values: (n, c), or (n,) or (n, 1) for one sigmoid output.
 
     Raises:
-        RequestError: it is none; the sentence starts with ``name``.
+        RequestError: ``values`` are not probabilities; the message starts with ``name``.
     """
     p = tensor_of(name, values)
     p = p.unsqueeze(1) if p.ndim == 1 else p
     if p.ndim != 2 or not p.is_floating_point() or not p.shape[1]:
         raise RequestError(f"{name} must be a 2-D array of floats, not {tuple(p.shape)} {p.dtype}")
     if p.dtype.itemsize < 4:
-        p = p.float()  # bfloat16 has three digits, and so would all that is computed from them
+        p = p.float()  # bfloat16 has three digits; numbers computed in bfloat16 would have no more
     total = p.double().sum(1) if p.shape[1] > 1 else torch.ones(len(p), dtype=torch.float64, device=p.device)
     low, high, off = float(p.min()), float(p.max()), float((total - 1).abs().max())
     if low < -PROBABILITY_TOLERANCE or high > 1 + PROBABILITY_TOLERANCE or off > PROBABILITY_TOLERANCE:
@@ -139,10 +139,10 @@ def class_numbers(name: str, values: Any, classes: int | None = None) -> Tensor:
     """Class numbers, (n,) int64 from 0: integers of any type, booleans, or floats without a fraction.
 
     Args:
-        classes: c, if known; numbers are below it.
+        classes: the number of classes c, if known; every class number must be below c.
 
     Raises:
-        RequestError: they are none; the sentence starts with ``name``.
+        RequestError: ``values`` are not class numbers; the message starts with ``name``.
     """
     y = tensor_of(name, values)
     if y.ndim != 1:
@@ -160,7 +160,7 @@ def class_numbers(name: str, values: Any, classes: int | None = None) -> Tensor:
 
 
 def as_floats(values: Tensor) -> Tensor:
-    """Integers as floats that hold them: float32 for those of up to 16 bits, float64 beyond."""
+    """Integers as floats: float32 for integer types of up to 16 bits, float64 for larger types."""
     if values.is_floating_point():
         return values
     return values.to(torch.float32 if values.dtype.itemsize <= 2 else torch.float64)

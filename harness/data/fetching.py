@@ -20,22 +20,22 @@ SECONDS_OF_SILENCE = 30
 
 
 def fetch(downloads: Sequence[Download], say: Callable[[str], None]) -> Path:
-    """Bring every file that is missing or differs into the data folder.
+    """Download into the data folder every file that is missing or has a wrong checksum.
 
     Args:
-        say: told what happens, a line each.
+        say: called with one line of text for each step.
 
     Returns:
         The data folder.
 
     Raises:
-        RequestError: no network, a checksum that differs, no space or no permission; what was downloaded of an
-            interrupted file is kept, and the next call goes on from there.
+        RequestError: there is no network, no space or no permission, or a checksum differs. The downloaded part of an
+            interrupted file is kept, and the next call continues the download.
     """
     import pooch
     import requests
 
-    pooch.get_logger().setLevel("WARNING")  # `say` tells it
+    pooch.get_logger().setLevel("WARNING")  # `say` reports the download instead
     folder = data_folder()
     what = "the data"
     try:
@@ -66,10 +66,10 @@ def fetch(downloads: Sequence[Download], say: Callable[[str], None]) -> Path:
 
 
 class _Resuming:
-    """A downloader for pooch that goes on where an earlier one stopped, where the server allows it.
+    """A downloader for pooch that continues an interrupted download, if the server allows resuming.
 
     Args:
-        partial: keeps what has arrived; removed when the file is whole.
+        partial: the file that keeps the downloaded part; removed when the download is complete.
     """
 
     def __init__(self, partial: Path) -> None:
@@ -117,7 +117,7 @@ def _place(got: Path, download: Download, folder: Path) -> None:
 
 
 def _unpack(got: Path, download: Download, folder: Path) -> None:
-    """The expected members alone, each to its own place; whatever else an archive holds is not looked at."""
+    """Unpack only the expected members, each to its own path; other members of the archive are ignored."""
     with tarfile.open(got) as archive:
         for name, expected in download.files.items():
             try:
@@ -131,7 +131,7 @@ def _unpack(got: Path, download: Download, folder: Path) -> None:
 
 
 def _write(file: IO[bytes], path: Path, expected: str) -> None:
-    """Copy to a file that appears whole and only with the right checksum."""
+    """Copy to ``path``; the file appears there only when it is complete and has the right checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.md5(usedforsecurity=False)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,4 @@
-"""Published data files: where they belong, what they must be, and how to say what is missing."""
+"""Published data files: their folder, their checksums, and the messages about missing files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ class Download:
     """A file, or a ``.tar.gz`` archive of files, as its authors publish it.
 
     Args:
-        url: where it is.
-        md5: checksum of what is downloaded.
-        size: its bytes.
-        files: MD5 of each file that it brings, by path below the data folder; for an archive also the members' names.
+        url: the address of the file or archive.
+        md5: MD5 checksum of the downloaded file.
+        size: size of the download in bytes.
+        files: MD5 of each resulting file, by path below the data folder. These paths are also the names of an
+            archive's members.
     """
 
     url: str
@@ -48,10 +49,10 @@ def data_folder() -> Path:
 
 @contextmanager
 def in_folder(folder: str | None, *, create: bool = False) -> Iterator[None]:
-    """Make ``--data-dir`` the data folder for a while.
+    """Use ``--data-dir`` as the data folder inside the ``with`` block.
 
     Args:
-        create: it need not be there yet.
+        create: the folder need not exist yet.
 
     Raises:
         RequestError: there is no such folder.
@@ -72,19 +73,19 @@ def in_folder(folder: str | None, *, create: bool = False) -> Iterator[None]:
 
 
 def how_to_get(name: str, downloads: Sequence[Download]) -> str:
-    """Both ways to a task's data, to follow "… is missing; "."""
+    """The two ways to get a task's data, as the text that follows "… is missing; "."""
     size = sum(download.size for download in downloads) / 2**20
     whats = [
         f"{Path(next(iter(d.files))).parts[0]} ({'unpacked ' if d.is_archive else ''}from {d.url})" for d in downloads
     ]
     return (
         f"`python -m harness data fetch {name}` downloads it ({size:.0f} MiB), or put {' and '.join(whats)} in a "
-        f"folder and name that by --data-dir or {VARIABLE}"
+        f"folder and give that folder by --data-dir or {VARIABLE}"
     )
 
 
 def states(downloads: Sequence[Download]) -> Iterator[tuple[Path, str]]:
-    """Every file's place and what is wrong with it: nothing, ``is missing``, or how it differs."""
+    """Every file's path and its problem: an empty text, ``is missing``, or how the file differs."""
     folder = data_folder()
     for download in downloads:
         for name, expected in download.files.items():
@@ -105,10 +106,10 @@ def require(name: str, downloads: Sequence[Download], unchecked: Collection[str]
     """Check that a task's files are there and are the official ones.
 
     Args:
-        unchecked: files, by path below the data folder, that need not be.
+        unchecked: files that may be missing or differ, by path below the data folder.
 
     Raises:
-        RequestError: the first file that is missing or differs, and how to get it.
+        RequestError: a file is missing or differs; the message names the first such file and how to get it.
     """
     for path, problem in states(downloads):
         if problem and path not in {data_folder() / name for name in unchecked}:
@@ -117,6 +118,6 @@ def require(name: str, downloads: Sequence[Download], unchecked: Collection[str]
 
 @functools.lru_cache
 def md5_of(path: Path, size: int, mtime_ns: int) -> str:
-    """A file's MD5, computed once as long as its size and time of change stay."""
+    """A file's MD5, computed again only if the file's size or modification time changes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

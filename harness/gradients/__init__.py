@@ -1,5 +1,5 @@
-"""Per-sample gradients: how they are computed of any model, and how they are kept and multiplied without being built.
+"""Per-sample gradients of any model: computing them, storing them, and products without the full n × p matrix.
 
-Every module here can decide a number of the methods that look at gradients; their code is a version of its own in a
-record. It imports `harness.data` and what lies below.
+Every module here can change a result of the methods that look at gradients. A record therefore holds a separate
+version (hash) of this code. This package imports `harness.data` and the packages below `harness.data`.
 """

@@ -1,4 +1,4 @@
-"""What torch's autograd tells of a pass through a model: its graph, its gradients, and the memory that it takes."""
+"""Reads from torch's autograd the graph, the gradients and the memory use of a pass through a model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ REENTRANT = "CheckpointFunctionBackward"
 
 
 class Activations:
-    """Bytes that a forward and backward pass holds at a time, as counted in a forward pass: what is saved for the
-    backward pass, or what layers give where more of it is computed than saved; the model's own tensors left out."""
+    """Estimates, during a forward pass, how many bytes a forward and backward pass holds at the same time.
+
+    The estimate is the larger of two sums: the tensors saved for the backward pass, and the outputs of all layers
+    without child modules. Parameters and buffers are not counted as saved tensors.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -57,16 +60,16 @@ class Activations:
 
 
 def _place(tensor: Tensor) -> int:
-    """What tells one tensor's memory from another's; a tensor that has none of its own stands for itself."""
+    """The address of a tensor's memory, or the tensor's `id` if the tensor has no single storage."""
     try:
         return tensor.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):  # sparse tensors, and subclasses that hold others
+    except (RuntimeError, NotImplementedError):  # sparse tensors, and subclasses that hold other tensors
         return id(tensor)
 
 
 @contextmanager
 def differentiable(parameters: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """These parameters themselves, with gradients on, whatever they are otherwise."""
+    """Yield the same parameters with `requires_grad` switched on; frozen parameters are frozen again afterwards."""
     frozen = [values for values in parameters.values() if not values.requires_grad]
     with torch.inference_mode(False), torch.enable_grad():
         for values in frozen:
@@ -80,7 +83,7 @@ def differentiable(parameters: Mapping[str, Tensor]) -> Iterator[Mapping[str, Te
 
 @contextmanager
 def attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Modules' attributes as they were: what a forward pass under torch.func notes down is of no use afterwards."""
+    """Restore all module attributes afterwards: values stored by a forward pass under torch.func are not usable."""
     before = [(module, dict(vars(module))) for module in model.modules()]
     try:
         yield
@@ -94,10 +97,10 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
 
 
 class Graph:
-    """What the graph of a total says.
+    """What the autograd graph of a summed loss shows about the parameters.
 
     Args:
-        parameters: names by the id of the parameter.
+        parameters: each parameter's name, by the `id` of the parameter.
 
     Attributes:
         uses: how often each parameter enters the graph.
@@ -123,7 +126,7 @@ class Graph:
 
 
 def gradients_of(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """torch.autograd.grad, dense, with zeros for what the total does not depend on."""
+    """`torch.autograd.grad` with dense results, and with zeros for inputs that the total does not depend on."""
     if not total.requires_grad or not inputs:
         return tuple(map(torch.zeros_like, inputs))
     gradients = torch.autograd.grad(total, inputs, allow_unused=True)
@@ -132,10 +135,10 @@ def gradients_of(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def by_backward(total: Tensor, inputs: Sequence[Tensor], every: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The same through ``backward``, which reentrant checkpointing needs.
+    """The gradients of `gradients_of`, computed by ``backward``, because reentrant checkpointing needs ``backward``.
 
     Args:
-        every: parameter whose own gradient is put back.
+        every: all parameters whose ``.grad`` is restored afterwards.
     """
     before = [values.grad for values in every]
     for values in every:

@@ -1,13 +1,13 @@
 """Per-sample gradients as operators: blocks that answer products and norms without building the n × p matrix.
 
-Two kinds of block offer the same operations. `OuterBlock` is a last layer, whose gradient for sample i is
-``vec(e_i h_iᵀ)`` (class-major, as ``Linear.weight.grad.flatten()``): everything comes from the residuals e and the
-features h. `DenseBlock` holds any gradients as an n × p matrix, a LoRA matrix say.
+Two kinds of block offer the same operations. `OuterBlock` is a last layer: the gradient of sample i is
+``vec(e_i h_iᵀ)`` (class-major, as ``Linear.weight.grad.flatten()``). All operations of `OuterBlock` use only the
+residuals e and the features h. `DenseBlock` holds any gradients, such as those of a LoRA matrix, as an n × p matrix.
 
-Values are stored as given, float32 as a rule; results are float64. Operations go through a bounded chunk of rows at a
-time. By default they compute in float64. ``precise=False`` multiplies in the precision the values are stored in
-(float32 at least) and adds up in float64 between chunks: three to five times as fast, with errors of about 1e-6 of the
-largest term.
+Values are stored as given, usually in float32. Results are float64. Each operation processes one bounded chunk of
+rows at a time. By default the operations compute in float64. With ``precise=False``, an operation multiplies in the
+stored precision (float32 at least) and adds the results of the chunks in float64. ``precise=False`` is three to five
+times as fast as float64, with errors of about 1e-6 of the largest term.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Block(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the stored values."""
+        """Data type of the stored values."""
 
     def norm(self, order: int, precise: bool = True) -> Tensor:
         """L1 or L2 norm of each sample's gradient, (n,)."""
@@ -50,7 +50,7 @@ class Block(Protocol):
         """Gᵀ w: (n,) to (p,), or (n, m) to (p, m)."""
 
     def inner(self, other: Block, precise: bool = True) -> Tensor:
-        """G Hᵀ with another block H of the same parameters, (n, its n)."""
+        """G Hᵀ with another block H of the same parameters, (n, H.n)."""
 
     def gram(self, rows: slice, others: slice, precise: bool = True) -> Tensor:
         """G[rows] G[others]ᵀ, (r, s)."""
@@ -166,7 +166,7 @@ class OuterBlock:
 
     def rows(self, index: Any, precise: bool = False) -> Tensor:
         residuals, features = self.residuals[index], self.features[index]
-        if precise:  # a product in float32 leaves 6e-8 of it, which an inverse with a small λ makes much larger
+        if precise:  # a float32 product has a relative error of 6e-8; an inverse with a small λ magnifies the error
             residuals, features = residuals.double(), features.double()
         return (residuals.unsqueeze(2) * features.unsqueeze(1)).flatten(1)
 
@@ -267,7 +267,11 @@ def _working(stored: torch.dtype, precise: bool) -> torch.dtype:
 
 
 def _row_norms(values: Tensor, order: int, precise: bool) -> Tensor:
-    """Norms of the rows; all in float64, or only those whose squares would leave float32's range."""
+    """Norm of each row.
+
+    With ``precise``, all norms are computed in float64. Otherwise float64 is used only for rows whose squares would
+    leave float32's range.
+    """
 
     def in_float64(rows: Tensor) -> Tensor:
         parts = chunks(len(rows), 8 * rows.shape[1], cached=rows.device.type == "cpu")

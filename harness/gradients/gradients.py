@@ -23,7 +23,7 @@ class Gradients(Mapping[str, Block]):
     """A sample's gradient in named blocks (one per layer); influence is computed block by block and summed.
 
     Args:
-        blocks: by name.
+        blocks: the blocks by name.
         device: where blocks are moved when they are asked for; None leaves them where they are.
 
     Raises:
@@ -93,7 +93,7 @@ class Gradients(Mapping[str, Block]):
     def project(self, matrix: Any) -> Tensor:
         """G Rᵀ for a sparse (k, p) scipy matrix R, (n, k); a few samples' gradients are built at a time.
 
-        On a CPU each number is the sum that scikit-learn's ``transform`` takes, in the same order.
+        On a CPU, each number is the same sum, added in the same order, as in scikit-learn's ``transform``.
         """
         device = next(iter(self.values())).rows(slice(0, 0)).device
         if device.type != "cpu":

@@ -1,7 +1,8 @@
 """Per-sample gradients of linear, convolutional and batch-normalising layers from one batched backward pass.
 
-What a layer was given, a, and the gradient of the samples' losses in what it gave, δ, make up the gradient in its
-weights sample by sample (Goodfellow 2015; Rochette et al. 2019 for convolutions). Nothing is run once per sample.
+Two tensors determine each sample's weight gradient: the layer's input a, and the gradient δ of the samples' losses
+with respect to the layer's output (Goodfellow 2015; Rochette et al. 2019 for convolutions). The model runs once per
+chunk, not once per sample.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ PARAMETERS = ("weight", "bias")
 
 @dataclass
 class Sum:
-    """One parameter's gradients, (n, *shape), summed over its uses; the memory need not be zero to start with."""
+    """One parameter's gradients, (n, *shape), summed over the parameter's uses.
+
+    The first addition overwrites the memory, so the memory need not be zero before.
+    """
 
     values: Tensor
     started: bool = False
@@ -33,11 +37,11 @@ class Sum:
         self.started = True
 
     def part(self, rows: slice) -> Sum:
-        """The same of some samples, whose gradients lie in the same memory."""
+        """The sum for some samples, in the same memory."""
         return Sum(self.values[rows], self.started)
 
     def add_product(self, left: Tensor, right: Tensor) -> None:
-        """Add left (m, a, k) times right (m, k, b), whose numbers lie as the gradients' do."""
+        """Add left (m, a, k) times right (m, k, b); (m, a, b) and the gradients have the same memory order."""
         flat = self.values.view(len(left), left.shape[1], right.shape[2])
         if left.shape[2] > 1:
             flat.baddbmm_(left, right, beta=int(self.started))
@@ -51,7 +55,7 @@ class Sum:
 
 
 class Call:
-    """What a layer was given and gave in one call."""
+    """The input and the output of a layer in one call."""
 
     def __init__(self, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
         self.module, self.inputs, self.output = module, inputs, output
@@ -62,7 +66,7 @@ class Call:
         return (self.inputs._version, self.output._version) != self.versions
 
     def has_rows(self, n: int) -> bool:
-        """Whether the first axis of what went in and came out is the samples."""
+        """Whether the input and the output both have one row per sample on the first axis."""
         shapes = self.inputs.shape, self.output.shape
         return all(len(shape) > 0 and shape[0] == n for shape in shapes)
 
@@ -72,7 +76,7 @@ Rule = Callable[[nn.Module, Tensor, Tensor, dict[str, Sum]], None]
 
 
 def linear(layer: nn.Module, inputs: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
-    """Inputs (n, …, in) and output gradients (n, …, out); positions between are summed over."""
+    """Inputs (n, …, in) and output gradients (n, …, out); the gradient is summed over the axes in between."""
     inputs, delta = (values.reshape(len(values), -1, values.shape[-1]) for values in (inputs, delta))
     if "weight" in into:
         into["weight"].add_product(delta.mT, inputs)
@@ -83,8 +87,8 @@ def linear(layer: nn.Module, inputs: Tensor, delta: Tensor, into: dict[str, Sum]
 def conv2d(layer: nn.Module, inputs: Tensor, delta: Tensor, into: dict[str, Sum]) -> None:
     """Inputs (n, c, h, w) and output gradients (n, o, h', w'); any stride, dilation, groups, and zero padding.
 
-    The input under each kernel position is copied out for as many samples as the bound of a chunk allows. Where one
-    sample's copy is beyond it, that sample's gradient is the library's own, which needs no such copy.
+    The input under each kernel position is copied for as many samples as `CHUNK_BYTES` allows. If the copy for one
+    sample exceeds `CHUNK_BYTES`, torch's `conv2d_weight` computes the sample's gradient without a copy.
     """
     assert isinstance(layer, nn.Conv2d)
     if "weight" in into:

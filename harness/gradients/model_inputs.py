@@ -1,4 +1,4 @@
-"""What a model is given and what it returns, as users have them: tensors, NumPy arrays, lists, tuples, mappings."""
+"""A model's inputs and outputs in the forms that users have: tensors, NumPy arrays, lists, tuples, mappings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Inputs:
             raise RequestError(f"inputs and targets must have one row per sample: targets has {self.n} rows, {told}")
 
     def leaves(self) -> dict[str, Any]:
-        """All arguments by what they are called in complaints."""
+        """All arguments, by their names in error messages."""
         if self.named:
             return {f"inputs[{name!r}]": value for name, value in self.named.items()}
         if len(self.positional) == 1:
@@ -67,12 +67,12 @@ class Inputs:
         return {f"inputs[{i}]": value for i, value in enumerate(self.positional)}
 
     def part(self, rows: Rows) -> Inputs:
-        """A copy for some samples, which a model may work on in place."""
+        """A copy for some samples; a model may change the copy in place."""
         count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         return self.changed(lambda tensor: tensor[rows].clone(), count)
 
     def changed(self, change: Callable[[Tensor], Tensor], n: int) -> Inputs:
-        """The same with every tensor of one row per sample changed."""
+        """A copy in which ``change`` is applied to every tensor that has one row per sample."""
 
         def one(value: Any) -> Any:
             if self.is_per_sample(value):
@@ -102,7 +102,7 @@ def _argument(name: str, value: Any, like: nn.Module) -> Any:
 
 
 def _like(tensor: Tensor, model: nn.Module) -> Tensor:
-    """Numbers that were no tensor, on a model's device, floats in the precision of its parameters."""
+    """A converted array on the model's device; floats get the data type of the model's first parameter."""
     first = next(model.parameters())
     floats = tensor.is_floating_point() and first.is_floating_point()
     return tensor.to(first.device, first.dtype if floats else tensor.dtype)
@@ -112,7 +112,7 @@ def as_targets(targets: Any, like: nn.Module) -> Tensor:
     """Targets as a tensor on the model's device, (n, …).
 
     Raises:
-        RequestError: they are no array of numbers, or a single number.
+        RequestError: the targets are not an array of numbers, or are a single number.
     """
     if isinstance(targets, Tensor):
         ready = targets.clone() if targets.is_inference() else targets
@@ -128,10 +128,13 @@ def as_targets(targets: Any, like: nn.Module) -> Tensor:
 
 
 def logits_of(output: Any) -> Tensor:
-    """A model's scores by class, from what it returns: a tensor, the field ``logits``, or the first tensor of a tuple.
+    """The logits in a model's output.
+
+    The logits are the output itself if the output is a tensor, otherwise the field ``logits``, the first tensor of a
+    tuple or list, or the only tensor of a mapping.
 
     Raises:
-        RequestError: there is none.
+        RequestError: the output holds no logits.
     """
     if isinstance(output, Tensor):
         return output
@@ -159,7 +162,7 @@ def has_scalar(output: Any) -> bool:
 
 
 def part_of_output(output: Any, rows: slice, n: int) -> Any:
-    """A model's output for some of its n samples, in the form it came in."""
+    """A model's output for some of the n samples, in the same form as the whole output."""
     if isinstance(output, Tensor):
         return output[rows] if output.ndim and len(output) == n else output
     if isinstance(output, Mapping):

@@ -1,8 +1,8 @@
 """Per-sample gradients of any model's chosen parameters, many samples at a time.
 
-Common layers have a rule that takes them from one backward pass of a whole chunk (`layer_rules`), others go through
-`torch.func`, and what neither can do is computed one sample at a time. `per_sample_engine` chooses, and verifies its
-choice against single samples.
+For common layers, a rule computes the gradients of a whole chunk from one backward pass (`layer_rules`). Other layers
+use `torch.func`. Where neither way works, gradients are computed one sample at a time. `per_sample_engine` chooses
+the way for each parameter and checks the results against single samples.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def cross_entropies(output: Any, targets: Tensor) -> Tensor:
     """Cross-entropy of each sample, (n,).
 
     Args:
-        output: logits (n, c), or what holds them: a Hugging Face output, a mapping with ``logits``, a tuple whose first
-            tensor they are.
+        output: logits (n, c), or an object that holds logits: a Hugging Face output, a mapping with ``logits``, or a
+            tuple whose first tensor is the logits.
         targets: class numbers (n,), or probabilities (n, c); −100 is ignored.
 
     Raises:
-        RequestError: there are no logits, or targets of another form.
+        RequestError: the output holds no logits, or the targets have another shape.
     """
     logits = logits_of(output)
     if not targets.is_floating_point():
@@ -66,32 +66,33 @@ def per_sample_gradients(
     layers: str | Sequence[str] = "*",
     loss: Loss = cross_entropies,
 ) -> dict[str, Tensor]:
-    """Gradient of each sample's loss in chosen parameters of a model in eval mode.
+    """Gradient of each sample's loss with respect to chosen parameters of a model in eval mode.
 
-    Fast ways are compared with single backward passes, for each parameter on samples where it has a gradient; where
-    they are wrong or cannot run, samples are computed one at a time, and a warning says so.
+    Results of fast ways are compared with backward passes of single samples, for each parameter on samples where the
+    parameter's gradient is not zero. If a fast way is wrong or cannot run, gradients are computed one sample at a
+    time, and a warning says so.
 
     Args:
-        model: samples must not influence each other in it; its mode, parameters and their gradients stay as they are.
-            Autocast is off: gradients are taken in the parameters' own precision.
-        inputs: a tensor (n, …) or array, or a tuple or mapping of such for models of several arguments; arguments of
-            one row, numbers, True, False and None go to every sample.
+        model: a model in which samples do not influence each other. The model's mode, parameters and stored gradients
+            stay unchanged. Autocast is switched off, so gradients have the parameters' own precision.
+        inputs: a tensor or array (n, …). For a model of several arguments: a tuple or mapping of tensors or arrays.
+            Arguments of one row, numbers, True, False and None are shared by all samples.
         targets: (n, …), as ``loss`` takes them.
         layers: parameters or modules by name, or globs: ``"head"``, ``["*.lora_A.*", "*.lora_B.*"]``.
-        loss: (output, targets) to the losses (n,); cross-entropy unless told. Where it gives a mean or a sum of several
-            samples, it is asked for each sample by itself. Terms that depend on the model's weights count for every
-            sample.
+        loss: a function of (output, targets) that returns the losses (n,); cross-entropy by default. If the function
+            returns one mean or sum, the function is called for each sample separately. A term that depends only on
+            the model's weights counts in the loss of every sample.
 
     Returns:
-        {parameter: (n, *its shape)}, in the model's order; `View.from_blocks` takes it as it is.
+        {parameter: gradients (n, *parameter shape)}, in the model's order. `View.from_blocks` accepts this mapping.
 
     Raises:
-        RequestError: no parameter of such a name; inputs and targets of different lengths; a model or loss that cannot
-            run on them; parameters that can have no gradient.
+        RequestError: no parameter has such a name; inputs and targets have different lengths; the model or the loss
+            cannot run on the inputs; or a chosen parameter cannot have a gradient.
         Unsupported: a layer normalises over the batch even in eval mode.
     """
     chosen = _chosen(model, layers)
-    with torch.inference_mode(False):  # what is made in inference mode cannot be differentiated, nor written to later
+    with torch.inference_mode(False):  # a tensor made in inference mode can be neither differentiated nor written to
         targets = as_targets(targets, model)
         gradients = {name: values.new_empty(len(targets), *values.shape) for name, values in chosen.items()}
         for _ in _fill(
@@ -109,11 +110,11 @@ def iterate(
     loss: Loss = cross_entropies,
     parts: Iterable[slice] | None = None,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """`per_sample_gradients` by chunks, (rows, {parameter: (r, *shape)}), for those who do not keep the whole.
+    """The gradients of `per_sample_gradients` chunk by chunk, (rows, {parameter: (r, *shape)}), to save memory.
 
     Args:
-        parts: which rows to take together, one after another; by default as many as keep their gradients and the
-            model's activations within the bound of a chunk.
+        parts: the rows of each chunk. By default a chunk has at most 256 rows, and its gradients and the model's
+            activations together fit in `CHUNK_BYTES`.
     """
     chosen = _chosen(model, layers)
 
@@ -148,7 +149,7 @@ def _fill(
     one = slice(0, 1)
     with _evaluating(inner):
         kept = engine.begin(batch.part(one), targets[one])
-        # gradients and what is added to them; what the model keeps, and the gradients of that
+        # float32 gradients and a summand of the same size; the model's activations and the activations' gradients
         row_bytes = 8 * sum(values.numel() for values in chosen.values()) + 2 * kept
         step = min(MOST_TOGETHER, max(1, CHUNK_BYTES // row_bytes))
         few = torch.linspace(0, n - 1, min(CHECKED, n)).long()
@@ -156,7 +157,7 @@ def _fill(
             engine.look(batch.part(few[start : start + step]), targets[few[start : start + step]])
     usual = (slice(start, min(start + step, n)) for start in range(0, n, step))
     for rows in usual if parts is None else parts:
-        with _evaluating(inner):  # not around the yield: what the caller does in between is its own affair
+        with _evaluating(inner):  # not around the yield: the caller's code must run in the caller's own modes
             into = room(rows)
             engine.write(batch.part(rows), targets[rows], {name.removeprefix(prefix): g for name, g in into.items()})
         yield rows, into
@@ -175,7 +176,7 @@ def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
     for pattern in [layers] if isinstance(layers, str) else layers:
         matching = {name for name in names if _matches(name, pattern)}
         taken = {id(names[name]) for name in (*matched, *matching)}
-        for name, tied in others.items():  # a tied weight goes by the first of its names that is asked for
+        for name, tied in others.items():  # a tied weight is listed under the first of its names that matches
             if _matches(name, pattern) and id(tied) not in taken:
                 names[name] = tied
                 matching.add(name)

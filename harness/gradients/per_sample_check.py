@@ -14,11 +14,12 @@ TOGETHER = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """By how much a gradient may differ between a batch and a sample alone.
+    """By how much a gradient computed in a batch may differ from the gradient of the single sample.
 
     Args:
-        largest: share of its largest number.
-        size: share of its size, measured along the right gradient, where rounding averages out.
+        largest: tolerance of each entry, as a share of the expected gradient's largest absolute entry.
+        size: tolerance of the difference's component along the expected gradient, as a share of the expected
+            gradient's L2 norm. Rounding errors average out in this component.
     """
 
     largest: float
@@ -26,7 +27,10 @@ class Comparison:
 
     @classmethod
     def of(cls, model: nn.Module) -> Comparison:
-        """What the coarsest of a model's weights leave open; weights coarser than bfloat16 are not computed with."""
+        """The tolerances for the coarsest data type of a model's weights.
+
+        A type coarser than bfloat16 counts as bfloat16, because models do not compute in coarser types.
+        """
         coarsest = torch.finfo(torch.bfloat16).eps
         kinds = [values.dtype for values in model.parameters()]
         eps = max(min(torch.finfo(k).eps, coarsest) if k.is_floating_point else coarsest for k in kinds)
@@ -51,11 +55,11 @@ class Comparison:
 
 
 def rows_with_gradients(names: Collection[str], into: Mapping[str, Tensor], n: int) -> list[int]:
-    """Rows to compare: for each parameter one of its largest gradients, and further ones up to five in all.
+    """Rows to compare: rows where a parameter's gradient is largest (nine at most), then more rows up to five in all.
 
     Args:
-        names: of parameters.
-        into: their gradients, (n, …).
+        names: names of the parameters.
+        into: the parameters' gradients, (n, …).
     """
     if not names:
         return []

@@ -1,14 +1,16 @@
-"""How per-sample gradients are computed: the fastest of three ways that gives what each sample by itself gives.
+"""Computes per-sample gradients by the fastest of three ways that gives the same result as each sample by itself.
 
 1. ``rules``: layers with a rule (`layer_rules`) take their gradients from one backward pass of a whole chunk.
 2. ``vmap``: `torch.func`'s vmap of grad.
 3. ``alone``: one backward pass per sample, which is right by definition and works for any model.
 
-A parameter starts with the fastest way that its layer has, and falls to the next where that way cannot run or is wrong.
-What is wrong is seen in two ways. The graph of each chunk's loss tells whether a parameter acts through calls of its
-layer alone, as a rule supposes; a weight that is used elsewhere, by a penalty in the loss say, does not. And gradients
-are compared with those of single samples: of one sample in every chunk, and for each parameter on samples where it has
-a gradient.
+Each parameter starts with the fastest way that the parameter's layer allows. If that way cannot run or gives a wrong
+result, the parameter moves to the next way. Two checks find wrong results:
+
+- The graph of each chunk's loss shows whether a parameter is used only in calls of its layer, as a rule assumes. A
+  weight that is also used elsewhere, for example in a penalty term of the loss, fails this check.
+- Gradients are compared with gradients of single samples: for one sample in every chunk, and for each parameter on
+  samples where the parameter's gradient is not zero.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ from harness.gradients.sample_losses import Loss, Losses, Whole, losses_of
 
 
 class Engine:
-    """Which way each parameter goes, and the three ways.
+    """Chooses a way for each parameter, and computes gradients in the three ways.
 
     Args:
-        model: in eval mode whenever the engine is used.
-        chosen: its parameters by name.
-        loss: of outputs and targets.
+        model: the model, in eval mode whenever the engine is used.
+        chosen: the chosen parameters of the model, by name.
+        loss: the loss as a function of outputs and targets.
     """
 
     def __init__(self, model: nn.Module, chosen: Mapping[str, Tensor], loss: Loss) -> None:
@@ -65,20 +67,20 @@ class Engine:
                 self.ruled[module] = (rule, own)
 
     def begin(self, inputs: Inputs, targets: Tensor) -> int:
-        """Try one sample.
+        """Run the model and the loss on one sample.
 
         Returns:
-            Bytes that its forward pass keeps for the backward pass.
+            Bytes that the forward pass keeps for the backward pass.
 
         Raises:
-            RequestError: the model cannot run on the inputs, or the loss gives no losses.
+            RequestError: the model cannot run on the inputs, or the loss function returns no losses.
         """
         counter = Activations(self.model)
         try:
             try:
                 with differentiable(self.chosen), counter:
                     self.losses.total(inputs.part(slice(0, 1)), targets.clone())
-            except RuntimeError as error:  # torch.func within the model admits no such counting
+            except RuntimeError as error:  # a model that itself uses torch.func allows no saved-tensor hooks
                 if "hooks" not in str(error):
                     raise
                 with differentiable(self.chosen):
@@ -92,15 +94,18 @@ class Engine:
                 f"the model and its loss cannot run on one sample: {type(error).__name__}: {_first_line(error)}"
             ) from error
         if self._is_captured(inputs, targets):
-            self.vmapped.clear()  # vmap would take weights that the loss holds by themselves for constants
+            self.vmapped.clear()  # vmap would treat weights that the loss reads directly as constants
         return counter.bytes
 
     def look(self, inputs: Inputs, targets: Tensor) -> None:
-        """Compute some samples' gradients, only to verify the ways."""
+        """Compute some samples' gradients only to check the chosen ways."""
         self.write(inputs, targets, {name: p.new_empty(len(targets), *p.shape) for name, p in self.chosen.items()})
 
     def write(self, inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]) -> None:
-        """Write some samples' gradients, verified on one of them, and on more for parameters that had none so far."""
+        """Write some samples' gradients, and check the gradients of one sample.
+
+        For parameters that are not verified yet, more samples are checked.
+        """
         into = {name: values for name, values in into.items() if values[:1].numel()}  # parameters without numbers
         todo = set(into)
         while todo:
@@ -121,7 +126,7 @@ class Engine:
         return {name for _, own in self.ruled.values() for name in own.values()}
 
     def _fall(self, names: Collection[str]) -> None:
-        """Let parameters go the next way."""
+        """Move these parameters to their next way."""
         ruled = self._ruled_names()
         self.vmapped -= {name for name in names if name not in ruled}
         for module, (rule, own) in list(self.ruled.items()):
@@ -135,12 +140,14 @@ class Engine:
     def _disagreeing(
         self, names: Collection[str], inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]
     ) -> set[str]:
-        """Parameters whose gradients are not those of single samples; the others count as verified, where they have
-        any gradient to be compared."""
+        """The parameters whose gradients differ from those of single samples.
+
+        Another parameter counts as verified if at least one compared gradient of the parameter is not zero.
+        """
         wrong: set[str] = set()
         if not names:
             return wrong
-        any_row = hash((len(targets), self.looked_at)) % len(targets)  # another one in every chunk
+        any_row = hash((len(targets), self.looked_at)) % len(targets)  # a different row in every chunk
         self.looked_at += 1
         rows = [any_row, *rows_with_gradients(set(names) & self.unverified, into, len(targets))]
         for row in dict.fromkeys(rows):
@@ -163,7 +170,7 @@ class Engine:
         """Write gradients by rules; returns the parameters that rules do not hold for."""
         try:
             return self._ruled_gradients(inputs, targets, into)
-        except Exception as error:  # what one sample at a time can do need not be possible for a batch
+        except Exception as error:  # a model that runs on one sample may fail on a batch
             if is_memory(error):
                 raise
             return set(into)
@@ -176,7 +183,7 @@ class Engine:
             inputs = arguments[0] if arguments else named["input"]
             inputs = inputs.detach().clone() if self.clone else inputs.detach()
             if "weight" not in self.ruled[module][1] and len(inputs) == n:
-                inputs = inputs[:, :0].new_empty(n)  # a bias does not need it
+                inputs = inputs[:, :0].new_empty(n)  # the gradient of a bias does not need the inputs
             calls.append(Call(module, inputs, output))
             return output.clone() if self.clone else None
 
@@ -213,7 +220,7 @@ class Engine:
         return wrong
 
     def _by_vmap(self, names: Sequence[str], inputs: Inputs, targets: Tensor, into: Mapping[str, Tensor]) -> set[str]:
-        """Write gradients by torch.func; returns the names where it cannot."""
+        """Write gradients by `torch.func`; return the names of the parameters for which `torch.func` fails."""
         whole = Whole(self.model, self.losses.function)
         detached = {f"model.{name}": self.chosen[name].detach() for name in names}
         copy = inputs.part(slice(0, inputs.n))
@@ -228,7 +235,7 @@ class Engine:
             with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), attributes_kept(self.model):
                 warnings.filterwarnings("ignore", "There is a performance drop")  # still faster than one at a time
                 gradients: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0))(detached, batched, targets.clone())
-        except Exception as error:  # torch.func raises many kinds for what it cannot do
+        except Exception as error:  # torch.func raises many exception types for unsupported operations
             if is_memory(error):
                 raise
             self._tell(names, f"torch.func.vmap cannot run this model ({_first_line(error)})")
@@ -241,7 +248,7 @@ class Engine:
         return set()
 
     def _tell(self, names: Collection[str], reason: str) -> None:
-        """Warn once that parameters go the slow way."""
+        """Warn once per parameter that its gradients are computed the slow way."""
         new = [name for name in names if name not in self.told]
         if new:
             self.told.update(new)
@@ -257,7 +264,7 @@ class Engine:
                 into[name][row].copy_(values)
 
     def _of_one(self, names: Sequence[str], inputs: Inputs, targets: Tensor, row: int) -> dict[str, Tensor]:
-        """Gradients of one sample's loss: what all the ways must give."""
+        """Gradients of one sample's loss: the reference result for all three ways."""
         sample = slice(row, row + 1)
         with differentiable(self.chosen) as parameters:
             wanted = [parameters[name] for name in names]
@@ -275,7 +282,7 @@ class Engine:
             others = {f"model.{name}": values.detach().clone() for name, values in parameters.items()}
             try:
                 total = losses_of(functional_call(whole, others, (inputs.part(slice(0, 1)), targets.clone()))).sum()
-            except Exception as error:  # nothing can stand in for parameters in this model
+            except Exception as error:  # the parameters of this model cannot be replaced
                 if is_memory(error):
                     raise
                 return True

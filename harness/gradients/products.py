@@ -1,9 +1,10 @@
-"""Products of a tall matrix with a few columns, which is what scores are made of, and how they are cut into chunks.
+"""Products of a tall matrix with a few columns, the main operation of scoring, and the division of rows into chunks.
 
-Scoring n samples reads an (n, d) matrix of features a few times and multiplies it by ten or so columns. The general
-matrix product of CPU libraries first packs its operands, which such a thin product never earns back; the same sum
-written as a 1 × 1 convolution over n pixels of d channels goes through oneDNN at half the speed of memory, up to four
-times as fast (``docs/speed.md`` has the measurements), and its sums are more exact.
+Scoring n samples reads an (n, d) matrix of features a few times and multiplies the matrix by about ten columns. The
+general matrix product of CPU libraries first packs its operands. For so few columns, packing costs more time than
+packing saves. The same sum can be written as a 1 × 1 convolution over n pixels of d channels. oneDNN computes this
+convolution at half the memory bandwidth, up to four times as fast as the matrix product (measured in
+``docs/speed.md``). The sums of the convolution also have smaller rounding errors.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ THIN_COLUMNS, THIN_WIDTH, THIN_SIZE = 64, 2**14, 2**18
 
 
 def chunks(n: int, row_bytes: int, cached: bool = False) -> Iterator[slice]:
-    """Slices of 0 … n whose rows need at most `CHUNK_BYTES` (`CACHE_BYTES` if ``cached``) together, and `MOST_ROWS`."""
+    """Slices of 0 … n, each of at most `MOST_ROWS` rows.
+
+    The rows of one slice together need at most `CHUNK_BYTES` (with ``cached``, at most `CACHE_BYTES`).
+    """
     most = min(CHUNK_BYTES, CACHE_BYTES) if cached else CHUNK_BYTES
     step = min(MOST_ROWS, max(1, most // max(1, row_bytes)))
     for start in range(0, n, step):
@@ -87,6 +91,6 @@ def _thin(tall: Tensor, columns: int) -> bool:
 
 
 def _pixels(matrix: Tensor) -> Tensor:
-    """(n, d) as an image of n pixels and d channels, in the channels-last layout it has already."""
+    """View (n, d) as an image of n pixels and d channels; a row-major matrix already has the channels-last layout."""
     n, d = matrix.shape
     return matrix.view(1, n, 1, d).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Each sample's loss, from a model and a loss function as users have them."""
+"""Each sample's loss, from a user's model and loss function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Loss = Callable[[Any, Tensor], Tensor]
 
 
 class NotPerSample(Exception):
-    """What a batch gives cannot be told apart by samples."""
+    """The output for a batch cannot be split by sample."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Losses:
     """A model with a loss function.
 
     Args:
-        function: of the model's output and targets.
+        function: the loss as a function of the model's output and the targets.
     """
 
     model: nn.Module
@@ -36,7 +36,10 @@ class Losses:
         return self.losses(inputs.call(self.model), targets).sum()
 
     def losses(self, output: Any, targets: Tensor) -> Tensor:
-        """Each sample's loss, (n,); one sample after another where the loss function gives a mean or sum."""
+        """Each sample's loss, (n,), without the samples of `ignored`.
+
+        A loss function that returns a mean or sum is called once per sample.
+        """
         n = len(targets)
         losses = losses_of(self.function(output, targets))
         if losses.ndim and len(losses) == n:
@@ -51,7 +54,10 @@ class Losses:
         return losses if ignored is None else losses[~ignored]
 
     def ignored(self, targets: Tensor) -> Tensor | None:
-        """Samples whose targets are all to be ignored, (n,) bool: their mean loss is 0/0, and they have no gradient."""
+        """Samples whose targets are all ``ignore_index``, (n,) bool; None if there are no such samples.
+
+        The mean loss of such a sample is 0/0, so the sample has no gradient.
+        """
         index = getattr(self.function, "ignore_index", None)
         if not isinstance(index, int) or targets.is_floating_point():
             return None
@@ -60,7 +66,7 @@ class Losses:
 
 
 class Whole(nn.Module):
-    """Model and loss as one module, so that a loss that reads the model's weights reads those that stand in."""
+    """Model and loss as one module, so that a loss that reads the model's weights reads the replacement weights."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Room for gradients that may not fit in memory: tensors that lie in a file of the temporary folder beyond a size."""
+"""Storage for gradients that may not fit in memory: above a size limit, a file in the temporary folder holds them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ IN_MEMORY_GIB = 4.0
 
 
 def allocated(shapes: Mapping[str, tuple[int, ...]], n: int, device: torch.device) -> dict[str, Tensor]:
-    """Uninitialised float32 tensors (n, *shape), on the device, or together in a file that vanishes with them.
+    """Uninitialised float32 tensors (n, *shape), on the device or in one file that is deleted with the tensors.
 
-    The file is in the temporary folder (``TMPDIR``). Its pages are read when they are asked for, so that products
-    that go through rows a chunk at a time need memory for a chunk.
+    The file is in the temporary folder (``TMPDIR``). A page of the file is read only when the page is used. A product
+    that works on one chunk of rows at a time therefore needs memory for one chunk only.
 
     Args:
-        shapes: of one sample's numbers, by name.
-        n: samples.
-        device: where they are, if they fit within the limit (4 GiB, or the variable ``HARNESS_GRADIENTS_GIB``).
+        shapes: the shape of one sample's gradient, by name.
+        n: the number of samples.
+        device: where tensors within the size limit are (limit: 4 GiB, or the variable ``HARNESS_GRADIENTS_GIB``).
 
     Raises:
-        RequestError: the temporary folder has no room for them.
+        RequestError: the temporary folder has too little space for the file.
     """
     sizes = {name: n * math.prod(shape) for name, shape in shapes.items()}
     total = sum(sizes.values())
@@ -48,7 +48,7 @@ def allocated(shapes: Mapping[str, tuple[int, ...]], n: int, device: torch.devic
 
 
 def _reserve(handle: int, size: int) -> None:
-    """Take the disk's space now: a mapped file that cannot grow ends the process when it is written to."""
+    """Reserve the disk space now: writing to a mapped file on a full disk would kill the process."""
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(handle, 0, size)

@@ -1,5 +1,5 @@
-"""What methods and tasks are written against: `Method`, `Task`, `View`, and the parameters that both have.
+"""The interfaces for authors of methods and tasks: `Method`, `Task`, `View`, and the parameters of both.
 
-Start with `method` or `task`. It imports `harness.gradients`, `harness.data` and what lies below. It does not know
-which methods and tasks there are.
+Start with `method` or `task`. This package imports `harness.gradients`, `harness.data` and the packages below them.
+This package does not know which methods and tasks exist.
 """

@@ -1,4 +1,4 @@
-"""A view's outputs from arrays that users give: one sentence on what does not fit together."""
+"""Checks arrays from users and makes `Outputs` from them. An error says in one sentence which arrays do not fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.interfaces.outputs import Outputs
 
 
 def checked_outputs(prefix: str, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
-    """A set's `Outputs` from a user's features, probabilities and labels; ``prefix`` names them in complaints."""
+    """The `Outputs` of a user's features, probabilities and labels. ``prefix`` starts the array names in errors."""
     p = probabilities(prefix + "probs", probs)
     y = class_numbers(prefix + "labels", labels, max(2, p.shape[1]))
     h = p.new_zeros(len(p), 0) if features is None else tensor_of(prefix + "features", features)
@@ -28,7 +28,7 @@ def checked_outputs(prefix: str, features: Any, probs: Any, labels: Any, bias: b
 
 
 def checked_reference(train: Outputs, features: Any, probs: Any, labels: Any, bias: bool) -> Outputs:
-    """A reference set's `Outputs`, which fits the training samples'."""
+    """The `Outputs` of a reference set, checked for the same numbers of columns as the training samples."""
     if features is None or probs is None or labels is None:
         raise RequestError("give reference_features, reference_probs and reference_labels together")
     outputs = checked_outputs("reference_", features, probs, labels, bias)
@@ -43,7 +43,7 @@ def checked_reference(train: Outputs, features: Any, probs: Any, labels: Any, bi
 
 
 def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -> Outputs:
-    """A set's `Outputs` from a user's dense gradients by layer; without labels they are all 0."""
+    """The `Outputs` of a user's dense gradients by layer. Without ``labels``, every label is 0."""
     if not isinstance(blocks, Mapping):
         raise RequestError(
             f"{prefix}blocks must be a mapping from names to gradients (n, …), not {type(blocks).__name__}"
@@ -60,7 +60,7 @@ def checked_blocks(prefix: str, blocks: Mapping[str, Any], labels: Any = None) -
 
 
 def checked_like(train: Outputs, blocks: Mapping[str, Any]) -> Outputs:
-    """A reference set's `Outputs` from a user's dense gradients, of the training samples' blocks."""
+    """The `Outputs` of a reference set's dense gradients. Block names and sizes must match the training blocks."""
     outputs = checked_blocks("reference_", blocks)
     shapes = [
         {name: tuple(values.shape[1:]) for name, values in (made.blocks or {}).items()}  # type: ignore[union-attr]
@@ -68,7 +68,7 @@ def checked_like(train: Outputs, blocks: Mapping[str, Any]) -> Outputs:
     ]
     for name in shapes[0].keys() & shapes[1].keys():
         ours, theirs = shapes[0][name], shapes[1][name]
-        if ours != theirs and len(ours) > 1 and len(theirs) > 1:  # a flattened block is of any shape
+        if ours != theirs and len(ours) > 1 and len(theirs) > 1:  # a flattened block fits any shape
             raise RequestError(f"reference_blocks[{name!r}] has rows of the shape {theirs}, blocks[{name!r}] of {ours}")
     if _sizes(outputs) != _sizes(train):
         raise RequestError("reference_blocks must have the same names and sizes as blocks")

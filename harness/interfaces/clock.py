@@ -1,4 +1,4 @@
-"""Wall-clock around synchronised devices, and peak memory."""
+"""Wall-clock time, measured with the device synchronised, and peak memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stopwatch:
 
 
 def synchronise(device: str) -> None:
-    """Wait for all work queued on a CUDA device; nothing on a CPU."""
+    """Wait for all work queued on a CUDA device. On a CPU, do nothing."""
     if device.startswith("cuda"):
         import torch
 
@@ -43,7 +43,7 @@ def timed(device: str) -> Iterator[Stopwatch]:
 class PeakMemory:
     """Peak memory since construction, in MiB: allocated on a CUDA device, or the process's resident set on a CPU.
 
-    Where the operating system cannot reset the resident set's high-water mark it is that of the whole process.
+    Where the operating system cannot reset the peak of the resident set, the CPU value covers the whole process.
     """
 
     def __init__(self, device: str) -> None:

@@ -24,14 +24,15 @@ class Method(ABC):
     A subclass implements `score`, or `attribute`, or both, and may implement `flag`. It names itself:
 
     Attributes:
-        name: what the command line calls it.
-        title: its row in reports; the name if left out.
-        source: where it comes from (paper, section).
-        requires: modules it imports when it scores; a missing one makes it unavailable.
-        protocols: parameter values by protocol, where they differ from the defaults (which are the fair ones).
+        name: the method's name on the command line.
+        title: the name of the method's row in reports; ``name`` if left out.
+        source: where the method comes from (paper, section).
+        requires: modules that the method imports for scoring. A missing module makes the method unavailable.
+        protocols: parameter values by protocol, where they differ from the defaults. The defaults are the values of
+            the fair protocol.
         trims: False for a method that flags nothing (the untrimmed model).
-        version: raise it when scores change and the code of the method's module does not.
-        expected_failures: conformance checks that it is known to fail, by name, with the reason.
+        version: increase this number when scores change although the code of the method's module does not.
+        expected_failures: the reason for each conformance check that the method is known to fail, by check name.
 
     Args:
         threshold: what the method flags of its own accord: samples above a threshold on the scores, by a ``mixture`` of
@@ -51,21 +52,21 @@ class Method(ABC):
 
     @property
     def full_title(self) -> str:
-        """Its row in reports, with what a parameter names where the title alone would not say it."""
+        """The name of the method's row in reports. A method can add what a parameter names, such as a file."""
         return self.title or self.name
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """What it looks at: labels, probs, features, gradients, clean validation, noisy validation, class labels,
-        retraining. Left empty, reports print what it was seen to use."""
+        """The parts of the view that the method uses: labels, probs, features, gradients, clean validation, noisy
+        validation, class labels, retraining. If empty, reports print the parts that the run saw in use."""
         return ()
 
     def check(self) -> None:  # noqa: B027 - optional
         """Raise a `RequestError` if something that a parameter names is missing; called before anything runs."""
 
     def parts_version(self) -> str:
-        """A hash of the file that a parameter names, where that file holds code; part of a cell's key. Empty where the
-        method's own code says it all."""
+        """A hash of the code file that a parameter names. The hash is part of a cell's key. The hash is empty if no
+        parameter names a code file."""
         return ""
 
     def score(self, view: View) -> np.ndarray:

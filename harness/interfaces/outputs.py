@@ -1,4 +1,4 @@
-"""What a pass over a set of samples gives: labels, probabilities, features, and the gradients that follow from them."""
+"""`Outputs`: labels, probabilities and features of a set of samples, and the gradients computed from them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from harness.gradients.products import aligned
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a pass over a set of samples gives; tasks make these.
+    """The outputs of one model pass over a set of samples. Tasks create `Outputs`.
 
     Args:
         labels: given labels, (n,) int64.
         probs: class probabilities (n, c), or (n, 1) for one sigmoid output (the probability of class 1).
         features: the last layer's input, (n, d).
         bias: whether the last layer's bias belongs to the gradient.
-        blocks: dense per-sample gradients (n, …) by layer, or what computes them when they are first asked for; given
-            them, ``features`` make a gradient block only ``with_head``.
-        with_head: the last layer is one of the layers, beside the blocks, and is what ``layers="last"`` means.
-        last: computes the blocks that ``layers="last"`` means, where there is no such head.
+        blocks: dense per-sample gradients (n, …) by layer, or a function that computes the gradients on first use.
+            With ``blocks``, ``features`` become a gradient block only if ``with_head`` is True.
+        with_head: the last layer is one layer beside the blocks, and ``layers="last"`` selects the last layer.
+        last: computes the blocks that ``layers="last"`` selects, for a model without such a last layer.
 
-    Arrays of NumPy are taken, too.
+    NumPy arrays are accepted, too.
 
     Raises:
         ValueError: features or probabilities do not have one row per label.
@@ -53,7 +53,7 @@ class Outputs:
 
     @property
     def device(self) -> str:
-        """Where gradients are, ``"cpu"`` or ``"cuda:0"``."""
+        """The device that holds the gradients, ``"cpu"`` or ``"cuda:0"``."""
         if self.blocks is None:
             return "cpu" if self.features is None else str(self.features.device)
         known = self.labels if callable(self.blocks) else next(iter(self.blocks.values()))
@@ -61,7 +61,7 @@ class Outputs:
 
     @property
     def layered(self) -> bool:
-        """Whether the last layer is one of several, so that ``last`` and ``all`` are not the same."""
+        """Whether ``layers="last"`` and ``layers="all"`` select different gradients."""
         return self.last is not None or (self.blocks is not None and self.with_head)
 
     def gradients(self) -> Gradients:

@@ -1,4 +1,4 @@
-"""Parameters are dataclass fields: reading them from text, listing them, and the layers of values of a run."""
+"""Parameters are dataclass fields. This module reads parameters from text, lists them and merges a run's values."""
 
 from __future__ import annotations
 
@@ -51,16 +51,15 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def option(default: Any) -> Any:
-    """A dataclass field for a parameter that is part of what a cell is only where it differs from its default.
+    """A dataclass field for an option: a parameter that is part of a cell's key only if it differs from its default.
 
-    Parameters that a class gets later are such: as part of every cell they would make other cells of all stored results
-    and baselines.
+    A parameter added later is an option, so stored results and baselines stay valid.
     """
     return dataclasses.field(default=default, kw_only=True, metadata={OPTION: True})
 
 
 def values_of(instance: Any) -> dict[str, Any]:
-    """The parameter values of a method or task, JSON-ready, in field order; without an `option` at its default."""
+    """The parameter values of a method or task, JSON-ready, in field order, without each `option` at its default."""
     values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}
     return {f.name: value for f, value in values.items() if OPTION not in f.metadata or value != f.default}
 
@@ -69,14 +68,14 @@ def layered(cls: type, protocol: str, preset: str | None, own: Mapping[str, Any]
     """The values that a run sets: the protocol's, then the preset's, then the user's (later wins)."""
     by_protocol: Mapping[str, Any] = getattr(cls, "protocols", {}).get(protocol, {})
     presets = dict(getattr(cls, "presets", {}))
-    if "paper" in presets:  # a plug-in's, under the name that the preset had before
+    if "paper" in presets:  # a plug-in may still use the preset's former name
         presets.setdefault("full", presets["paper"])
     by_preset: Mapping[str, Any] = presets.get(preset, {})
     return {**by_protocol, **by_preset, **own}
 
 
 def those_of(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that a class has parameters for; whether a value is valid is seen when it is built."""
+    """The values whose names are parameters of the class. `build` checks later whether each value is valid."""
     known = fields_of(cls)
     return {key: value for key, value in values.items() if key in known}
 
@@ -139,7 +138,7 @@ def _as(hint: Any, value: Any) -> Any:
 
 
 def at_least(made: object, **least: float) -> None:
-    """Raise ValueError where a parameter is below its least value; None and absent ones count as fine."""
+    """Raise ValueError if a parameter is below its least value. A parameter that is None or absent passes."""
     for name, bound in least.items():
         value = getattr(made, name, None)
         if value is not None and value < bound:
@@ -147,7 +146,7 @@ def at_least(made: object, **least: float) -> None:
 
 
 def shares(made: object, *names: str) -> None:
-    """Raise ValueError where a parameter is no share in [0, 1)."""
+    """Raise ValueError if a parameter is outside [0, 1)."""
     for name in names:
         if not 0 <= getattr(made, name) < 1:
             raise ValueError(f"{name}={getattr(made, name)} must be a share in [0, 1)")

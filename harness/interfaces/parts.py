@@ -11,7 +11,7 @@ from harness.interfaces.clock import timed
 
 @dataclass
 class Parts:
-    """Values computed once, with the seconds that each took by itself (without the parts it asked for)."""
+    """Values, each computed once. The seconds of a value exclude the seconds of the parts that it needed."""
 
     device: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Parts:
         return self.values[name]
 
     def with_needs(self, names: set[str]) -> set[str]:
-        """The named parts and all that they were made from."""
+        """The named parts, and all parts that they were computed from."""
         reached, todo = set(names), list(names)
         while todo:
             new = self.needs.get(todo.pop(), set()) - reached

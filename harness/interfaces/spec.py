@@ -11,7 +11,7 @@ from harness.errors import RequestError
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a selection: a name or glob, its parameters as written, and whether it takes away."""
+    """One term of a selection: a name or glob, its parameters as written, and whether the term removes matches."""
 
     pattern: str
     params: dict[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def parse_term(piece: str, text: str | None = None) -> Term:
 
 
 def _alternatives(term: Term) -> list[Term]:
-    """One term a combination of the values that ``|`` separates."""
+    """One term per combination of the values that ``|`` separates."""
     choices = []
     for key, value in term.params.items():
         values = [choice.strip() for choice in value.split("|")]
@@ -87,7 +87,7 @@ def _written(value: object) -> str:
 
 
 def changes(spec: str) -> str:
-    """What a spec says beyond the name: ``[damping=0.1]`` of ``datainf[damping=0.1]``; empty if nothing."""
+    """The part of a spec after the name: ``[damping=0.1]`` of ``datainf[damping=0.1]``. Empty for a name alone."""
     _, bracket, rest = spec.partition("[")
     return bracket + rest
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inputs, (n, …), or None where only a model's outputs are known, and given labels, (n,) int64.
+    """Inputs, (n, …), and given labels, (n,) int64. Inputs are None where only a model's outputs are known.
 
     Args:
-        classes: of an attribution task, what kind each sample is of, (n,) int64; no model learns it.
+        classes: the class of each sample of an attribution task, (n,) int64. No model is trained on the classes.
     """
 
     inputs: Any
@@ -46,11 +46,11 @@ class Split:
     """A task's data as models and methods see it: given labels only.
 
     Args:
-        train: what the model is trained on and methods score.
-        test: what the reported metric is measured on.
+        train: the samples that the model is trained on and that methods score.
+        test: the samples that the reported metric is measured on.
         references: further labelled sets that no model is trained on (``"validation"``: clean labels;
             ``"noisy_validation"``: the same samples with labels as noisy as the training set's).
-        n_classes: c.
+        n_classes: the number of classes, c.
     """
 
     train: Samples
@@ -71,9 +71,9 @@ class Split:
 class Task(ABC):
     """One benchmark problem: data, a model, how it is trained, and a metric.
 
-    A task of one's own gives a name and four functions: `load`, `train`, `outputs` and `evaluate`. All that follows
-    them in this class is optional. Dataclass fields are the task's parameters; their defaults are the fair protocol's
-    values.
+    Your own task gives a name and four functions: `load`, `train`, `outputs` and `evaluate`. Everything after these
+    four functions is optional. Dataclass fields are the task's parameters. The defaults are the values of the fair
+    protocol.
 
     Args:
         budget: share of the training samples that is flagged and removed, in [0, 1).
@@ -95,7 +95,7 @@ class Task(ABC):
 
     @abstractmethod
     def load(self, seed: int) -> tuple[Split, np.ndarray | None]:
-        """The data of one seed, and apart from it the true labels of the training samples, (n,), where known."""
+        """The data of one seed, and the true labels of the training samples, (n,), or None if they are unknown."""
 
     @abstractmethod
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
@@ -110,7 +110,7 @@ class Task(ABC):
 
     @abstractmethod
     def outputs(self, model: Any, samples: Samples) -> Outputs:
-        """The model's class probabilities of some samples and its last layer's input, or gradients in their place.
+        """The model's class probabilities and last-layer inputs for some samples, or per-sample gradients instead.
 
         The view of every method is built from these outputs; see `view`.
         """
@@ -119,7 +119,7 @@ class Task(ABC):
     def evaluate(self, model: Any, split: Split) -> dict[str, float]:
         """Test metrics as fractions; ``accuracy`` is the reported one.
 
-        Where there is nothing to test on, an empty dictionary is right. No model is retrained then.
+        For a task without test labels or test samples, return an empty dictionary. Then no model is retrained.
         """
 
     # Optional: what reports and lists say of the task.
@@ -171,7 +171,7 @@ class Task(ABC):
         """Raise a `RequestError` if data that the task needs is missing or damaged; called before anything runs."""
 
     def data_version(self) -> str:
-        """A hash of the user's own data, which is part of a cell's key; empty where parameters and code say it all."""
+        """A hash of the user's own data, part of a cell's key. Empty if parameters and code determine the data."""
         return ""
 
     # Optional: training of many models.
@@ -183,7 +183,7 @@ class Task(ABC):
     """Whether a run loads all seeds of the task at once and trains their models by one `train_all`."""
 
     def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
-        """Models of several (split, kept sets, seed), in order, in the batches that they were trained in.
+        """The models of several (split, kept sets, seed), in order. Each list holds the models trained together.
 
         A kept set is None for a base model. By default, models are trained one after another by `train`; a task of
         small models can train many in one program.
@@ -201,7 +201,7 @@ class Task(ABC):
     def curves(self, model: Any, split: Split) -> Mapping[str, Sequence[float]]:
         """Metrics over the steps of a model's training, from the first, as ``{"accuracy_by_epoch": [0.7, 0.8]}``.
 
-        Their names differ from those of `evaluate`. The tidy table has one row per step. Empty by default.
+        The names must differ from the names in `evaluate`. The tidy table has one row per step. Empty by default.
         """
         return {}
 
@@ -224,7 +224,7 @@ class Task(ABC):
         raise Unsupported(f"the samples of {self.name} are no images")
 
     def texts(self, seed: int) -> Mapping[str, list[str]]:
-        """The samples that `load` gives as texts, ``{"train": [...], "test": [...]}``, for reports; without a model.
+        """The samples of `load` as texts, ``{"train": [...], "test": [...]}``, for reports. No model is needed.
 
         Raises:
             Unsupported: the task's samples are no texts.
@@ -232,7 +232,7 @@ class Task(ABC):
         raise Unsupported(f"the samples of {self.name} are no texts")
 
     def sample_names(self, seed: int) -> list[str] | None:
-        """Names of the training samples that `load` gives, as files or rows of a file, for lists of suspects.
+        """Names of the training samples that `load` gives, such as file names, for lists of suspects.
 
         None where a sample's position is its name.
         """
@@ -245,7 +245,7 @@ class Task(ABC):
     # Given by the harness.
 
     def view(self, model: Any, split: Split) -> View:
-        """What methods see of a trained model. Built from `outputs`; a task does not override it."""
+        """What methods see of a trained model, built from `outputs`. A task does not override `view`."""
         from harness.interfaces.view import View
 
         return View(

@@ -1,4 +1,4 @@
-"""What a method looked at, in the words that reports print: from the parts of the view that it asked for."""
+"""The words that reports print for the parts of a view that a method asked for."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ WORDS = {
     "retraining": "retraining",
     "out_of_sample_probs": "retraining",
 }
-"""Words of `Method.uses` by the view's part."""
+"""The word of `Method.uses` for each part of a view."""
 
 VOCABULARY = tuple(dict.fromkeys(WORDS.values()))
 """All words of `Method.uses`."""
 
 FROM_LABELS = {"gradients", "retraining"}
-"""What is made from the given labels: who uses it uses them."""
+"""Parts that are computed from the given labels. A method that uses such a part also uses the labels."""
 
 
 def observed(used: Collection[str]) -> tuple[str, ...]:

@@ -5,17 +5,17 @@
         view.probs, view.predictions                    # class probabilities (n, c) and their argmax (n,)
         view.features                                   # the last layer's input, (n, d)
         view.gradients                                  # per-sample gradients, as blocks of operators, one per layer
-        view.gradients_of("last")                       # those of the last layer, or of the layers a glob matches
-        view.reference("validation").gradients          # those of a reference set: clean validation samples,
+        view.gradients_of("last")                       # gradients of the last layer, or of layers matching a glob
+        view.reference("validation").gradients          # gradients of a reference set: clean validation samples,
                                                         #   "noisy_validation", or "train" itself
         view.out_of_sample_probs                        # probabilities by cross-validated retraining, (n, c)
-        view.classes                                    # kinds of samples, (n,), on attribution tasks
+        view.classes                                    # class of each training sample, (n,), on attribution tasks
         view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
         view.rng                                        # the method's own randomness, seeded
         view.health["iterations"] = 12                  # numbers worth keeping beside the scores
 
 Each part is computed on first use, once for all methods of a (task, seed), and timed apart from the method's own
-work. Which labels are truly wrong is in no part.
+work. No part says which labels are truly wrong.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class View:
         out_of_sample: computes cross-validated probabilities, (n, c).
         seed: seeds the method's own randomness.
         device: ``"cpu"`` or ``"cuda:0"``, for timing.
-        classes: what kind each training sample is of, (n,), on attribution tasks.
+        classes: the class of each training sample, (n,), on attribution tasks.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class View:
         self.health: dict[str, Any] = {}
 
     def fresh(self, seed: int, *, retrain: Retrain | None = None, out_of_sample: Any = None) -> View:
-        """The same view for another method: shared parts, its own seed, empty health and record of use."""
+        """A view for another method with the same shared parts, a new seed, empty health and no recorded use."""
         view = View(
             self._labels,
             self._train,
@@ -107,10 +107,10 @@ class View:
 
     @property
     def classes(self) -> np.ndarray:
-        """On attribution tasks, what kind each training sample is of, (n,) int64; no gradient depends on it.
+        """The class of each training sample on attribution tasks, (n,) int64. No gradient depends on the classes.
 
         Raises:
-            Unsupported: the samples are of no kinds.
+            Unsupported: the samples have no classes apart from their labels.
         """
         if self._classes is None:
             raise Unsupported("the samples here are of no classes apart from their labels")
@@ -148,8 +148,8 @@ class View:
         """Per-sample gradients of the training loss in some layers.
 
         Args:
-            layers: ``all``; ``last``, what the task calls its last layer (all blocks of a view made from blocks); or a
-                glob over the blocks' names.
+            layers: ``all``; ``last``, the last layer as the task defines it (all blocks, if the view was made from
+                blocks); or a glob over the block names.
 
         Raises:
             Unsupported: no block has such a name.
@@ -178,8 +178,8 @@ class View:
         """A reference set: ``"train"`` (the training samples themselves) or one that the task offers.
 
         Args:
-            name: of the set.
-            layers: whose gradients; see `gradients_of`.
+            name: the name of the reference set.
+            layers: the layers whose gradients are returned; see `gradients_of`.
 
         Raises:
             Unsupported: the task has no such set.
@@ -197,7 +197,7 @@ class View:
 
         Args:
             keeps: (m, n) bool, one kept set per row.
-            reference: as in `reference`.
+            reference: the name of a reference set, as for the method `reference`.
 
         Returns:
             (m,) losses, float64.
@@ -214,17 +214,17 @@ class View:
 
     @property
     def rng(self) -> np.random.Generator:
-        """A generator from the method's seed; every access gives a new one in its first state."""
+        """A random generator from the method's seed. Every access gives a new generator in its first state."""
         return np.random.default_rng(self.seed)
 
     @property
     def used(self) -> set[str]:
-        """Names of the parts asked for through this view, and of those they were made from."""
+        """Names of the parts asked for through this view, and of the parts that they were computed from."""
         return self._parts.with_needs(self._asked)
 
     @property
     def extract_seconds(self) -> float:
-        """Seconds that the parts used here took, whichever method caused them first."""
+        """Seconds of the parts used through this view, no matter which method caused their computation."""
         return sum(self._parts.seconds.get(name, 0.0) for name in self.used)
 
     @property
@@ -233,7 +233,7 @@ class View:
         return sum(self._parts.seconds.values())
 
     def computed_outputs(self) -> Outputs | None:
-        """The training samples' outputs for the harness, if a method has asked for something that needed them."""
+        """The training samples' `Outputs`, for the harness. None if no method has asked for a part that needs it."""
         return self._parts.values.get("outputs")
 
     def outputs(self, name: str = "train") -> Outputs:

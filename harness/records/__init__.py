@@ -1,4 +1,4 @@
-"""What is kept of a cell, and of what was asked for: files in a results folder.
+"""Records of cells and of requests, as files in a results folder.
 
-It imports `harness.selection` and what lies below.
+This package imports `harness.selection` and the packages below it.
 """

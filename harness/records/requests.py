@@ -1,4 +1,4 @@
-"""What was asked of a results folder: each request is kept there, so that `status` knows what is missing."""
+"""Requests: each request is kept in its results folder, so that `status` can tell which cells are missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_SEEDS = 100_000
 
 @dataclass(frozen=True)
 class Request:
-    """Selections as the user wrote them, and how the command read."""
+    """A request: the selections as the user wrote them, and the text of the command."""
 
     methods: str
     tasks: str
@@ -33,10 +33,10 @@ class Request:
 
 
 def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
-    """``"5"`` or 5: seeds 0 to 4; ``"0,3,7"`` or a list: those.
+    """``"5"`` or 5 gives the seeds 0 to 4. ``"0,3,7"`` or a list gives exactly the listed seeds.
 
     Raises:
-        RequestError: anything else, a negative seed, or none at all.
+        RequestError: other text, no seed, more than `MOST_SEEDS` by number, or a seed outside 0 … 2**32 − 1.
     """
     try:
         if isinstance(text, int):

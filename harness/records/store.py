@@ -1,11 +1,11 @@
-"""The store is files: one JSON record a cell, its raw scores beside it as ``.npz``, each moved into place whole.
+"""The store: one JSON record per cell, and its raw scores as ``.npz``. Each file is moved into place whole.
 
-    OUT/influence-harness.json                     marks the folder as ours
+    OUT/influence-harness.json                     marks the folder as a results folder
     OUT/records/<task>/<method>/seed<s>-<slot>.json
     OUT/records/<task>/<method>/seed<s>-<slot>.npz    scores (n,), flagged (n,) bool, noisy (n,) bool if known
 
-Results merge by copying. A file that is torn, foreign or does not belong to its scores is reported as a problem and
-never read as a result.
+Results folders are merged by copying files. A record is reported as a problem and left out if its file is damaged or
+in the wrong place, or if the scores do not belong to the record.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ STATUSES = ("ok", "skipped", *FAILURES)
 
 @dataclass
 class Record:
-    """What is kept of a cell.
+    """The stored record of a cell.
 
-    Times are in seconds, memory in MiB, metrics fractions. ``total_seconds`` is what the scores cost beside the base
-    model: all that they were made from (``extract_seconds``: passes over the data, gradients, cross-validation),
-    whichever method caused it first, and the scoring itself. ``metrics`` holds what was measured on models, ``curves``
-    what was measured at each step of the retraining; detection metrics come from the raw scores when results are read.
+    Times are in seconds, memory is in MiB, metrics are fractions. ``extract_seconds`` is the time of all parts that
+    the method used: passes over the data, gradients, cross-validation. A shared part counts for every method that
+    used the part. ``total_seconds`` is ``extract_seconds`` plus ``score_seconds``, without training the base model.
+    ``metrics`` holds metrics of models, ``curves`` holds metrics at each training step. Detection metrics are
+    computed from the raw scores when results are read.
     """
 
     key: str
@@ -84,21 +85,21 @@ class Record:
 
     @property
     def scored(self) -> bool:
-        """Whether it has one score per training sample."""
+        """Whether the record has one score per training sample."""
         return self.status == "ok" and self.n_flagged is not None
 
     @property
     def attributes(self) -> bool:
-        """Whether it has attributions to test samples instead of scores."""
+        """Whether the record has attributions to test samples instead of scores."""
         return self.status == "ok" and self.n_flagged is None
 
 
 FORMER_NAMES = {"task_label": "task_spec", "method_label": "method_spec"}
-"""Fields of records under the names that they had before."""
+"""The current name of each record field that had another name before."""
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a folder is marked as holding results; False where that cannot be seen."""
+    """Whether a folder is marked as a results folder. False if the folder cannot be read."""
     return os.path.isfile(os.path.join(path, MARKER))
 
 
@@ -107,7 +108,7 @@ class Store:
 
     Args:
         path: the folder.
-        create: make it if it is not there; without it a missing folder is an error.
+        create: create a missing folder. If False, a missing folder is an error.
 
     Raises:
         RequestError: the folder is missing, is a file, holds something else, or cannot be written.
@@ -147,14 +148,14 @@ class Store:
         return None if record is None or self.arrays(record) is None else record
 
     def state(self, cell: Cell) -> str:
-        """``missing`` (or damaged), ``stale``, or the stored record's status; a failure is one whatever its code."""
+        """``missing`` (or damaged), ``stale``, or the stored record's status. A failed record is never ``stale``."""
         record = self.find(cell)
         if record is None:
             return "missing"
         return record.status if record.key == cell.key or record.status in FAILURES else "stale"
 
     def write(self, cell: Cell, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
-        """Store a record; it becomes visible whole, after its scores."""
+        """Store a record. The scores are written before the record, so no record is seen without its scores."""
         path = self.location(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         if arrays:
@@ -165,14 +166,14 @@ class Store:
         write_whole(path, (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode())
 
     def records(self) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
-        """All readable records with their arrays, sorted by file; the rest is listed in `problems`."""
+        """All readable records with their arrays, sorted by file. Other records are listed in `problems`."""
         for record in self.headers():
             arrays = self.arrays(record)
             if arrays is not None:
                 yield record, arrays
 
     def headers(self) -> Iterator[Record]:
-        """All readable records, sorted by file, their arrays unread; the rest is listed in `problems`."""
+        """All readable records, sorted by file, without reading arrays. Other records are listed in `problems`."""
         self.problems.clear()
         for path in sorted((self.path / "records").glob("*/*/*.json")):
             record = self._read(path)
@@ -180,9 +181,9 @@ class Store:
                 yield record
 
     def arrays(self, record: Record) -> dict[str, np.ndarray] | None:
-        """A record's arrays: ``scores``, ``flagged`` and others, empty where it has none.
+        """A record's arrays: ``scores``, ``flagged`` and others. Empty for a record without arrays.
 
-        None if they are damaged; `problems` says so then.
+        If the arrays are damaged, the result is None and `problems` names the file.
         """
         if record.scores_sha256 is None:
             return {}

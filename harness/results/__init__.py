@@ -1,4 +1,5 @@
-"""From records to numbers and tables: the tidy table, metrics, statistics, staleness, lists of suspects.
+"""Turns records into numbers and tables: the tidy table, metrics, statistics, staleness, lists of suspects.
 
-It imports `harness.records`, `harness.running` (for the order of ties) and what lies below. It runs nothing.
+This package imports `harness.records`, `harness.running` (for the order of ties) and the packages below them. This
+package runs no cells.
 """

@@ -1,4 +1,4 @@
-"""How far each method's ranking agrees with one that is taken as the judge, as leave-one-out retraining."""
+"""How far each method's ranking agrees with the ranking of a judge, for example leave-one-out retraining."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def agreement(results: Results, judge: str) -> pd.DataFrame:
         judge's flagged samples that the method flags, too), ``n_train``.
 
     Raises:
-        RequestError: the judge has scored nothing there, or several sets of parameters have its name.
+        RequestError: the judge has no scores in the folder, or several sets of parameters have the judge's name.
     """
     import pandas as pd
 
@@ -64,7 +64,7 @@ def agreement(results: Results, judge: str) -> pd.DataFrame:
 
 
 def _rankings(results: Results) -> dict[tuple[object, ...], dict[str, Ranking]]:
-    """By cell (all that decides the samples, then `CELL`), and there by the method's spec."""
+    """Rankings by cell, then by the method's spec. A cell is the identity of the data, followed by `CELL`."""
     cells: dict[tuple[object, ...], dict[str, Ranking]] = {}
     for record in results.records:
         arrays = results.arrays(record) if record.status == "ok" else None

@@ -1,4 +1,4 @@
-"""How far the training samples that are influential for a test sample are of its class (Kwon et al., ICLR 2024)."""
+"""How often the training samples influential for a test sample have its class (Kwon et al., ICLR 2024)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def class_detection(attribution: np.ndarray, train_classes: np.ndarray, test_cla
 
 
 def _recall(helpful: np.ndarray, same: np.ndarray, members: int) -> float:
-    """Share of the class among its number of most helpful samples; ties at the edge count by their share."""
+    """Share of the class among the ``members`` most helpful samples. Ties at the edge count by their share."""
     edge = np.partition(helpful, -members)[-members]
     above, tied = helpful > edge, helpful == edge
     left = members - int(above.sum())

@@ -1,4 +1,4 @@
-"""A results folder, read once: its records, their tidy table, and which of them other code has made."""
+"""A results folder, read once: the records, the tidy table of the records, and which records are stale."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Results:
     """All readable results of a folder.
 
     Args:
-        path: of the folder.
+        path: the path of the folder.
         records: sorted by file.
-        commands: the commands that made them, oldest first.
-        problems: damaged files that are left out, in words. Files of scores are read when `frame` is first asked for,
-            and may add problems then.
+        commands: the commands that made the records, oldest first.
+        problems: one sentence for each damaged file, which is left out. Files of scores are read on the first use of
+            `frame`, which may add problems.
         arrays: reads a record's arrays; see `harness.records.store`.
     """
 
@@ -57,12 +57,12 @@ class Results:
 
     @cached_property
     def stale(self) -> frozenset[str]:
-        """Keys of the records whose method, task, data or record schema has moved since."""
+        """Keys of the records whose method, task, data, shared code or record schema has changed since."""
         return frozenset(stale_keys(self.records))
 
     @cached_property
     def unknown(self) -> list[str]:
-        """Methods and tasks that are not registered here, so that nobody can tell whether they moved."""
+        """Methods and tasks that are not registered here. Whether their code has changed is unknown."""
         return unknown_names(self.records)
 
 

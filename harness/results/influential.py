@@ -24,7 +24,7 @@ class Attribution:
         about: the cell's record, by field.
         harm: how much each training sample harms each test sample, (n_test, n_train).
         train_classes, test_classes: (n_train,), (n_test,).
-        class_names: of all classes; empty where they are not known.
+        class_names: the names of all classes; empty if the names are not known.
     """
 
     about: Mapping[str, Any]
@@ -44,7 +44,7 @@ def attributions(results: Results) -> list[Attribution]:
     """The first seed's attributions of every method on every attribution task, stale ones left out.
 
     Raises:
-        RequestError: there is none.
+        RequestError: the folder holds no attributions.
     """
     first: dict[tuple[str, ...], Record] = {}
     for record in results.records:
@@ -62,7 +62,7 @@ def attributions(results: Results) -> list[Attribution]:
 
 
 def _class_names(record: Record) -> Sequence[str]:
-    """Empty where the task or its data is not at hand."""
+    """The names of the record's classes. Empty if the task or its data is not available."""
     task = known_task(record)
     try:
         return () if task is None else task.class_names() or ()
@@ -76,10 +76,10 @@ def influential(chosen: Chosen, tests: Sequence[int], top: int) -> str:
     Args:
         chosen: one method's result on an attribution task.
         tests: positions of test samples.
-        top: how many of each.
+        top: the number of most and the number of least influential samples.
 
     Raises:
-        RequestError: there is no such test sample, or the data is not at hand.
+        RequestError: there is no such test sample, or the data is not available.
     """
     record, arrays = chosen.records[0], chosen.arrays[0]
     this = Attribution.of(record, arrays)

@@ -1,4 +1,4 @@
-"""What Figure 2 shows: of each image task in a results folder, one seed's most suspicious samples."""
+"""The content of Figure 2: one seed's most suspicious samples for each image task in a results folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Flagged:
     """One row of Figure 2.
 
     Args:
-        title: data set and what the row is.
+        title: the data set, the setting and the method of the row.
         images: uint8 (k, h, w, 3).
         given, true: the labels' names, k each.
         known: whether the true labels are; otherwise ``true`` is what a model suggests.
@@ -39,13 +39,13 @@ class Flagged:
 def flagged_pictures(
     results: Results, method: str, choose: Callable[[Sequence[Mapping[str, Any]]], int]
 ) -> list[Flagged]:
-    """Rows of Figure 2: of each image task in the store, one seed's most suspicious samples.
+    """Rows of Figure 2: one seed's most suspicious samples for each image task in the results folder.
 
-    Images come from the data folder, through the task; they are not stored with results.
+    The task loads the images from the data folder, since images are not stored with results.
 
     Args:
-        method: whose flags are shown.
-        choose: which of several records, given as mappings of their fields, a row is drawn from.
+        method: the method whose flags are shown.
+        choose: a function from the records of one row, as mappings of their fields, to the index of the record shown.
     """
     out = results.path
     by_task: dict[tuple[str, str], list[tuple[Record, Any]]] = {}
@@ -62,7 +62,7 @@ def flagged_pictures(
         record, task = candidates[choose([vars(record) for record, _ in candidates])]
         arrays = results.arrays(record)
         if arrays is not None:
-            with suppress(Unsupported):  # a task that may have images, and has none here
+            with suppress(Unsupported):  # the task has images only with other parameters
                 rows.append(_most_suspicious(record, arrays, task, f"{title} {noise}".strip()))
     if not rows:
         raise RequestError(f"{out} has no flags of {method} on images; no task there has images")
@@ -85,6 +85,6 @@ def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], task: Any, w
         title += f"{100 * precision:.0f} % of these have a wrong label"
         return Flagged(title, images, shown, [names[c] for c in np.asarray(truth)[order]])
     if "predicted" in arrays:
-        title += "true labels are not known, below is what the model predicts"
+        title += "true labels are not known, the labels below are the model's predictions"
         return Flagged(title, images, shown, [names[c] for c in arrays["predicted"][order]], known=False)
     return Flagged(f"{title}true labels are not known", images, shown, shown, known=False)

@@ -1,4 +1,4 @@
-"""The data that a stored record was made on, loaded again: pictures, labels and names are not stored with results."""
+"""Loads the data of a stored record again, since pictures, labels and names are not stored with results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.selection.registry import TASKS
 
 
 def known_task(record: Record) -> Any:
-    """The record's task; None if it is not known here with these parameters."""
+    """The record's task. None if the task is not registered or does not accept the record's parameters."""
     try:
         return build(TASKS.get(record.task), record.task_params)
     except RequestError:
@@ -24,7 +24,7 @@ def known_task(record: Record) -> Any:
 
 
 def loaded_again(task: Any, record: Record, arrays: Mapping[str, np.ndarray]) -> tuple[Split, np.ndarray | None]:
-    """What the task's ``load`` gave when the record was made.
+    """The split and true labels that the task's ``load`` gave when the record was made.
 
     Raises:
         RequestError: the data is missing, or differs from what the record was made on.
@@ -56,5 +56,5 @@ def texts_again(task: Any, record: Record) -> Mapping[str, list[str]]:
 
 
 def other_data(record: Record) -> RequestError:
-    """What to say where the data differs."""
+    """The error for data that differs from the data of the record."""
     return RequestError(f"the data at hand is not what {record.task_spec}, seed {record.seed}, was run on")

@@ -1,4 +1,4 @@
-"""Which stored results come from other code than the code at hand."""
+"""Which stored results were not computed by the current code and data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.selection.versions import code_version, gradients_version, machiner
 
 
 def unknown_names(records: Iterable[Record]) -> list[str]:
-    """Methods and tasks of the records that are not registered here, so that nobody can tell whether they moved."""
+    """Methods and tasks of the records that are not registered here. Whether their code has changed is unknown."""
     known = {*METHODS.classes(), *TASKS.classes()}
     return sorted({name for record in records for name in (record.method, record.task)} - known)
 
@@ -41,7 +41,7 @@ def stale_keys(records: Iterable[Record]) -> set[str]:
 
 
 def _other_parts(record: Record) -> bool:
-    """Whether files that parameters name, data or a detector's, have changed since; False where that cannot be told."""
+    """Whether a data or code file that a parameter names has changed since. False if the file is not available."""
     versions = record.versions
     try:
         if "data" in versions and record.task in TASKS.classes():

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation (n − 1) over seeds; the deviation is None for one seed."""
+    """Mean and standard deviation (with ``count`` − 1) over seeds. The deviation is None for one seed."""
 
     mean: float
     std: float | None
@@ -19,7 +19,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference: its mean and confidence interval, None and None for one pair."""
+    """The mean of paired differences and its confidence interval. ``low`` and ``high`` are None for one pair."""
 
     mean: float
     low: float | None

@@ -1,4 +1,4 @@
-"""From stored scores to a list of suspicious samples, with their labels where the data is at hand."""
+"""Makes a list of suspicious samples from stored scores, with labels if the data is available."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """One method's result on one task: of one seed, or of all seeds where they have the same samples."""
+    """One method's result on one task: of one seed, or of all seeds if all seeds have the same samples."""
 
     records: Sequence[Record]
     arrays: Sequence[dict[str, np.ndarray]]
 
     def title(self, count: int) -> str:
-        """What a list of so many suspects shows."""
+        """The heading of a list of ``count`` suspects."""
         first = self.records[0]
         seeds = ", ".join(str(record.seed) for record in self.records)
         several = "s" if len(self.records) > 1 else ""
@@ -42,10 +42,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which result is meant; None where any will do.
+    """The result that the user asks for. A field that is None accepts any value.
 
     Args:
-        method, task: a spec, or a name alone where one spec has it.
+        method, task: a spec, or a name alone if only one spec has the name.
     """
 
     method: str
@@ -56,13 +56,13 @@ class Wanted:
 
 
 def choose(results: Results, wanted: Wanted, attributions: bool = False) -> Chosen:
-    """The one result of a folder that is meant.
+    """The one result of a folder that ``wanted`` describes.
 
     Args:
-        attributions: of an attribution task, instead of scores.
+        attributions: look for attributions of an attribution task instead of scores.
 
     Raises:
-        RequestError: there is none, or several.
+        RequestError: no result or several results fit.
     """
     out = results.path
     records = [record for record in results.records if (record.attributes if attributions else record.scored)]
@@ -94,7 +94,7 @@ def choose(results: Results, wanted: Wanted, attributions: bool = False) -> Chos
 
 
 def _called(results: Results, records: Sequence[Record], option: str, wanted: str) -> list[Record]:
-    """The records whose method or task (``option``) is called ``wanted``: by its spec, or else by its name."""
+    """The records whose method or task (``option``) has the spec ``wanted``, or otherwise the name ``wanted``."""
     specs = [{getattr(record, f"{option}_spec"), _specs(record)[option]} for record in records]
     names = [getattr(record, option) for record in records]
     if not any(wanted in either for either in [*specs, names]):
@@ -113,7 +113,7 @@ def _specs(record: Record) -> dict[str, str]:
 
 
 def _of_one_kind(records: Sequence[Record], out: str) -> None:
-    """Raise a RequestError unless the records differ in nothing that decides their scores but the seed."""
+    """Raise a RequestError if the records differ in parameters, data, protocol or preset."""
     kinds: dict[tuple[str, ...], set[str]] = {}
     for record in records:
         specs = _specs(record)
@@ -162,7 +162,7 @@ def suspects(chosen: Chosen, top: int) -> pd.DataFrame:
 
 
 def _known(chosen: Chosen) -> dict[str, np.ndarray]:
-    """Samples' names, given and true labels, as they are called; none where the data cannot be loaded again."""
+    """The names, given labels and true labels of the samples, by column. Empty if the data cannot be loaded again."""
     record = chosen.records[0]
     task = known_task(record)
     try:

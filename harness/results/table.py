@@ -61,7 +61,7 @@ COLUMNS = (
 def tidy(results: Iterable[tuple[Record, Mapping[str, np.ndarray] | None]]) -> pd.DataFrame:
     """The tidy table of records with their arrays; see `harness.load_results`.
 
-    Records whose arrays are None, which are damaged, are left out.
+    A record with None for its arrays has damaged arrays and is left out.
     """
     import pandas as pd
 

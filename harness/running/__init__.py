@@ -1,4 +1,4 @@
-"""From cells to records: data, base models, scores, retraining, in this process or in others.
+"""Runs cells and makes records: data, base models, scores, retraining, in this process or in others.
 
-It imports `harness.records`, `harness.selection` and what lies below.
+This package imports `harness.records`, `harness.selection` and the packages below them.
 """

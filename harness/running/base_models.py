@@ -27,12 +27,12 @@ class Base:
     noisy: np.ndarray | None
     model: Any
     seconds: float
-    metrics: dict[Task, dict[str, float]]  # of each task among the cells: they may report differently
+    metrics: dict[Task, dict[str, float]]  # by task of the cells: tasks may report differently
     view: View
 
 
 def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]:
-    """Load every seed's data and train the base models; a seed that fails has its cells' records at once."""
+    """Load every seed's data and train the base models. If a seed fails, all cells of the seed end as failed."""
     task = group.task
     loaded: list[tuple[int, Split, np.ndarray | None]] = []  # seed, data, which labels are wrong
     for seed, cells in group.by_seed.items():
@@ -61,7 +61,7 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
 
 
 def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[tuple[Any, float]]:
-    """Each seed's base model, or the error that kept it from one, and its share of the seconds."""
+    """For each seed: the base model, or the error that training raised, and the seed's share of the seconds."""
     try:
         with timed(device) as watch:
             if len(wanted) == 1:
@@ -72,7 +72,7 @@ def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[t
     except (Exception, SystemExit) as error:
         if len(wanted) == 1:
             return [(error, 0.0)]
-        return [_trained(task, [one], device)[0] for one in wanted]  # whose fault it was
+        return [_trained(task, [one], device)[0] for one in wanted]  # find the seed that fails
 
 
 def evaluated(task: Task, model: Any, split: Split) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: stages that begin, cells that have their record."""
+"""Events of a run: a stage begins, or a cell's record is finished."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Begin:
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell has its record; ``arrays`` is None if both are stored already."""
+    """A cell's record is finished. ``arrays`` is None if the record and its arrays are already stored."""
 
     cell: Cell
     record: Record
@@ -68,7 +68,7 @@ def all_failed(cells: tuple[Cell, ...], error: BaseException, device: str) -> It
 
 
 def failed(record: Record, error: BaseException) -> Record:
-    """The record, with the error as its outcome."""
+    """The record, with its status and error text set from ``error``."""
     record.status, record.error = failure(error)
     return record
 

@@ -1,4 +1,4 @@
-"""Running a plan: what still has to run, one group after another or several at once, with time limits if asked."""
+"""Runs those cells of a plan that have no result: groups in sequence or in parallel, with optional time limits."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ RERUN = ("failed", "stale", "all")
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what. None of this changes what is computed, with two exceptions.
+    """How to run cells. These options do not change results, with two exceptions.
     The number of CPU threads, which jobs share, may change the last bits of a factorisation. With ``precision=auto``,
     the device decides the precision of training.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        jobs: groups run at a time, each in a process with its own device or share of the cores.
-        timeout: seconds for one cell's stage (base training, scoring, retraining); groups then run in processes
-            that are ended when they overrun.
+        jobs: number of groups run at a time. Each group runs in a process with its own device or share of the cores.
+        timeout: seconds for one cell's stage (base training, scoring, retraining). With a timeout, groups run in
+            processes, and a process is ended when a stage takes longer.
         backend: joblib's backend for several jobs, ``loky`` (this machine) or ``dask``.
         scheduler: address of a Dask scheduler; without one, Dask starts ``jobs`` workers here.
         plugins: plug-in files or modules.
@@ -50,7 +50,7 @@ class Options:
 
 
 def to_run(cells: Sequence[Cell], store: Store, rerun: str | None) -> list[Cell]:
-    """The cells without a result, and those that ``rerun`` names: ``failed`` (or skipped), ``stale`` or ``all``."""
+    """Cells without a result, and cells that ``rerun`` selects: ``failed`` (or skipped), ``stale`` or ``all``."""
     again = {None: set(), "failed": {*FAILURES, "skipped"}, "stale": {"stale"}, "all": None}[rerun]
     if again is None:
         return list(cells)
@@ -58,14 +58,14 @@ def to_run(cells: Sequence[Cell], store: Store, rerun: str | None) -> list[Cell]
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` made concrete, and a CUDA device checked.
+    """The device that ``auto`` stands for, or the given device after a check that it exists.
 
     Raises:
-        RequestError: no such device.
+        RequestError: the device does not exist.
     """
     import torch
 
-    import harness.gradients.products  # noqa: F401 - checks its setting, before anything is written
+    import harness.gradients.products  # noqa: F401 - the import checks a setting, before anything is written
 
     if device == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -81,7 +81,7 @@ def resolve_device(device: str) -> str:
 
 
 def execute(cells: Sequence[Cell], store: Store, options: Options, listen: Callable[[Event], None]) -> None:
-    """Run cells and store their records as they come; every event goes to ``listen``."""
+    """Run cells and store each record when it is finished. Every event goes to ``listen``."""
     from harness.running.events import Finished
 
     groups = group(cells, None if options.timeout is not None else options.jobs)
@@ -104,10 +104,10 @@ def _serial(groups: Iterable[Group], options: Options) -> Iterator[Event]:
 
 
 def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterator[Event]:
-    """Groups in joblib's workers.
+    """Run groups in joblib's workers.
 
-    Worker processes of this machine write their records themselves, so that an interruption loses none; Dask's may be
-    elsewhere and send theirs back.
+    Worker processes on this machine write their records themselves, so that an interruption loses no record. Dask's
+    workers may be on other machines, so they send their records back.
     """
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -124,7 +124,7 @@ def _parallel(groups: Sequence[Group], store: Store, options: Options) -> Iterat
             for i, finished in Parallel(return_as="generator_unordered")(jobs):
                 del left[i]
                 yield from finished
-    except BrokenProcessPool:  # a worker died, and joblib's pool with it: find out whose fault it was, one by one
+    except BrokenProcessPool:  # a worker died and ended joblib's pool: run seed by seed to find the cell that fails
         for i, members in left.items():
             for one in group(members.cells, jobs=None):
                 yield from _limited(one, devices[i % len(devices)], options)
@@ -160,7 +160,7 @@ def _devices(options: Options) -> list[str]:
 
 
 def _prepare(options: Options) -> None:
-    """Make a fresh process like the one that planned."""
+    """Give a new process the data folder, threads and plug-ins of the process that planned the run."""
     import torch
 
     if options.data_dir is not None:
@@ -176,12 +176,12 @@ def _cores() -> int:
 def _worker(
     index: int, specs: list[CellSpec], device: str, options: Options, out: str | None
 ) -> tuple[int, list[Finished]]:
-    """Run one group in this process; records go to the folder ``out``, or back to the caller with their arrays."""
+    """Run one group in this process. Records go to the folder ``out`` or, without ``out``, back to the caller."""
     from harness.running.events import Finished
     from harness.running.group import run_group
 
     _prepare(options)
-    multiprocessing.set_start_method("spawn", force=True)  # joblib gives its workers one that their children lack
+    multiprocessing.set_start_method("spawn", force=True)  # joblib's own method is unknown to the workers' children
     store = None if out is None else Store(out)
     members = Group(tuple(make_cell(spec) for spec in specs))
     finished = []
@@ -195,7 +195,7 @@ def _worker(
 
 
 def _limited(members: Group, device: str, options: Options) -> Iterator[Event]:
-    """A group in a process of its own, ended when a stage overruns; what it has not finished starts in another."""
+    """Run a group in its own process, which is ended at the time limit. Unfinished cells run in another process."""
     from harness.running.events import Begin, Finished, new_record
 
     left = list(members.cells)

@@ -18,7 +18,7 @@ from harness.selection.plan import Group
 
 
 def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
-    """Score every cell of a group and retrain what they trim, yielding events as they happen.
+    """Score every cell of a group, retrain without the flagged samples, and yield events as they happen.
 
     A cell that fails becomes a record with its error. Only an interruption leaves this generator as an exception.
     """
@@ -53,7 +53,7 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
 
 
 def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[Finished]:
-    """Records of cells by kept set, all in one program; if that fails, seed by seed, so that one does not fail all."""
+    """Retrain for all kept sets in one call. If the call fails, retrain seed by seed, so that other seeds succeed."""
     by_seed = [list(members) for _, members in groupby(pending, key=lambda entries: entries[0].base.seed)]
     bases = [members[0][0].base for members in by_seed]
     wanted = [
@@ -80,7 +80,7 @@ def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[F
 
 
 def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Finished]:
-    """Records of the cells that share a kept set, completed with the model's metrics."""
+    """The records of the cells that share a kept set, with the model's metrics added."""
     base = entries[0].base
     measured = dict(base.metrics) if model is base.model else {}
     for entry in entries:
@@ -96,12 +96,12 @@ def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Fin
 
 
 def _before(entry: Scored) -> dict[str, float]:
-    """The base model's metrics under the names they have beside a retrained model's."""
+    """The base model's metrics, each name with ``_base`` added."""
     return {f"{name}_base": value for name, value in entry.base.metrics[entry.cell.task].items()}
 
 
 def _warm_up(device: str) -> None:
-    """One small factorisation and one backward pass, so that no model or method pays for the libraries' start."""
+    """Run one small factorisation and one backward pass, so that no timing includes the start of the libraries."""
     square = torch.eye(64, device=device, dtype=torch.float64)
     torch.linalg.cholesky(square @ square)
     weight = torch.ones(1, device=device, requires_grad=True)

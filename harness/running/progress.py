@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Listens to a run's events and tells what is running, what failed, and how long the rest may take.
+    """Listens to a run's events and prints the running stage, each failure, and the estimated time left.
 
     Args:
         quiet: print nothing.
@@ -54,7 +54,7 @@ class Progress:
             doing = {
                 "train": "training the base model",
                 "score": f"scoring by {first.method_spec}",
-                "retrain": "retraining without what was flagged",
+                "retrain": "retraining without the flagged samples",
             }
             self._show(f"{_group(first)}: {doing[event.stage]}")
             return
@@ -71,7 +71,7 @@ class Progress:
             self._bar.set_description_str(text)
 
     def _plain(self, event: Any) -> None:
-        """One line when a (task, seed) is through."""
+        """Print one line when all cells of a (task, seed) are finished."""
         group = _group(event.cell)
         self._left[group] -= 1
         if self._left[group] == 0:

@@ -1,4 +1,4 @@
-"""Scoring one seed's cells on its view, or asking them for attributions, each timed by itself."""
+"""Computes the scores or attributions of one seed's cells on the seed's view. Each method is timed separately."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONSTANT = "constant_model"
 
 @dataclass
 class Scoring:
-    """What one scoring gave beside the scores: fields of the record of every cell that shares it."""
+    """Results of one scoring apart from the scores: fields of the record of every cell that shares the scoring."""
 
     train_seconds: float
     n_train: int
@@ -58,7 +58,7 @@ class Scored:
 
 
 def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
-    """Score one seed's cells, each method with its parameters once; those that fail have their records at once."""
+    """Score one seed's cells, each method with its parameters once. A cell that fails ends with a failed record."""
     task, seed, view = base.cells[0].task, base.seed, base.view
     retrain = retrainer(task, base.split, model_seed(task, seed))
     out_of_sample = cross_validated(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
@@ -100,7 +100,7 @@ def _known_predictions(view: View) -> np.ndarray | None:
 
 
 def _by_method(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
-    """Cells that differ in what counts only after scoring, as the budget, together."""
+    """The cells in groups of equal method and method parameters. Such cells differ, for example, in the budget."""
     together: dict[str, list[Cell]] = {}
     for cell in cells:
         together.setdefault(repr((cell.method.name, cell.identity["method_params"])), []).append(cell)
@@ -117,7 +117,7 @@ def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray, flags: 
     if flags is not None:
         arrays |= {"own_flagged": flags.flagged, "estimated_errors": np.array(flags.estimated_errors)}
     predicted = _known_predictions(base.view)
-    if predicted is not None:  # what a list of suspects suggests in the place of a label
+    if predicted is not None:  # a list of suspects suggests these labels
         arrays["predicted"] = predicted.astype(np.min_scalar_type(int(predicted.max())))
     if cell.method.trims and base.noisy is not None:
         labels = base.split.train.labels.cpu().numpy()
@@ -126,18 +126,18 @@ def _trimmed(cell: Cell, base: Base, record: Record, scores: np.ndarray, flags: 
 
 
 def _attributed(cell: Cell, base: Base, record: Record) -> Record:
-    """A record with what the model can do; nothing is retrained."""
+    """The record, with the base model's metrics and curves. No model is retrained."""
     record.metrics = dict(base.metrics[cell.task])
     record.curves = curves_of(cell.task, base.model, base.split)
     return record
 
 
 def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray]:
-    """What class detection is computed from, when results are read."""
+    """The arrays that class detection is computed from when results are read: attributions and classes."""
     if split.train.classes is None or split.test.classes is None:
         raise ValueError("an attribution task needs the classes of its training and test samples")
     classes = {"train_classes": split.train.classes, "test_classes": split.test.classes}
-    limit = np.finfo(np.float32).max  # what diverged is kept whole: its order is a result
+    limit = np.finfo(np.float32).max  # beyond float32, float64 is kept: the order is a result
     kept = attribution if np.nanmax(np.abs(attribution), initial=0) > limit else attribution.astype(np.float32)
     return {"attribution": kept} | classes
 
@@ -146,11 +146,11 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.nd
     """A method's scores (n,) with its own flags, or its attributions (n_test, n) on an attribution task, float64.
 
     Args:
-        scoring: receives what the method used and how long it took, whether the method's scores are valid or not.
+        scoring: receives the parts that the method used and the seconds, even if the scores are invalid.
 
     Raises:
-        Unsupported: a module that the method needs is missing, or the method says so.
-        ValueError: the method returned no scores of the right shape.
+        Unsupported: a module that the method needs is missing, or the method does not support the view.
+        ValueError: the method returned None, scores of another shape, or no finite score.
     """
     attributes = cell.task.attributes
     shape = (n_test, view.n) if attributes else (view.n,)
@@ -173,7 +173,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.nd
     if returned is None:
         raise ValueError(f"{cell.method.name} returned None; scores of shape {shape} were expected")
     scores = np.asarray(returned, dtype=np.float64)
-    if attributes:  # classes are what these samples have, and no gradient comes from a given label
+    if attributes:  # on attribution tasks no gradient depends on a given label
         scoring.uses = [word for word in observed(view.used) if word != "labels"]
     scoring.uses = scoring.uses or list(observed(view.used))
     scoring.extract_seconds = view.extract_seconds
@@ -192,14 +192,14 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.nd
 
 
 def largest_tie(scores: np.ndarray) -> int:
-    """How many finite scores, at most, are equal up to rounding, to 1e-9 of themselves; their order is noise."""
+    """The size of the largest set of finite scores that are equal up to a relative 1e-9. Their order is noise."""
     ordered = np.sort(scores)
     starts = np.flatnonzero(np.diff(ordered) > 1e-9 * np.abs(ordered[1:])) + 1
     return int(np.diff([0, *starts, len(ordered)]).max())
 
 
 def _plain(value: Any) -> Any:
-    """Health entries as JSON has them; infinities and NaN as text."""
+    """Health entries in a form that JSON can store. Infinities and NaN become text."""
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items() if entry != {}}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What a view offers that needs training: leave-some-out losses and cross-validated probabilities."""
+"""The parts of a view that need training: losses of models retrained on kept sets, cross-validated probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells in a process of their own, which is ended when a stage takes too long."""
+"""Runs cells in a separate process, which is ended when a stage takes too long."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class Supervised:
     """A process that runs cells and sends their events.
 
     Args:
-        target: runs in the process; it is given ``arguments`` and a connection, to which it sends events, then None.
+        target: a function that runs in the process. Its arguments are ``arguments`` and a connection. ``target``
+            sends its events to the connection, then None.
         timeout: seconds for one cell's stage; None sets no limit. Starting Python and importing torch is not counted.
 
     Attributes:
-        status, error: how it ended, once `events` is through: ``timeout``, ``out_of_memory`` or ``failed`` with the
-            reason; both are empty if it sent all of its events.
+        status, error: how the process ended, known after the last of `events`: ``timeout``, ``out_of_memory`` or
+            ``failed``, and the reason. Both are empty if the process sent all events.
     """
 
     def __init__(self, target: Callable[..., None], arguments: tuple[object, ...], timeout: float | None) -> None:
@@ -42,7 +43,7 @@ class Supervised:
         theirs.close()
 
     def events(self) -> Iterator[Event]:
-        """What the process sends, until it has ended; the last stage that began is the one that it ended in."""
+        """The events that the process sends until it ends. The process ended in the last stage that began."""
         from harness.running.events import Begin
 
         stage = "start"
@@ -67,7 +68,7 @@ class Supervised:
             self.status, self.error = "failed", f"the process ended during {stage} with exit code {code}"
             if code == -9:
                 self.status = "out_of_memory"
-                self.error = f"the process was killed during {stage}, as for lack of memory"
+                self.error = f"the process was killed during {stage}, probably for lack of memory"
         finally:
             if self._process.is_alive():
                 self._process.kill()
@@ -87,9 +88,10 @@ def _within(connection: Connection, deadline: float) -> bool:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Let a new process leave the running script alone: it would run the script again, and start processes again.
+    """Keep a new process from running the main script again. The script would start further processes.
 
-    Nothing of the script is needed there: cells travel as names, and what a script defines is refused before.
+    The new process does not need the script. Cells are sent as names, and methods and tasks that a script defines
+    were refused before.
     """
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

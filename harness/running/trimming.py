@@ -10,8 +10,8 @@ from harness.seeds import derive
 def flagged(scores: np.ndarray, budget: float, tie_seed: int) -> np.ndarray:
     """Mask of the ``round(budget · n)`` samples with the highest scores, (n,) bool.
 
-    Equal scores are ordered by a permutation from ``tie_seed``, so that neither the order of the data nor that of the
-    sorting algorithm decides. NaN counts as the lowest score.
+    Equal scores are ordered by a permutation from ``tie_seed``. So the order of equal scores does not depend on the
+    data order or on the sorting algorithm. NaN counts as the lowest score.
 
     Args:
         scores: (n,), higher = more suspicious.

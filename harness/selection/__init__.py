@@ -1,4 +1,5 @@
-"""Which methods and tasks there are, and which of them with which parameters are asked for: from names to cells.
+"""The registered methods and tasks, and the way from a user's selection to cells.
 
-It imports `harness.interfaces` and what lies below, and reaches the packages `methods` and `tasks` by name alone.
+This package imports `harness.interfaces` and the packages below `harness.interfaces`. The packages `methods` and
+`tasks` are imported by name alone.
 """

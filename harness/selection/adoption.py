@@ -1,12 +1,12 @@
-"""From what people write to methods and tasks: decorated classes, plain classes, plain functions, whole modules.
+"""Makes methods and tasks from user code: decorated classes, plain classes, plain functions, whole modules.
 
     @register_method on a Method dataclass              the full interface: uses, protocols, attribution
     class MyDetector: def score(self, view): ...        parameters are those of __init__, each with a default
     def my_detector(view, strength=1.0): ...            parameters are the function's, each with a default
 
-In a module where nothing is decorated, every public class and function of these forms becomes a method (and every
-public `Task` class a task); where something is, the decorators alone say what counts. What cannot be a method beside
-others that can, such as a function of a view with a parameter that has no default, is a helper of theirs.
+In a module without decorators, every public class and function of these forms becomes a method, and every public
+`Task` class becomes a task. In a module with decorators, only decorated classes and functions count. A function of a
+view with a parameter that has no default is a helper, if the module has other methods.
 """
 
 from __future__ import annotations
@@ -106,15 +106,15 @@ def classes_in(thing: Any, kind: str) -> list[type]:
 
 
 def is_task(thing: Any) -> bool:
-    """Whether it is a class of tasks."""
+    """Whether ``thing`` is a subclass of `Task`."""
     return inspect.isclass(thing) and issubclass(thing, Task)
 
 
 def method_class(thing: Any) -> Any:
-    """A `Method` class from one, from a class with ``score`` or ``attribute``, or from a function of a view.
+    """A `Method` class from a `Method` class, a class with ``score`` or ``attribute``, or a function of a view.
 
     Raises:
-        TypeError: it is none of these, or a parameter has no default.
+        TypeError: ``thing`` is none of the three, or a parameter has no default.
     """
     if inspect.isclass(thing) and issubclass(thing, Method):
         return _as_dataclass(thing)
@@ -126,7 +126,7 @@ def method_class(thing: Any) -> Any:
     return _made(thing)
 
 
-@functools.cache  # one class a thing, so that instances of it are equal wherever they were made
+@functools.cache  # one class per thing, so that instances with equal parameters are equal
 def _made(thing: Any) -> Any:
     name = getattr(thing, "name", None) or _snake_case(thing.__name__)
     about = inspect.getdoc(thing) or f"{thing.__name__}, a plug-in."
@@ -174,14 +174,14 @@ def _fields(thing: Any) -> list[Any]:
 
 
 def _type_of(parameter: inspect.Parameter, thing: Any) -> Any:
-    """The annotated type, if it can be had and is one that parameters have; else the default's."""
+    """The annotated type, if it can be evaluated and does not contain ``Any``; otherwise the type of the default."""
     home = sys.modules.get(thing.__module__)
     try:
         hints = get_type_hints(SimpleNamespace(__annotations__={"it": parameter.annotation}), vars(home), {})
         if parameter.annotation is not parameter.empty and "Any" not in str(hints["it"]):
             return hints["it"]
     except (NameError, TypeError, AttributeError, SyntaxError):
-        pass  # a name that only type checkers import
+        pass  # the annotation uses a name that only type checkers import
     return int | float | str | None if parameter.default is None else type(parameter.default)
 
 
@@ -213,7 +213,7 @@ def _candidates(module: ModuleType, kind: str) -> list[Any]:
 
 
 def _is_helper(thing: Any) -> bool:
-    """Whether a function of a view wants more than a view."""
+    """Whether a function of a view has a further parameter without a default."""
     if inspect.isclass(thing):
         return False
     further = list(inspect.signature(thing).parameters.values())[1:]

@@ -1,4 +1,4 @@
-"""What there is: the text of ``list``."""
+"""The text that the command ``list`` prints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def listing(what: str | None, plugins: Sequence[str]) -> str:
 
     Args:
         what: ``methods``, ``tasks``, ``protocols``, or None for all.
-        plugins: plug-in files or modules to include; one that cannot be imported is listed with its reason.
+        plugins: plug-in files or modules to include. A plug-in that cannot be imported is listed with the reason.
     """
     broken = []
     for plugin in plugins:

@@ -1,7 +1,7 @@
 """How a cell's method and task are printed: a spec such as ``outlier_iforest[n_estimators=50]``.
 
-A spec names the parameters that differ from what the protocol and the preset set, and no others, however the cell was
-asked for. It can be given to ``--methods`` or ``--tasks`` again.
+A spec names only the parameters that differ from the values of the protocol and the preset. The wording of the
+request does not change the spec. A spec can be given to ``--methods`` or ``--tasks`` again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a request to cells: which (task, method, seed) with which parameters, grouped by what they share."""
+"""Turns a request into cells (task, method, seed) with all parameters, and groups the cells that share work."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PROTOCOLS = ("fair", "paper")
 PRESETS = ("smoke", "fast", "full")
 """Sizes of data, model and training; ``full`` is the published size."""
 PRESET_ALIASES = {"paper": "full"}
-"""Former names of presets, still taken."""
+"""Former names of presets, which are still accepted."""
 
 
 @dataclass(frozen=True)
 class CellSpec:
-    """A cell in plain words, as it travels between processes."""
+    """A cell as names and numbers, in the form that is sent between processes."""
 
     task: str
     task_given: tuple[tuple[str, Any], ...]
@@ -46,8 +46,8 @@ class CellSpec:
 class Cell:
     """One (task, method, seed) with all parameters.
 
-    `slot` names what was asked for, `key` also the code that answers it: a stored record of the same slot and
-    another key is stale.
+    `slot` identifies the requested cell. `key` identifies the requested cell and the versions of its code and data. A
+    stored record with the same slot and another key is stale.
     """
 
     spec: CellSpec
@@ -60,7 +60,7 @@ class Cell:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, the code's versions excepted; JSON-ready."""
+        """Everything that decides the result, except the versions of code and data. JSON-ready."""
         return {
             "task": self.task.name,
             "task_params": values_of(self.task),
@@ -88,7 +88,7 @@ class Cell:
         return code | {name: version for name, version in extra.items() if version}
 
     def with_versions(self) -> Cell:
-        """This cell, its versions taken now: beside the import, and not when a later edit may have come between."""
+        """This cell, with versions computed now. After a later edit, versions would not match the imported code."""
         _ = self.versions
         return self
 
@@ -102,7 +102,7 @@ class Cell:
 
     @property
     def _hashed(self) -> dict[str, Any]:
-        """The identity with a preset's former name, under which results may be stored."""
+        """The identity with the preset's former name, so that slots and keys of stored results stay the same."""
         former = {preset: name for name, preset in PRESET_ALIASES.items()}
         return {**self.identity, "preset": former.get(self.spec.preset, self.spec.preset)}
 
@@ -120,16 +120,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that run together: of one task with its parameters, and of one seed or, for small models, several.
+    """Cells of one task that run together: cells of one seed or, for small models, of several seeds.
 
-    Cells of one seed share data, base model and view; their tasks may differ in what counts only after training.
+    Cells of one seed share data, base model and view. The tasks of a group may differ in the parameters that count
+    only after training; see `Task.after_training`.
     """
 
     cells: tuple[Cell, ...]
 
     @property
     def task(self) -> Task:
-        """The first cell's, which loads and trains for all."""
+        """The task of the first cell. This task loads the data and trains the models for all cells."""
         return self.cells[0].task
 
     @cached_property
@@ -157,10 +158,10 @@ def make_cell(spec: CellSpec) -> Cell:
 
 
 def preset_called(name: str) -> str:
-    """The preset of that name, or of that former name.
+    """The preset that has ``name`` as its name or former name.
 
     Raises:
-        RequestError: there is none.
+        RequestError: no preset has this name.
     """
     preset = PRESET_ALIASES.get(name, name)
     if preset not in PRESETS:
@@ -169,7 +170,7 @@ def preset_called(name: str) -> str:
 
 
 def make_plan(methods: str, tasks: str, seeds: Sequence[int], protocol: str, preset: str) -> list[Cell]:
-    """All cells of a request, ordered by task, seed and method; what is asked for twice is planned once.
+    """All cells of a request, ordered by task, seed and method. A cell that is requested twice is planned once.
 
     Raises:
         RequestError: see `make_cell`; an empty selection; an unknown protocol or preset.
@@ -202,7 +203,7 @@ def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
     """Cells by what they share, in order of first appearance.
 
     Args:
-        jobs: seeds that are trained together are dealt to so many groups; None keeps every seed apart.
+        jobs: the number of groups that seeds trained together are divided into. With None, every seed is one group.
     """
     tasks: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
@@ -220,7 +221,7 @@ def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
 
 
 def _sees_gradients(method: Method) -> bool:
-    """Whether a method can depend on gradient code; one that does not declare what it uses can."""
+    """Whether a method can depend on gradient code. True for a method that does not declare `Method.uses`."""
     return type(method).uses is Method.uses or "gradients" in method.uses
 
 

@@ -22,17 +22,17 @@ _BY_NAME: set[type] = set()
 
 
 def load_plugin(source: str) -> list[type]:
-    """Import a plug-in and register what it brings; see `harness.selection.adoption` for what that is.
+    """Import a plug-in and register its methods and tasks; see `harness.selection.adoption` for the rules.
 
     Args:
-        source: ``FILE.py``, a module's name, or either with ``:NAME`` for one class or function of it.
+        source: ``FILE.py`` or a module's name. Either can be followed by ``:NAME`` for one class or function.
 
     Returns:
-        The method and task classes that it brings.
+        The method and task classes of the plug-in.
 
     Raises:
-        RequestError: no such file, module or name, nothing in it, or importing it failed (the reason is in the
-            sentence).
+        RequestError: no such file, module or name; no method or task in the plug-in; or a failed import, with the
+            reason.
     """
     METHODS.classes(), TASKS.classes()  # built-in names first, so that a clash is the plug-in's fault
     where, name = split_source(source)
@@ -79,7 +79,7 @@ def _named(module: ModuleType, name: str) -> list[type]:
 
 
 def load_only(sources: Sequence[str]) -> None:
-    """Load plug-ins in a process that may have served other runs, whose plug-in files are forgotten first."""
+    """Load plug-ins in a process that may have served other runs. Plug-in files of other runs are removed first."""
     names = {_module_name(Path(split_source(source)[0])) for source in sources}
     for registry in (METHODS, TASKS):
         for cls in list(registry.classes().values()):
@@ -104,7 +104,7 @@ def absolute(source: str) -> str:
 
 
 def _module_name(path: Path) -> str:
-    """A module name for a plug-in file; two files may have one name, so the place is part of it."""
+    """A module name for a plug-in file. The path's hash is included, since file names can be equal."""
     return f"{PREFIX}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
 
 

@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names to classes of one kind, filled on first use; what cannot be imported is kept with its reason.
+    """Classes of one kind by name, filled on first use. Modules that cannot be imported are kept with the reason.
 
     Args:
         kind: ``"method"`` or ``"task"``, for messages.
-        package: the package whose modules hold the built-in families; also ``harness.<package>`` is the
-            entry-point group of third parties.
+        package: the package whose modules hold the built-in families. The entry-point group of third parties is
+            ``harness.<package>``.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -70,17 +70,17 @@ class Registry(Generic[T]):
         return self._classes
 
     def adopt(self, thing: Any) -> None:
-        """Register a class or function, or the public ones that a module holds; see `harness.selection.adoption`.
+        """Register a class, a function, or those that a module offers; see `harness.selection.adoption`.
 
         Raises:
-            TypeError: it cannot be registered.
+            TypeError: ``thing`` cannot be registered.
         """
         for cls in classes_in(thing, self.kind):
             self.register(cls)
 
     def _adopt_point(self, point: importlib.metadata.EntryPoint) -> None:
         thing = point.load()
-        if not (isinstance(thing, ModuleType) and self.of_module(thing)):  # its decorators said what counts
+        if not (isinstance(thing, ModuleType) and self.of_module(thing)):  # decorators take precedence
             self.adopt(thing)
 
     def of_module(self, module: ModuleType) -> list[type[T]]:
@@ -89,7 +89,7 @@ class Registry(Generic[T]):
         return [cls for cls in self._classes.values() if f"{cls.__module__}.".startswith(f"{name}.")]
 
     def forget(self, module: str) -> None:
-        """Take out what a module of that name registered, as before it is imported again."""
+        """Remove the classes that a module registered, for example before the module is imported again."""
         self._classes = {name: cls for name, cls in self._classes.items() if cls.__module__ != module}
 
     def get(self, name: str) -> type[T]:
@@ -122,7 +122,7 @@ class Registry(Generic[T]):
                     chosen = {key: entry for key, entry in chosen.items() if entry[0] is not cls}
                     continue
                 params = term.params
-                if term.is_glob:  # a parameter given to a glob goes to those that have it
+                if term.is_glob:  # a glob's parameter goes to the classes that have the parameter
                     params = {key: value for key, value in params.items() if key in fields_of(cls)}
                 chosen.setdefault(f"{name}{sorted(params.items())}", (cls, params))
             if term.is_glob and term.params and not term.exclude:
@@ -135,14 +135,14 @@ class Registry(Generic[T]):
         return list(chosen.values())
 
     def _matching(self, term: Term) -> list[str]:
-        """Names that a glob stands for; those that need a parameter are only taken out by one, never brought in."""
+        """The names that a glob matches. A glob can exclude a class with ``named_only``, but cannot include it."""
         named_only = {name for name, cls in self.classes().items() if getattr(cls, "named_only", False)}
         return [name for name in self.classes() if term.matches(name) and (term.exclude or name not in named_only)]
 
     def _import(self, name: str, load: Callable[[], Any]) -> None:
         try:
             load()
-        except (Exception, SystemExit) as error:  # a plug-in may raise anything; it must hurt nothing else
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything; the others must still load
             self.unavailable[name] = f"{type(error).__name__}: {error}"
 
 
@@ -154,14 +154,14 @@ M = TypeVar("M", bound="type | Callable[..., Any]")
 
 
 def register_method(thing: M) -> M:
-    """Decorator that adds a method to the registry and changes nothing.
+    """Decorator that adds a method to the registry and returns ``thing`` unchanged.
 
     Args:
-        thing: a `Method` dataclass; or a class with ``score(self, view)``, or a function whose first parameter is
-            ``view``, whose further parameters have defaults and become the method's.
+        thing: a `Method` dataclass, a class with ``score(self, view)``, or a function whose first parameter is
+            ``view``. All further parameters need defaults and become the method's parameters.
 
     Raises:
-        TypeError: it is no method, or its name is taken.
+        TypeError: ``thing`` is no method, or the name is taken.
     """
     full: Any = isinstance(thing, type) and issubclass(thing, Method)
     METHODS.register(thing if full else method_class(thing))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What `harness.run` is asked for as text: names, instances, classes and functions become one selection."""
+"""Turns the arguments of `harness.run` (names, instances, classes, functions) into one selection text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.selection.registry import TASKS, Registry
 
 
 def selection(registry: Registry[Any], wanted: Any) -> tuple[str, tuple[str, ...]]:
-    """A selection, and the plug-ins that bring what is not built in to other processes.
+    """A selection as text, and the plug-ins that other processes must load because they are not built in.
 
     Args:
-        wanted: a selection as text, an instance, a class, a function of a view, or a list of such.
+        wanted: a selection as text, an instance, a class, a function of a view, or a list of such values.
 
     Raises:
-        RequestError: something is none of these, or its name is taken by another.
+        RequestError: a value is of no such kind, or another class already has the value's name.
     """
     things = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
     named = [_one(registry, thing) for thing in things]

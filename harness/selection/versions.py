@@ -1,8 +1,8 @@
-"""Code versions: what tells that a stored result came from other code than the code at hand.
+"""Code versions, which tell whether a stored result was computed by the current code.
 
-A result depends on the code of its method and of its task, on the machinery that every result goes through, and, where
-the method looks at gradients, on the code that computes with gradients. Each has a hash of its own in a record, so that
-a changed constant makes exactly the results stale that it can have decided.
+A result depends on the code of its method, the code of its task, and the machinery that every result uses. A result
+of a method that uses gradients also depends on the gradient code. A record holds one hash for each of these codes.
+A changed constant therefore makes only those results stale that can depend on the constant.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ MACHINERY = (
     "harness.running.trimming",
     "harness.interfaces.view",
 )
-"""Modules of this package that can decide a number of any result."""
+"""Modules of `harness` that can change a number of any result."""
 
 GRADIENTS = tuple(sorted(f"harness.gradients.{path.stem}" for path in (ROOT / "harness" / "gradients").glob("*.py")))
-"""Modules that can decide a number of the methods that look at gradients, and of no other: a whole room."""
+"""All modules of `harness.gradients`. They can change numbers of methods that use gradients, and no other numbers."""
 
 BUILT_IN = ("methods", "tasks")
 """The project's packages whose modules are followed wherever they are imported."""
@@ -62,13 +62,13 @@ def code_version(cls: type) -> str:
 
 @functools.cache
 def machinery_version() -> str:
-    """A hash of what every result goes through: data and base model, the view, scoring, trimming, retraining."""
+    """A hash of the code that every result uses: data and base model, the view, scoring, trimming, retraining."""
     return _hash_of_modules(MACHINERY)
 
 
 @functools.cache
 def gradients_version() -> str:
-    """A hash of the code that computes gradients and computes with them."""
+    """A hash of the code of `harness.gradients`."""
     return _hash_of_modules(GRADIENTS)
 
 
@@ -83,7 +83,7 @@ def _digest(texts: Iterator[str]) -> str:
 def _hash(cls: type) -> str:
     module = cls.__module__
     file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or not Path(file).is_file():  # defined in a notebook, say
+    if file is None or not Path(file).is_file():  # for example a class defined in a notebook
         return _own_source(getattr(cls, "original", cls))
     sources: dict[str, str] = {}
     _collect(Path(file), module, sources)
@@ -91,7 +91,7 @@ def _hash(cls: type) -> str:
 
 
 def _own_source(thing: Any) -> str:
-    """A hash of a class's or function's own source; of a function's bytecode where there is none."""
+    """A hash of the source of a class or function. Without source, a hash of the function's bytecode."""
     try:
         content = inspect.getsource(thing).encode()
     except (OSError, TypeError):
@@ -103,7 +103,7 @@ def _own_source(thing: Any) -> str:
 
 
 def _collect(path: Path, module: str, sources: dict[str, str]) -> None:
-    """Add a module's source, and those of the modules that it imports and that count, by name."""
+    """Add the source of a module and of its imported modules that count to ``sources``, by module name."""
     is_package = path.name == "__init__.py"
     sources[module], imported = _parsed(path, module if is_package else module.rpartition(".")[0])
     top = module.partition(".")[0]
@@ -124,8 +124,8 @@ def _below(root: Path, name: str) -> Path | None:
 def own_file(module: str, beside: Path | None = None) -> Path | None:
     """The file of a module that belongs to no installed package, found without importing the module.
 
-    The built-in methods and tasks count as such wherever they are installed; this package does not, since its parts
-    have versions of their own. None for the standard library, installed packages and what is not there.
+    A built-in method's or task's module has a file here even if it is installed. The result is None for `harness`
+    (its parts have their own versions), the standard library, installed packages and missing modules.
 
     Args:
         module: full name.
@@ -160,7 +160,7 @@ def _parsed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
     imports.
 
     Args:
-        package: that relative imports start from.
+        package: the package that relative imports start from.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in list(ast.walk(tree)):
