@@ -1,4 +1,4 @@
-"""What the command line does, as functions: for notebooks and tests."""
+"""The functions of the command line for use in Python, for example in notebooks and tests."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def task(name: str, protocol: str = "fair", preset: str = "fast", **params: Any)
 
 
 def planned(request: Request, options: Options, rerun: str | None = None) -> list[Cell]:
-    """A request's cells, its options checked and its plug-ins loaded; nothing is written.
+    """Check the options, load the plug-ins and return the request's cells. Nothing is written.
 
     Raises:
-        RequestError: with one sentence on what is wrong.
+        RequestError: an option, a name or a plug-in is not valid; the message says which.
     """
     if rerun is not None and rerun not in RERUN:
         raise RequestError(f"--rerun {rerun} is not valid; it takes {', '.join(RERUN)}")
@@ -100,10 +100,10 @@ def asked(
     plugins: Sequence[str],
     command: str = "",
 ) -> tuple[Request, Options]:
-    """What was asked for, and how to run it, for the command line and for Python.
+    """The `Request` and the `Options` from the arguments of the command line or of `run`.
 
     Raises:
-        RequestError: seeds that are none.
+        RequestError: the seeds are not valid.
     """
     sources = tuple(map(absolute, plugins))
     request = Request(
@@ -130,14 +130,14 @@ def asked(
 def run_request(
     request: Request, options: Options, out: str | Path, rerun: str | None, progress: Progress
 ) -> tuple[Store, list[Cell]]:
-    """Run what a request still lacks; returns the store and all of the request's cells.
+    """Run the request's cells that have no result. Returns the store and all cells of the request.
 
     Names, values, data, device and folder are checked before anything runs or is written.
 
     Raises:
-        RequestError: with one sentence on what is wrong.
+        RequestError: one of these checks failed; the message says in one sentence which.
     """
-    with in_folder(options.data_dir):  # around the plan, too: what data a task has is in its cells' keys
+    with in_folder(options.data_dir):  # around the plan, too: cell keys depend on the data
         cells = planned(request, options, rerun)
         store = Store(out, create=True) if is_store(out) else None
         pending = to_run(cells, store, rerun) if store else cells
@@ -186,7 +186,7 @@ def run(
     plugins: Sequence[str] = (),
     quiet: bool = True,
 ) -> pd.DataFrame:
-    """Cross methods with tasks and seeds, as ``python -m harness run`` does; what is stored is not run again.
+    """Run all methods on all tasks and seeds, as ``python -m harness run`` does. Stored results are not run again.
 
     Args:
         methods: a selection such as ``"outlier_*,self_confidence"``, a method such as ``harness.method("datainf")``, a

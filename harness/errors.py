@@ -1,4 +1,4 @@
-"""The two ways a request can go wrong, and how a sentence about it is put together."""
+"""The two kinds of errors, and helpers that write their messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RequestError(ValueError):
-    """What the user asked for cannot be done as asked; the message is one sentence. The command line exits with 2."""
+    """The request is not valid or cannot be run. The message is one sentence. The command line exits with code 2."""
 
 
 class Unsupported(Exception):

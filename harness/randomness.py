@@ -1,4 +1,4 @@
-"""The global random generators: what code leaves them in, and what it makes of them."""
+"""Saves, seeds and restores the global random generators of Python, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _restore(states: dict[str, Any]) -> None:
 
 @contextmanager
 def left_as_found() -> Iterator[list[str]]:
-    """Puts the global generators back; the list holds the names of those that were moved, once the block is left."""
+    """Restores the global generators after the block. The list then names the generators that changed."""
     before = _states()
     moved: list[str] = []
     try:
@@ -43,7 +43,7 @@ def left_as_found() -> Iterator[list[str]]:
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """The global generators seeded for a while, and put back."""
+    """Seeds the global generators for the block, and restores them afterwards."""
     import torch
 
     with left_as_found():

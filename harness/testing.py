@@ -34,20 +34,20 @@ def method_checks(method: Any, expected_failures: Mapping[str, str] | None = Non
     Args:
         method: a method's name with parameters (``"datainf[damping=0.1]"``), a plug-in (``"my_detector.py"``,
             ``"FILE.py:NAME"``), a class, a function of a view, or a `Method` instance.
-        expected_failures: reasons by the name of the check; they become strict expected failures, which fail when
-            they pass. They add to those that the method declares itself.
+        expected_failures: reasons by the name of the check. These checks become strict expected failures: the test
+            fails if the check passes. The expected failures that the method declares itself are added.
 
     Returns:
-        A ``pytest.param`` a check, each a callable without arguments.
+        One ``pytest.param`` per check. Each holds a callable without arguments.
 
     Raises:
-        RequestError: an unknown name, a plug-in without a method, or an expected failure of no such check.
+        RequestError: an unknown name, a plug-in without a method, or an expected failure of an unknown check.
     """
     return _params(subjects(method, "method"), expected_failures)
 
 
 def task_checks(task: Any, expected_failures: Mapping[str, str] | None = None) -> list[Any]:
-    """The conformance checks of a task at its preset ``smoke``; arguments as for `method_checks`."""
+    """The conformance checks of a task with preset ``smoke``. The arguments are as for `method_checks`."""
     return _params(subjects(task, "task"), expected_failures)
 
 
@@ -55,7 +55,7 @@ def check_all(subject: Any, expected_failures: Mapping[str, str] | None = None) 
     """Run every check on a method or task; see `Outcome`.
 
     Raises:
-        RequestError: an expected failure of no such check.
+        RequestError: an expected failure of an unknown check.
     """
     expected = expected_of(subject, expected_failures)
     return [outcome(check, subject, expected) for check in checks_of(subject)]
@@ -76,10 +76,10 @@ def subjects(what: Any, kind: str | None = None) -> list[Any]:
     """The method and task instances that a name, plug-in, class, function or instance stands for.
 
     Args:
-        kind: ``"method"`` or ``"task"``, for one of them only.
+        kind: ``"method"`` or ``"task"`` for one kind only; None for both.
 
     Raises:
-        RequestError: there is none.
+        RequestError: ``what`` stands for no method or task of this kind.
     """
     if isinstance(what, str):
         file, name = split_source(what)

@@ -35,7 +35,7 @@ class LabelQuality(Method):
     @property
     def uses(self) -> tuple[str, ...]:
         looked_at = ("labels", "probs") if self.labels == "given" else ("probs",)
-        return (*looked_at, "retraining") if self.probs == "out_of_sample" else looked_at
+        return (*looked_at[:-1], "out-of-sample probabilities") if self.probs == "out_of_sample" else looked_at
 
     def seen(self, view: View) -> tuple[np.ndarray, np.ndarray]:
         """Labels (n,) and probabilities (n, c) that count."""

@@ -21,11 +21,11 @@ RANKED = {
     "class_detection_recall": 3,
     "class_detection_recall_absolute": 3,
 }
-"""Ranked metrics and the decimals (of fractions) that reports show: what looks equal is ranked equal."""
+"""Ranked metrics, each with the decimals (of fractions) that reports show. Means that look equal are ranked equal."""
 
 
 ABILITIES = ("loss_before", "loss", "accuracy_before", "accuracy")
-"""What a fine-tuned language model can do."""
+"""Metrics of a language model before and after fine-tuning."""
 
 
 @dataclass
@@ -44,16 +44,16 @@ class Row:
     notes: list[str] = field(default_factory=list)
     stale: bool = False
     skipped: bool = False
-    """In every seed that is there."""
+    """Whether the method was skipped in every seed that has a record."""
 
     @property
     def attributes(self) -> bool:
-        """Whether it is of an attribution task."""
+        """Whether the row belongs to an attribution task."""
         return "class_detection_auc" in self.summaries
 
     @property
     def complete(self) -> bool:
-        """Whether it may be ranked: all seeds are there and come from the code at hand."""
+        """Whether the row may be ranked: all seeds have results, and the current code computed the results."""
         return not self.troubles and not self.stale
 
 
@@ -72,7 +72,7 @@ class Section:
     rows: list[Row]
     best: dict[str, set[str]]
     alive: bool = False
-    """Whether these are only the seeds whose base model tells classes apart, beside a section of all."""
+    """Whether the section holds only the seeds whose base model tells classes apart. Another section holds all."""
     constant: list[int] = field(default_factory=list)
     """Seeds whose base model gives every training sample the same class."""
 
@@ -82,7 +82,7 @@ def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
 
     Args:
         frame: as from `harness.load_results`.
-        stale: keys of cells whose code has moved.
+        stale: keys of cells that were computed with other code than the current code.
     """
     keys = ["task", "protocol", "preset", "task_params"]
     sections = []
@@ -161,7 +161,7 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
         troubles.append(f"{status} in {len(failed)} of {len(seeds)} seeds: {reason}")
     odd = ok[ok["metric"].notna() & ~np.isfinite(ok["value"].astype(float))]
     notes = [
-        f"{metric} is no finite number in {len(values)} of {len(seeds)} seeds, which are left out"
+        f"{metric} is no finite number in {len(values)} of {len(seeds)} seeds; these seeds are left out"
         for metric, values in odd.groupby("metric")
     ]
     absent = len(seeds) - len(cells)
@@ -196,12 +196,12 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
     tied = [share for share in shares if share > 0.5]
     if tied and cells["n_flagged"].max() > 0:
         notes.append(
-            f"up to {100 * max(tied):.0f} % of the scores are equal up to rounding in {len(tied)} of {len(healths)} "
-            "seeds: their order is noise"
+            f"in {len(tied)} of {len(healths)} seeds, up to {100 * max(tied):.0f} % of the scores are equal up to "
+            "rounding; the order of equal scores is chance"
         )
     bad = [health["non_finite"] for health in healths if health.get("non_finite")]
     if bad:
-        notes.append(f"up to {max(bad)} scores not finite in {len(bad)} of {len(healths)} seeds")
+        notes.append(f"up to {max(bad)} scores are not finite in {len(bad)} of {len(healths)} seeds")
     solved = [
         block for health in healths for block in health.values() if isinstance(block, dict) and "converged" in block
     ]
@@ -217,7 +217,7 @@ def _health_notes(cells: pd.DataFrame) -> list[str]:
 
 
 def _best(rows: list[Row], metric: str) -> set[str]:
-    """Specs of the two best complete rows, with ties; nobody when that would be most of them."""
+    """Specs of the two best complete rows, including ties; no specs if ties would mark more than half of the rows."""
     ranked = {
         row.spec: round(row.summaries[metric].mean, RANKED[metric])
         for row in rows

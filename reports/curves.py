@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 METRIC = "accuracy_by_epoch"
 DASHES: tuple[Any, ...] = ("", (4, 1.5), (1, 1))
-"""Line styles: colours alone tell few methods apart."""
+"""Line styles, because colours alone distinguish only few methods."""
 
 
 def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
@@ -28,7 +28,7 @@ def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
 
     Args:
         frame: as from `harness.load_results`.
-        stale: keys of cells whose code has moved since; they are left out.
+        stale: keys of cells that were computed with other code than the current code; these cells are left out.
 
     Raises:
         RequestError: nothing is stored with one value per epoch.
@@ -86,7 +86,7 @@ def _line(title: str, spec: str) -> str:
 
 
 def _place(task: str) -> tuple[int, str]:
-    """GLUE's tasks in the figure's order, others after them."""
+    """Sort key: GLUE's tasks in the figure's order, then the other tasks by name."""
     order = list(GLUE)
     return (order.index(task) if task in order else len(order), task)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WRONG, RIGHT = "#c0392b", "#1e8449"
 PUBLISHED_BUDGET = 0.05
 FLAGGED_BY = "outlier_iforest"
-"""Whose flags Figure 2 shows, as in the paper."""
+"""The method whose flagged samples Figure 2 shows, as in the paper."""
 
 
 def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:
@@ -41,14 +41,15 @@ def most_like_published(candidates: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _plain(name: str) -> str:
-    """A class's name as text, which matplotlib would otherwise read formulas from."""
+    """A class's name as plain text: matplotlib would read a formula between two ``$``."""
     return name.replace("_", " ").replace("$", "\\$")
 
 
 def flagged_grid(rows: Sequence[Flagged]) -> Figure:
-    """Flagged images, the given label above in red, the correct one below in green; a right label is grey above.
+    """Flagged images, with the given label above and the correct label below.
 
-    Where the correct labels are not known, a suggested label that differs is below in black.
+    A wrong given label is red, and its correct label is green. A correct given label is grey. If the correct labels
+    are not known, a suggested label that differs from the given label is below, and both labels are black.
     """
     from matplotlib.figure import Figure
 
@@ -80,7 +81,7 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
 
     Args:
         frame: as from `harness.load_results`.
-        stale: keys of cells whose code has moved since; they are left out.
+        stale: keys of cells that were computed with other code than the current code; these cells are left out.
 
     Raises:
         RequestError: no task was run with several budgets.
@@ -154,7 +155,7 @@ def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _swept(gains: pd.DataFrame) -> pd.DataFrame:
-    """Methods that trim and were run with several budgets, on the seeds that they have at each of these."""
+    """Gains of methods that trim and were run with several budgets, on the seeds that have all of these budgets."""
     parts = []
     for _, mine in gains.groupby("method_spec"):
         budgets = mine["budget"].nunique()

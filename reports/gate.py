@@ -12,7 +12,7 @@ MOST_NAMED = 10
 
 
 def summary(comparison: Comparison) -> str:
-    """One line: the verdict and how many lines of each kind."""
+    """One line: the overall verdict, and the number of lines with each verdict."""
     counted = ", ".join(f"{comparison.count(verdict)} {verdict}" for verdict in VERDICTS if comparison.count(verdict))
     verdict = {0: "No worse", 1: "Worse", 2: "Incomplete" if comparison.lines else "Nothing comparable"}[
         comparison.exit_code
@@ -24,7 +24,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def as_text(comparison: Comparison) -> str:
-    """Aligned lines, worst first; what is the same is only counted."""
+    """Aligned lines, worst first. Lines with the verdict ``same`` are only counted."""
     rows = [
         [line.verdict, line.task, line.method, line.metric, *_numbers(line), line.note] for line in _shown(comparison)
     ]
@@ -46,7 +46,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def as_junit(comparison: Comparison) -> str:
-    """A test suite with one case per line: a failure where the line is worse, skipped where nothing could be said."""
+    """A test suite with one case per line. A worse line fails; an undecided or not compared line is skipped."""
     skipped = comparison.count("not compared") + comparison.count("undecided")
     nothing = int(not comparison.lines)
     tests = len(comparison.lines) + len(comparison.missing) + nothing
@@ -76,7 +76,7 @@ def as_junit(comparison: Comparison) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML has no place for, as of coloured error messages."""
+    """The text without control characters. XML forbids such characters, and coloured error messages contain them."""
     return "".join(sign if sign >= " " else " " for sign in text)
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def heat_maps(attributions: Sequence[Attribution]) -> Figure:
     """One row per task with its parameters, protocol and preset, one column per method; dark is helpful.
 
-    Colours are ranks within a row, a test sample: methods' values differ by orders of magnitude.
+    Colours show ranks within one row (one test sample), because the methods' values differ by orders of magnitude.
 
     Args:
-        found: one seed of each.
+        attributions: one seed for each task and method.
     """
     from matplotlib.figure import Figure
 
@@ -84,14 +84,14 @@ def _name_classes(axes: Axes, attribution: Attribution) -> None:
 
 
 def _ranks(row: np.ndarray) -> np.ndarray:
-    """Places from 0 (smallest) to 1, equal values alike."""
+    """Ranks from 0 (smallest) to 1; equal values share the mean rank."""
     values, places, counts = np.unique(row, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - (counts + 1) / 2
     return np.asarray(middle[places] / max(1, len(row) - 1)) if len(values) else row
 
 
 def _place(attribution: Attribution) -> tuple[int, str, str]:
-    """The figure's order of tasks; methods by name."""
+    """Sort key: tasks in the figure's order, methods by name."""
     order = list(PROMPTS)
     task = attribution.about["task"]
     return (

@@ -13,19 +13,19 @@ from reports.markdown import markdown_table
 
 
 def judged(frame: pd.DataFrame, judge: str, made: Sequence[str] = ()) -> str:
-    """A table a task, protocol and preset: each method's agreement with the judge, best last.
+    """One table per task, protocol and preset: each method's agreement with the judge, best last.
 
     Args:
         frame: as from `harness.results.agreement.agreement`.
-        judge: its name, for the text.
-        made: paragraphs on where the results come from.
+        judge: the judge's name, for the text.
+        made: paragraphs on the origin of the results.
     """
     parts = [
         f"# Agreement with `{judge}`",
         *made,
         f"Rank correlation (Spearman) of each method's scores with those of `{judge}` over all training samples of a "
-        "seed; mean ± standard deviation over seeds. Beside it the share of the judge's flagged samples that the "
-        "method flags too.",
+        "seed; mean ± standard deviation over seeds. The last column is the share of the judge's flagged samples "
+        "that the method flags too.",
     ]
     for (title, spec, protocol, preset), section in frame.groupby(
         ["task_title", "task_spec", "protocol", "preset"], sort=True

@@ -1,4 +1,4 @@
-"""A report in markdown as LaTeX to be included in a paper: tables by booktabs, one ``tabular`` each."""
+"""Converts a markdown report to LaTeX for a paper, with one booktabs ``tabular`` per table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SIGNS = {
     "…": r"\ldots{}",
     "‑": "-",
 }
-"""What LaTeX would take for a command, and what a font may lack."""
+"""Characters that LaTeX would read as commands, and characters that a font may lack."""
 MARKS = {"strong_open": r"\textbf{", "em_open": r"\emph{", "strong_close": "}", "em_close": "}", "softbreak": "\n"}
 HEADINGS = {"h1": r"\section*", "h2": r"\subsection*"}
 LOWEST = r"\paragraph"
@@ -46,7 +46,7 @@ VERBATIM = "\\begin{{verbatim}}\n{}\\end{{verbatim}}"
 
 
 def latex(text: str) -> str:
-    """LaTeX of a report; it needs ``\\usepackage{booktabs}``, and nothing else.
+    """LaTeX of a report; the LaTeX needs only ``\\usepackage{booktabs}``.
 
     Args:
         text: markdown as `reports.markdown` writes it.

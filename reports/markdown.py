@@ -26,7 +26,7 @@ ATTRIBUTION = {
     "class_detection_recall": "Class detection recall",
     "class_detection_recall_absolute": "Class detection recall by |influence|",
 }
-"""Of attribution tasks."""
+"""Columns of attribution tasks."""
 
 
 def report(
@@ -43,7 +43,7 @@ def report(
         frame: as from `harness.load_results`.
         title: the heading.
         commands: the commands that made the results.
-        stale: keys of cells whose code has moved since.
+        stale: keys of cells that were computed with other code than the current code.
         problems: damaged files that were left out.
     """
     parts = [f"# {title}", *provenance(frame, commands)]
@@ -122,8 +122,8 @@ def _section(section: Section) -> str:
     if section.constant:
         parts.append(
             f"The base model gives every training sample the same class in {len(section.constant)} of "
-            f"{len(section.seeds)} seeds ({', '.join(map(str, section.constant))}): it has learnt nothing there, and "
-            "scores from it say nothing."
+            f"{len(section.seeds)} seeds ({', '.join(map(str, section.constant))}). In these seeds the base "
+            "model has learnt nothing, so scores from the base model have no meaning."
         )
     parts.append(facts_of(section))
     parts.append(markdown_table(header, body))
@@ -133,13 +133,14 @@ def _section(section: Section) -> str:
     tables = sorted({number.table for values in printed.values() for number in values.values() if number})
     if tables:
         parts.append(
-            f"*Printed: the values of Table {', '.join(tables)} of Chhabra et al., ICML 2025, on their setup.*"
+            f"*Columns 'Printed': Table {', '.join(tables)} of Chhabra et al., ICML 2025, with the setup of that "
+            "paper.*"
         )
     return "\n\n".join(parts)
 
 
 def _protocols_compared(shown: Sequence[Section]) -> list[str]:
-    """For each task that was run in both protocols: how much of a method's rank is the protocol's."""
+    """For each task that was run in both protocols: how much the protocol changes each method's metrics."""
     parts = []
     by_task: dict[tuple[str, str], dict[str, Section]] = {}
     for section in (section for section in shown if not section.alive):
@@ -174,7 +175,7 @@ def _protocols_compared(shown: Sequence[Section]) -> list[str]:
 
 
 def _variants_compared(frame: pd.DataFrame, shown: Sequence[Section]) -> list[str]:
-    """For each task that was run with one parameter changed: what that alone is worth."""
+    """For each task that was run with one parameter changed: how much this parameter changes the metrics."""
     parts = []
     for base, changed in variants([section for section in shown if not section.alive]):
         body = []
@@ -195,22 +196,22 @@ def _variants_compared(frame: pd.DataFrame, shown: Sequence[Section]) -> list[st
             body.append(line)
         if body:
             header = [
-                "Changed alone",
+                "Changed parameter",
                 "Untrimmed accuracy, points",
                 "Gain by trimming, points",
                 "AUROC",
-                "AUROC that moved most",
+                "Method with the largest AUROC change",
             ]
             parts.append(
                 f"## What one parameter alone changes: `{base.spec}`, protocol {base.protocol}, preset {base.preset}"
-                f"\n\n{markdown_table(header, body)}\n\n*Paired differences to that run, seed by seed, as means "
-                f"over the methods that trim; Student's 95 % intervals from 2 seeds on.*"
+                f"\n\n{markdown_table(header, body)}\n\n*Differences to the run in the heading, paired by seed; "
+                f"means over the methods that trim. Student's 95 % intervals are given from 2 seeds on.*"
             )
     return parts
 
 
 WORDS = {"Sees class labels", "Uses", "Task", "Method", "Metric", "Note"}
-"""Columns of words."""
+"""Columns that hold words and are aligned to the left."""
 
 
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -39,7 +39,7 @@ figure img { max-width: 100%; height: auto; background: #fff; }
 
 
 def html_page(text: str, figures: Sequence[tuple[str, bytes]] = ()) -> str:
-    """The page; what looks like HTML in the text is shown as it is written.
+    """The HTML page. HTML tags in the text are shown as plain text.
 
     Args:
         text: markdown as `reports.markdown` writes it.

@@ -1,4 +1,4 @@
-"""The paper's tables, refilled from stored results, with the printed numbers beside."""
+"""The paper's tables, filled from stored results, with the printed numbers beside the measured numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reports.table_layouts import TABLES, PaperTable
 from reports.words import seconds
 
 FREE = frozenset({"noise", "budget"})
-"""Task parameters that may differ within one table: its columns and its sweep."""
+"""Task parameters that headings do not name: ``noise`` makes the columns, ``budget`` is always the paper's."""
 HEADINGS = {
     "class_detection_auc": "AUC",
     "class_detection_recall": "recall",
@@ -30,7 +30,7 @@ HEADINGS = {
     "total_seconds": "total s",
 }
 RECIPE = ["model", "epochs", "batch_size", "lr", "schedule", "precision", "width", "steps", "size", "weights", "rank"]
-"""Task parameters that are told below a heading."""
+"""Task parameters that are listed below a heading."""
 DETECTION = {"precision": ("Precision of the flagged %", 100), "auroc": ("AUROC", 1)}
 
 
@@ -39,8 +39,8 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
 
     Args:
         frame: as from `harness.load_results`.
-        number: the table's.
-        stale: keys of cells whose code has moved since.
+        number: the table's number.
+        stale: keys of cells that were computed with other code than the current code.
 
     Raises:
         RequestError: no such table, or nothing stored for it.
@@ -54,9 +54,9 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
     parts = [f"# {table.called}: {table.title}"]
     for setup, group in cells.groupby("setup", sort=True):
         if table.number != "7" or group["row"].nunique() > 1 or cells["setup"].nunique() == 1:
-            parts += _filled(table, str(setup), group)  # a sweep of one value, other runs' default, tells nothing
+            parts += _filled(table, str(setup), group)  # a single number of trees (the default) is no sweep
     if set(cells["key"]) & set(stale):
-        parts.append("*Some of these results were made by other code than the one at hand; `status` tells which.*")
+        parts.append("*Some of these results come from other code than the current code; `status` counts them.*")
     parts.append(f"*Printed: {table.called} of Chhabra et al., ICML 2025 ({table.published}).*")
     return "\n\n".join(parts) + "\n"
 
@@ -123,12 +123,12 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
         body.append(line)
     parts = [f"## Protocol {setup}", *_facts(cells), markdown_table(header, body)]
     if "accuracy" in table.metrics and table.number != "1":
-        parts += ["What the paper does not show, the wrong labels being known:", _detection(table, columns, cells)]
+        parts += ["Detection metrics, not printed in the paper:", _detection(table, columns, cells)]
     return parts
 
 
 def _has_printed(table: PaperTable, metric: str) -> bool:
-    """Whether the paper prints such numbers; it does not print what was computed before the scoring."""
+    """Whether the paper prints this metric. The paper does not print total seconds, nor numbers of figures."""
     return not table.is_figure and metric != "total_seconds"
 
 
@@ -160,7 +160,7 @@ def _title(cells: pd.DataFrame, method: str) -> str:
 
 
 def _summary(cells: pd.DataFrame, metric: str) -> Summary | None:
-    """Over seeds."""
+    """Mean and deviation over seeds; None without a finite value."""
     values = cells[cells["metric"] == metric].drop_duplicates("slot")["value"].to_numpy(dtype=float)
     known = values[np.isfinite(values)]
     return summarise(known) if len(known) else None
@@ -179,7 +179,7 @@ def _measured(cells: pd.DataFrame, metric: str, seeds: int) -> str:
 
 
 def _shown(summary: Summary | None, factor: int, digits: int, seeds: int) -> str:
-    """Mean and deviation; how many of the column's seeds there are, where some are missing."""
+    """Mean and deviation; if seeds of the column are missing, also the number of seeds."""
     if summary is None:
         return "—"
     spread = "" if summary.std is None else f" ± {factor * summary.std:.{digits}f}"
@@ -188,7 +188,7 @@ def _shown(summary: Summary | None, factor: int, digits: int, seeds: int) -> str
 
 
 def _facts(cells: pd.DataFrame) -> list[str]:
-    """How the numbers came about, a sentence for each task."""
+    """The setup of the numbers, one sentence per task."""
     told = []
     for title, mine in cells.groupby("task_title"):
         params: Mapping[str, Any] = json.loads(mine.iloc[0]["task_params"])

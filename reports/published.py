@@ -1,4 +1,4 @@
-"""The paper's printed numbers, to stand beside measured ones."""
+"""The paper's printed numbers, for comparison with measured numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METRICS = {
     "class_detection_recall_absolute": "class_detection_recall",
 }
 ABSOLUTE = "class_detection_recall_absolute"
-"""How recall was published for the influence functions: by influence without its sign, unlike the AUC."""
+"""The recall that was published for influence functions: ranked by absolute influence. The AUC uses the sign."""
 GLUE = {"glue_qnli": "QNLI", "glue_sst2": "SST-2", "glue_qqp": "QQP", "glue_mrpc": "MRPC"}
 """Figure 3's panels, in its order."""
 PROMPTS = {
@@ -66,13 +66,13 @@ def printed(table: str, task: str, setting: str, method_spec: str, metric: str) 
     """The number printed in a table, or None.
 
     Args:
-        table: its number; Table 2's are those of Table 4, which adds the deviations.
-        setting: the label set, such as ``worst``; empty for tasks that have one.
-        method_spec: the method as the user named it, so that a method with changed parameters matches nothing.
-        metric: ``detection_accuracy``, ``accuracy`` or ``score_seconds``.
+        table: the table's number. For Table 2 the numbers of Table 4 are used, because Table 4 adds the deviations.
+        setting: the label set, such as ``worst``; empty for tasks with a single label set.
+        method_spec: the method as the user named it. A method with changed parameters has no printed number.
+        metric: a key of `METRICS`.
     """
     by_sign = {"class_detection_recall": method_spec != "outlier_iforest", ABSOLUTE: method_spec == "outlier_iforest"}
-    if by_sign.get(metric, False):  # each recall was printed once
+    if by_sign.get(metric, False):  # the paper prints one recall per method
         return None
     return _numbers().get(
         ("4" if table == "2" else table, PROMPTS.get(task, task), setting, method_spec, METRICS.get(metric, ""))
@@ -91,7 +91,7 @@ def published(task: str, task_params: str, method_spec: str, metric: str) -> Pub
 
     Args:
         task: the task's name.
-        task_params: its parameters as JSON text; a budget that the paper did not use matches nothing.
+        task_params: the task's parameters as JSON text. With another budget than the paper's, the result is None.
         method_spec, metric: as in `printed`.
     """
     params = json.loads(task_params)

@@ -1,4 +1,4 @@
-"""Which of the paper's tables there are: their columns, rows and the commands that fill them."""
+"""The layouts of the paper's tables: columns, rows, and the commands that fill the tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PaperTable:
         methods: rows, by the method's spec.
         metrics: what each column shows, ``accuracy``, ``detection_accuracy``, ``score_seconds`` or ``total_seconds``.
         published: the published setup in words.
-        command: what fills it.
+        command: the command that fills the table.
         model: only results of this model; None takes all but ResNet-18 where the task has a model.
     """
 
@@ -55,7 +55,7 @@ class PaperTable:
 
     @property
     def called(self) -> str:
-        """Table 4, or Figure 3."""
+        """The name in a text, such as Table 4 or Figure 3."""
         return f"Figure {self.number[6:]}" if self.is_figure else f"Table {self.number}"
 
     @property
@@ -64,7 +64,7 @@ class PaperTable:
 
     @property
     def timed(self) -> bool:
-        """Whether it shows seconds, which are never compared across machines."""
+        """Whether the table shows seconds, which are never compared across machines."""
         return "score_seconds" in self.metrics
 
 

@@ -1,4 +1,4 @@
-"""What one task parameter alone changes: sections that differ in a single one, compared seed by seed."""
+"""The effect of one task parameter: sections that differ in a single parameter, compared seed by seed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harness.results.statistics import Difference, paired_difference
 from reports.comparison import Section
 
 NOT_VARIANTS = frozenset({"noise", "budget", "retrain"})
-"""Parameters that make another question rather than another way to answer it."""
+"""Parameters that define a different experiment. Sections that differ in one of them are not compared."""
 METRICS = ("accuracy_base", "accuracy", "accuracy_gain", "auroc")
 
 
 def variants(compared: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Section]]]]:
-    """Each section that others differ from in one parameter, with those others and that parameter as text.
+    """Each base section, with the sections that differ from the base in one parameter, and that parameter as text.
 
-    Of two sections that differ in one parameter the base is the one whose spec names fewer.
+    If two sections differ in one parameter, the base is the section whose spec names fewer parameters.
     """
     bases = []
     for base in sorted(compared, key=lambda section: (_named(section), section.spec)):
@@ -39,7 +39,7 @@ def variants(compared: Sequence[Section]) -> list[tuple[Section, list[tuple[str,
 
 
 def _named(section: Section) -> int:
-    """How many parameters a section's spec names, those apart that make another question."""
+    """How many parameters a section's spec names, without those in `NOT_VARIANTS`."""
     return len(parse_term(section.spec).params.keys() - NOT_VARIANTS)
 
 
@@ -67,5 +67,5 @@ def _values(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
         & (frame["task_params"] == section.params)
         & frame["metric"].isin(METRICS)
     ]
-    trimmed = here[here["n_flagged"] > 0]  # methods that remove nothing say nothing of trimming
+    trimmed = here[here["n_flagged"] > 0]  # methods that remove no samples show no effect of trimming
     return trimmed[["method_spec", "seed", "metric", "value"]]

@@ -1,4 +1,4 @@
-"""The words and numbers around a section's table: how to read it, how its numbers came about, how they are printed."""
+"""The text around a section's table: how to read the table, the setup of its numbers, and number formats."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from reports.comparison import Section
 
 
 def caption(section: Section) -> str:
-    """How to read the table, with the range that the budget leaves for detection accuracy."""
+    """How to read the table, with the detection accuracy at best and by chance for the trimming budget."""
     if any(row.attributes for row in section.rows):
         return (
-            "Sorted by AUC, best last; bold: the two best means. ± is the deviation over test samples. Methods that "
-            "use class labels know which training samples belong together."
+            "Sorted by AUC, best last; bold: the two best means. ± is the deviation over test samples. "
+            "Methods that use class labels know which training samples have the same class."
         )
     if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
         wrong = section.facts["n_noisy"]
         if not wrong:
-            return "There is no ranking, as no true labels are known; `suspects` lists what a method finds."
+            return "There is no ranking, because no true labels are known; `suspects` lists a method's findings."
         if min(wrong) == max(section.facts["n_train"]):
             return "There is no ranking, as every label is wrong."
         return f"There is no ranking, as no {'method here flags anything' if max(wrong) else 'label is wrong'}."
     if not any("auroc" in row.summaries for row in section.rows):
-        return "There is no ranking, as no method ended well."
+        return "There is no ranking, because no method completed."
     text = "Sorted by AUROC, best last; bold: the two best means."
     sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
     if all(len(values) == 1 for values in sizes):
@@ -36,7 +36,7 @@ def caption(section: Section) -> str:
 
 
 def facts_of(section: Section) -> str:
-    """How a section's numbers came about."""
+    """The setup of a section's numbers."""
 
     def span(values: Sequence[float]) -> str:
         numbers = [int(value) for value in values]
@@ -85,7 +85,7 @@ def signed(share: float) -> str:
 
 
 def plus(value: float, digits: int) -> str:
-    """A number with its sign; what rounds to zero is +0."""
+    """A number with its sign; a number that rounds to zero gets a plus."""
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 

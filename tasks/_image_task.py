@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,6 +14,9 @@ from harness.interfaces.task import Samples, Split, Task
 from harness.seeds import derive
 
 if TYPE_CHECKING:
+    import torch
+
+    from harness.interfaces.dynamics import Recorder
     from harness.interfaces.outputs import Outputs
     from tasks._images import Recipe, Windows
     from tasks._networks import Network
@@ -50,9 +53,13 @@ class ImageTask(Task):
         report: test accuracy of the ``last_epoch``, or the best over all epochs, as published.
         augment_gradients: read features, probabilities and so gradients of the training samples on randomly cropped
             and flipped images, as the reference code did for gradients.
+        record: training dynamics are the logits of the training ``pass`` itself, on augmented images and with weights
+            that change from batch to batch, as AUM defines them; or those after each ``epoch``, in eval mode on plain
+            images.
     """
 
     after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}
+    most_retrainings: ClassVar[int] = 10
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
             "n_validation": 0,
@@ -79,6 +86,7 @@ class ImageTask(Task):
     fresh_start: bool = option(False)
     report: Literal["last_epoch", "best_epoch"] = "last_epoch"
     augment_gradients: bool = False
+    record: Literal["pass", "epoch"] = option("pass")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,28 +123,47 @@ class ImageTask(Task):
         )
 
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedNetwork:
+        if keep is not None and self.fresh_start:
+            seed = derive("fresh start", seed, np.packbits(keep).tobytes().hex())
+        return self._trained(split, keep, seed, None)
+
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> TrainedNetwork:
+        return self._trained(split, None, seed, recorder)
+
+    def _trained(self, split: Split, keep: np.ndarray | None, seed: int, recorder: Recorder | None) -> TrainedNetwork:
         import torch
 
         from tasks._images import accuracy, fit
 
-        if keep is not None and self.fresh_start:
-            seed = derive("fresh start", seed, np.packbits(keep).tobytes().hex())
         network = self.network(split.n_classes, seed).to(split.device)
         recipe = self.recipe(self.shuffle_base if keep is None else self.shuffle_retrained)
         kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep)).to(split.device)
         history: list[float] = []
         train, test = split.train, split.test
+        model = TrainedNetwork(network, history, recipe, seed)
 
-        def tested(_: int) -> None:
-            history.append(accuracy(network, test.inputs, test.labels, recipe))
+        def after_epoch(_: int) -> None:
+            if len(test):
+                history.append(accuracy(network, test.inputs, test.labels, recipe))
+            if recorder is not None:
+                recorder.moment(model, None if self.record == "pass" else lambda: logits_of(network, train, recipe))
 
+        if recorder is not None:
+            recorder.start(recipe.masses(len(train)))
+        in_pass = recorder.batch if recorder is not None and self.record == "pass" else None
         try:
-            fit(network, train.inputs, train.labels, recipe, seed, tested if len(test) else None, kept)
+            fit(network, train.inputs, train.labels, recipe, seed, after_epoch, kept, in_pass)
         except RuntimeError as error:
             if not (self.compiled and type(error).__module__.startswith(("torch._inductor", "torch._dynamo"))):
                 raise
             raise Unsupported(f"compiled=yes, and PyTorch cannot compile here: {str(error).splitlines()[0]}") from error
-        return TrainedNetwork(network, history, recipe, seed)
+        return model
+
+    def module(self, model: TrainedNetwork) -> Callable[..., Any]:
+        """The network on uint8 images, cut and scaled as in evaluation."""
+        from tasks._images import OnImages
+
+        return OnImages(model.network, model.recipe).eval()
 
     def outputs(self, model: TrainedNetwork, samples: Samples, augment_seed: int | None = None) -> Outputs:
         """As of any task.
@@ -165,6 +192,17 @@ class ImageTask(Task):
 
         images: torch.Tensor = split.train.inputs[torch.from_numpy(indices)]
         return images.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def logits_of(network: Network, samples: Samples, recipe: Recipe) -> torch.Tensor:
+    """Logits of plain images in eval mode, (n, c)."""
+    import torch
+
+    from tasks._images import read_out
+
+    features, _ = read_out(network, samples.inputs, recipe)
+    with torch.no_grad():
+        return torch.as_tensor(network.head(features))
 
 
 def image_samples(images: np.ndarray, labels: np.ndarray) -> Samples:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from tasks._networks import ADAPTED_TO, Network
@@ -95,6 +95,15 @@ class Recipe:
         peak = max(1.0, self.turn * steps)
         return self.lr * min((step + 1) / peak, (steps - step) / max(1.0, steps - peak))
 
+    def masses(self, n: int) -> list[float]:
+        """The sum of the learning rates of each epoch's steps, for n training samples."""
+        per_epoch = math.ceil(n / self.batch_size)
+        steps = range(per_epoch)
+        return [
+            sum(self.rate(epoch * per_epoch + step, self.epochs * per_epoch, epoch) for step in steps)
+            for epoch in range(self.epochs)
+        ]
+
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Mixed precision where it is asked for, or is fast by itself: on CUDA devices that need not emulate it."""
         wanted = self.precision == "bfloat16"
@@ -111,6 +120,7 @@ def fit(
     seed: int,
     after_epoch: Callable[[int], None] | None = None,
     kept: Tensor | None = None,
+    after_batch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> None:
     """Train a network in place on uint8 images and labels of its device.
 
@@ -153,9 +163,12 @@ def fit(
             x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + len(batch)])
             optimiser.zero_grad()
             with recipe.autocast(device):
-                loss = cross_entropy(forward(x).float(), labels[batch])
+                logits = forward(x).float()
+                loss = cross_entropy(logits, labels[batch])
             torch.autograd.backward(loss)
             optimiser.step()
+            if after_batch is not None:
+                after_batch(batch, logits)
         network.eval()
         if after_epoch is not None:
             after_epoch(epoch + 1)
@@ -179,6 +192,18 @@ def _compiled(network: Network) -> Callable[[Tensor], Tensor]:
         return logits
 
     return forward
+
+
+class OnImages(nn.Module):
+    """A network from uint8 images (n, 3, h, w) to logits (n, c)."""
+
+    def __init__(self, network: Network, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.windows = network, recipe.windows
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(self.windows.centre(images))
+        return logits
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,18 @@ class Stack:
     def logits(self, features: Tensor) -> Tensor:
         """The last layer's output, (M, n, c)."""
         return _linear(features, self.weights[-1], self.biases[-1])
+
+
+def as_module(stack: Stack) -> nn.Module:
+    """A stack of one network as a torch module from inputs (n, d_in) to logits (n, c), or (n, 1) for one sigmoid."""
+    layers: list[nn.Module] = []
+    for weight, bias in zip(stack.weights, stack.biases, strict=True):
+        linear = nn.Linear(weight.shape[2], weight.shape[1], bias is not None, device="meta")  # draws no numbers
+        linear.weight = nn.Parameter(weight[0].clone())
+        if bias is not None:
+            linear.bias = nn.Parameter(bias[0].clone())
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).eval()
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from harness.gradients.products import CHUNK_BYTES
+from harness.interfaces.dynamics import Recorder
 from tasks._mlp import Recipe, Stack
 
 BATCH_BYTES = 16 * 2**20
@@ -30,6 +31,9 @@ BATCH_BYTES = 16 * 2**20
 
 SHARED_FROM = 400_000
 """Numbers that a batch keeps from which its operations are shared between CPU threads."""
+
+MOMENTS = 20
+"""Moments of a full-batch training that are recorded."""
 
 EVEN = 64
 """Numbers that a network's parameters and a sample axis are padded to whole multiples of."""
@@ -62,6 +66,25 @@ def train(jobs: Sequence[Job], recipe: Recipe) -> Iterator[list[Stack]]:
                 program.step()
         stack = program.stack()
         yield [stack[i] for i in range(models)]
+
+
+def train_recorded(inputs: Tensor, labels: Tensor, seed: int, recipe: Recipe, recorder: Recorder) -> Stack:
+    """One network on all samples, as `train` gives it, recorded at `MOMENTS` evenly spaced steps.
+
+    A moment's logits are those of the step's own forward pass, before the step moves the weights.
+    """
+    everything = torch.ones(1, len(inputs), dtype=torch.bool, device=inputs.device)
+    steps = sorted({round(step) for step in torch.linspace(1, recipe.steps, MOMENTS).tolist()})
+    recorder.start([recipe.lr * (step - before) for before, step in pairwise([0, *steps])], steps)
+    rows = torch.arange(len(inputs))
+    with _threads_for(1, _numbers(inputs, recipe)), torch.no_grad():
+        program = _Program([Job(inputs, labels, everything, seed)], recipe)
+        for step in range(1, recipe.steps + 1):
+            program.step()
+            if step in steps:
+                recorder.batch(rows, program.logits())
+                recorder.moment(program.stack())
+    return program.stack()
 
 
 def _numbers(inputs: Tensor, recipe: Recipe) -> int:
@@ -114,6 +137,7 @@ class _Program:
     def __init__(self, jobs: Sequence[Job], recipe: Recipe) -> None:
         inputs = jobs[0].inputs
         n, n_inputs = inputs.shape
+        self.n = n
         self.widths = [n_inputs, *recipe.hidden, recipe.outputs]
         layers = len(self.widths) - 1
         self.biased = [recipe.head_bias if layer == layers - 1 else True for layer in range(layers)]
@@ -180,6 +204,10 @@ class _Program:
         for into, gradient in zip(self.into, self.gradients, strict=True):
             into.copy_(gradient)
         self.adam.step(self.gradient)
+
+    def logits(self) -> Tensor:
+        """The first network's logits of the last step's forward pass, (n, c)."""
+        return self.sums[-1][0, :, : self.n].T.clone()
 
     def stack(self) -> Stack:
         """The networks as they are now."""

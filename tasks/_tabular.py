@@ -13,6 +13,9 @@ from harness.interfaces.params import at_least
 from harness.interfaces.task import Samples, Split, Task
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.interfaces.dynamics import Recorder
     from harness.interfaces.outputs import Outputs
     from tasks._mlp import Recipe, Stack
 
@@ -48,6 +51,16 @@ class TabularTask(Task):
                 raise ValueError(f"budget={self.budget} leaves no sample to train on")
             jobs.append(Job(split.train.inputs, split.train.labels, torch.from_numpy(masks), seed))
         return train(jobs, self.recipe(wanted[0][0].n_classes))
+
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> Stack:
+        from tasks._mlp_training import train_recorded
+
+        return train_recorded(split.train.inputs, split.train.labels, seed, self.recipe(split.n_classes), recorder)
+
+    def module(self, model: Stack) -> nn.Module:
+        from tasks._mlp import as_module
+
+        return as_module(model)
 
     def outputs(self, model: Stack, samples: Samples) -> Outputs:
         from harness.interfaces.outputs import Outputs

@@ -97,6 +97,12 @@ class Recipe:
             return self.lr * (step + 1) / max(1.0, rising)
         return self.lr * (steps - step) / max(1.0, steps - rising)
 
+    def masses(self, n: int) -> list[float]:
+        """The sum of the learning rates of each epoch's steps, for n training samples."""
+        per_epoch = math.ceil(n / self.batch_size)
+        rates = [self.rate(step, self.epochs * per_epoch) for step in range(self.epochs * per_epoch)]
+        return [sum(rates[start : start + per_epoch]) for start in range(0, len(rates), per_epoch)]
+
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         wanted = self.precision == "bfloat16"
         if self.precision == "auto" and device.type == "cuda":
@@ -122,6 +128,7 @@ def fit(
     after_epoch: Callable[[], None],
     kept: Tensor | None = None,
     loss: Loss = cross_entropies,
+    after_batch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> None:
     """Train what a model has to train in place, from where it is.
 
@@ -150,6 +157,8 @@ def fit(
                     logits = model(**tokens.batch(rows)).logits
                 torch.autograd.backward(loss(logits.float(), targets[rows.to(device)]).mean())
                 optimiser.step()
+                if after_batch is not None:
+                    after_batch(rows, logits)
             model.eval()
             after_epoch()
 

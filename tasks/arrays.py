@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from tasks._array_models import OnFeatures, OnImages
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.interfaces.dynamics import Recorder
     from harness.interfaces.outputs import Outputs
 
 ON_FEATURES = ("linear", "mlp")
@@ -138,6 +139,18 @@ class Arrays(Task):
             return OwnModel(None, None, True)
         trainer = self._trainer(split)
         return OwnModel(trainer.train(split, keep, seed), trainer, given and keep is None)
+
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> OwnModel:
+        if isinstance(split.train, GivenSamples) or split.train.inputs is None:
+            raise Unsupported("training dynamics need features or images, and no probs in the file")
+        trainer = self._trainer(split)
+        return OwnModel(trainer.train_recorded(split, seed, recorder), trainer, False)
+
+    def module(self, model: OwnModel) -> Callable[..., Any]:
+        if model.given:
+            raise Unsupported("the file gives probabilities and no model")
+        module: Callable[..., Any] = model.trainer.module(model.trained)
+        return module
 
     def outputs(self, model: OwnModel, samples: Samples) -> Outputs:
         if model.given:

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.data.files import VARIABLE
 from harness.errors import RequestError
-from harness.interfaces.params import at_least, shares
+from harness.interfaces.params import at_least, option, shares
 from harness.interfaces.task import Samples, Split, Task
 from harness.selection.registry import register_task
 from tasks import _glue_files as files
@@ -20,6 +20,7 @@ from tasks import _glue_files as files
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.interfaces.dynamics import Recorder
     from harness.interfaces.outputs import Outputs
     from tasks._adapters import Adapters
     from tasks._encoders import Encoder
@@ -57,6 +58,8 @@ class GlueTask(Task):
         precision: float32, or bfloat16 autocast, in training and testing; ``auto`` is bfloat16 on a CUDA device that
             has it. What methods see is always computed in float32.
         report: accuracy of the ``last_epoch``, or the best over all epochs.
+        record: training dynamics are the logits of the training ``pass`` itself, with dropout; or those after each
+            ``epoch``, in eval mode.
     """
 
     data: ClassVar[files.Source]
@@ -90,6 +93,7 @@ class GlueTask(Task):
     max_tokens: int = 128
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     report: Literal["last_epoch", "best_epoch"] = "last_epoch"
+    record: Literal["pass", "epoch"] = option("pass")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,20 +142,32 @@ class GlueTask(Task):
         return Split(samples(train, given), samples(tested, tested.labels), references, 2), truth
 
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedAdapters:
+        return self._trained(split, keep, seed, None)
+
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> TrainedAdapters:
+        return self._trained(split, None, seed, recorder)
+
+    def _trained(self, split: Split, keep: np.ndarray | None, seed: int, recorder: Recorder | None) -> TrainedAdapters:
         import torch
 
-        from tasks._classifying import accuracy
+        from tasks._classifying import accuracy, read_out
         from tasks._text_training import fit
 
         tokens, recipe = split.train.inputs, self._recipe()
         tokens.adapted.reset(seed)
         history: list[float] = []
 
-        def tested() -> None:
+        def after_epoch() -> None:
             history.append(accuracy(split.test.inputs, split.test.labels, recipe))
+            if recorder is not None:
+                now = TrainedAdapters(tokens.adapted.state(), [*history])
+                recorder.moment(now, None if self.record == "pass" else lambda: read_out(tokens)[1].log())
 
+        if recorder is not None:
+            recorder.start(recipe.masses(len(split.train)))
         kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep))
-        fit(tokens, split.train.labels, recipe, seed, tested, kept)
+        in_pass = recorder.batch if recorder is not None and self.record == "pass" else None
+        fit(tokens, split.train.labels, recipe, seed, after_epoch, kept, after_batch=in_pass)
         return TrainedAdapters(tokens.adapted.state(), history)
 
     def outputs(self, model: TrainedAdapters, samples: Samples) -> Outputs:

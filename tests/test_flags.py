@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import harness
-from harness.interfaces.flags import Flags, flags_of, mixture, otsu
+from harness.interfaces.flags import Flags, mixture, otsu
+from harness.running.trimming import flags_of
 from harness.selection.adoption import method_class
 from tests.conftest import last_layer, view_of
 

@@ -139,4 +139,4 @@ def test_cross_validated_probabilities(tmp_path: Path) -> None:
     assert auroc["self_confidence[probs=out_of_sample]"] > 0.9
     assert auroc.nunique() == 2
     uses = frame.set_index("method_spec")["uses"]["self_confidence[probs=out_of_sample]"].iloc[0]
-    assert uses == "labels;probs;retraining"
+    assert uses == "labels;out-of-sample probabilities"

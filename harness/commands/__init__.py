@@ -1,1 +1,1 @@
-"""The command line's subcommands, one file each; they alone know the reports."""
+"""The command line's subcommands, one file each. Only these modules import the package `reports`."""

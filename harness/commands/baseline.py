@@ -1,4 +1,4 @@
-"""``baseline``: results in a small file that is made to be committed."""
+"""``baseline``: writes results into a small file to commit."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _made(frame: pd.DataFrame, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the numbers come from: every value that occurs, in what an update keeps too."""
+    """The origin of the numbers: every commit, version and machine, including those of cells that an update keeps."""
     columns = {"commit": "commit", "torch": "torch", "python": "python", "machine": "device_name"}
     made = {"utc": max(frame["utc"])}
     for name, column in columns.items():

@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _checked(subject: Any) -> int:
-    """Run and print one subject's checks; the number of failures."""
+    """Run and print one subject's checks; return the number of failures."""
     from harness.conformance.check import outcome
     from harness.interfaces.params import values_of
     from harness.interfaces.spec import format_term
@@ -74,6 +74,6 @@ def _checked(subject: Any) -> int:
             print(f"           why it matters: {check.why}\n           mend: {result.mend}")
         sys.stdout.flush()
     if silent:
-        print("  the rest needs scores and was not run")
+        print("  the other checks need scores and were not run")
     print("  " + ", ".join(f"{count} {word}" for word, count in counted.items()))
     return counted["failed"]

@@ -94,7 +94,7 @@ def _selected(method: str, selection: str) -> bool:
 
 
 def _alike(ours: str | None, theirs: str) -> bool:
-    """Whether two texts are the same value: 1, 1.0 and 1e0 are, yes and True, too."""
+    """Whether two texts mean the same value, such as 1, 1.0 and 1e0, or yes and True."""
     words = {"true": "yes", "on": "yes", "false": "no", "off": "no"}
     try:
         if ours is not None and words.get(ours.lower(), ours) == words.get(theirs.lower(), theirs):

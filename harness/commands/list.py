@@ -1,4 +1,4 @@
-"""``list``: what there is."""
+"""``list``: prints the available methods, tasks and protocols."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def add_protocol(options: Options, why: str, default: str | None = None) -> None
 
 
 def add_preset(options: Options, why: str, default: str | None = None) -> None:
-    """``--preset``; former names are taken, too."""
+    """``--preset``; former preset names are accepted too."""
     options.add_argument("--preset", default=default, type=_preset, choices=PRESETS, help=why)
 
 

@@ -1,4 +1,4 @@
-"""Results go to standard output, or whole into a file."""
+"""Writes results to standard output or to a file, and messages to standard error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def put(content: str | bytes, path: str | None) -> None:
-    """Write to a file, or a text to standard output where none is named.
+    """Write the content to the file ``path``, or to standard output if ``path`` is None.
 
     Raises:
         RequestError: the file cannot be written.
@@ -42,14 +42,14 @@ def stale_text(results: Results) -> str:
 
 
 def say_unknown(results: Results) -> None:
-    """Name methods and tasks of whose results nobody can tell here whether they are stale."""
+    """Name the methods and tasks that are not loaded here. Whether their results are stale is unknown."""
     if results.unknown:
         names = ", ".join(results.unknown)
-        print(f"not known here, so perhaps stale: {names}; give their file by --plugin FILE", file=sys.stderr)
+        print(f"not loaded here, so results may be stale: {names}; load the file by --plugin FILE", file=sys.stderr)
 
 
 def say_stale(results: Results) -> bool:
-    """Say which cells are stale, or may be; whether there are any."""
+    """Print how many cells are stale and which may be stale; return whether there are such cells."""
     if results.stale:
         print(stale_text(results), file=sys.stderr)
     say_unknown(results)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FIGURES = ("2", "3", "4", "5")
 FORMATS = {"md": "markdown", "html": "one page, with figures", "latex": "tables for a paper", "csv": "the tidy table"}
 ON_PAGES = {"3": "accuracy by epoch", "4": "influence of classes on classes", "5": "gain by trimming budget"}
-"""Figures that an HTML page shows where the results have them; Figure 2 needs the data, too."""
+"""Figures of an HTML page, if the results have the numbers. Figure 2 is not among them: it needs the data files."""
 
 
 def add(commands: Commands) -> None:
@@ -100,10 +100,10 @@ def _formatted(text: str, form: str, figures: Sequence[tuple[str, bytes]] = ()) 
 
 
 def _page_figures(results: Results) -> list[tuple[str, bytes]]:
-    """The figures that the results have something for, with their titles."""
+    """The figures that can be drawn from the results, with their titles."""
     figures = []
     for number, title in ON_PAGES.items():
-        with suppress(RequestError):  # most results are of other experiments
+        with suppress(RequestError):  # most results lack the numbers of most figures
             figures.append((f"Figure {number}: {title}", _figure(number, results, "figure.png")))
     return figures
 

@@ -39,7 +39,7 @@ def _status(args: argparse.Namespace) -> int:
     from harness.selection.plugins import load_plugin
 
     store = Store(args.out)
-    for plugin in args.plugin:  # never those that the folder names: it may come from anyone
+    for plugin in args.plugin:  # never plugins that the folder names: the folder may come from anyone
         load_plugin(plugin)
     requests = remembered(store)
     cells: dict[str, Cell] = {}

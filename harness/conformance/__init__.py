@@ -1,4 +1,4 @@
-"""What every method and task must do, as checks with a reason and a way to mend what fails.
+"""The rules that every method and task must keep, as checks. Each check has a reason and a way to mend a failure.
 
-It imports `harness.running` and what lies below.
+This package imports `harness.running` and the packages below `harness.running`.
 """

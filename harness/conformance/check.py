@@ -1,4 +1,4 @@
-"""What a check is, and running one."""
+"""Defines a conformance check, and runs a check."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.randomness import left_as_found
 
 
 class CheckFailure(AssertionError):
-    """What a check found wrong.
+    """A broken rule that a check found.
 
     Args:
-        fault: what happened.
-        mend: how to put it right.
+        fault: what is wrong.
+        mend: how to mend the fault.
     """
 
     def __init__(self, fault: str, mend: str) -> None:
@@ -25,12 +25,12 @@ class CheckFailure(AssertionError):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is checked of a method or task.
+    """One rule that a method or task must keep.
 
     Args:
-        name: what `expected_failures` and pytest call it.
-        why: why it matters.
-        run: raises `CheckFailure`, or `Unsupported` where it cannot be checked.
+        name: the check's name in `expected_failures` and in pytest.
+        why: why the rule matters.
+        run: raises `CheckFailure` if the rule is broken, and `Unsupported` if the rule cannot be checked.
     """
 
     name: str
@@ -40,7 +40,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check; ``expected`` is a failure that was declared, ``unexpected`` a pass that was not."""
+    """The result of a check.
+
+    ``expected``: a failure is declared, and the check failed. ``unexpected``: a failure is declared, but the check
+    passed.
+    """
 
     check: Check
     status: Literal["ok", "failed", "skipped", "expected", "unexpected"]
@@ -56,7 +60,7 @@ def outcome(check: Check, subject: Any, expected: Mapping[str, str]) -> Outcome:
     """Run one check on a method or task.
 
     Args:
-        expected: reasons of declared failures by the check's name.
+        expected: the reasons of declared failures, by check name.
     """
     try:
         with left_as_found():
@@ -73,7 +77,7 @@ def outcome(check: Check, subject: Any, expected: Mapping[str, str]) -> Outcome:
     if check.name not in expected:
         return result
     if result.status == "ok":
-        return Outcome(check, "unexpected", f"it is declared to fail ({expected[check.name]}) and passes",
+        return Outcome(check, "unexpected", f"a failure is declared ({expected[check.name]}), but it passes",
                        f"take {check.name!r} out of expected_failures")  # fmt: skip
     return Outcome(check, "expected", expected[check.name])
 

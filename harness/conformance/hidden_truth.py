@@ -1,4 +1,4 @@
-"""Whether a method's scores follow what a task keeps apart as the truth."""
+"""Checks that a method's scores do not depend on the true labels, which a task keeps hidden from methods."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from harness.running.events import Finished
 from harness.running.group import run_group
 from harness.selection.plan import Cell, CellSpec, Group
 
-MEND = "score from the view alone; a clean set is view.reference('validation'), and uses must say so"
+MEND = "compute scores from the view only; clean data are in view.reference('validation') and must be named in uses"
 
 
 def follows_no_truth(method: Method) -> None:
-    """Run the method in the real runner, with everything alike except what is said to be the truth.
+    """Run the method twice in the real runner. Only the labels that the task calls true differ between the two runs.
 
-    What else a method reads is its own affair: libraries look up files and settings as they please.
+    Other things that a method reads are not checked, because libraries read files and settings too.
 
     Raises:
-        CheckFailure: the scores follow the truth.
+        CheckFailure: the scores depend on the true labels.
         Unsupported: the method cannot score the problem.
     """
     scores = _run(method, turned=False)
     if not np.array_equal(scores, _run(method, turned=True), equal_nan=True):
-        raise CheckFailure(
-            "its scores change with what the task keeps apart as the true labels, and with nothing else changed", MEND
-        )
+        raise CheckFailure("its scores change when only the true labels change, which methods must not see", MEND)
 
 
 def _run(method: Method, turned: bool) -> np.ndarray:
@@ -39,5 +37,5 @@ def _run(method: Method, turned: bool) -> np.ndarray:
                 raise Unsupported(event.record.error)
             if event.arrays and "scores" in event.arrays:
                 return event.arrays["scores"]
-            raise CheckFailure(f"in the runner it ends with: {event.record.error}", "see the error")
+            raise CheckFailure(f"in the runner the method fails: {event.record.error}", "see the error")
     raise AssertionError("a cell ended without a record")

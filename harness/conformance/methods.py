@@ -1,4 +1,4 @@
-"""What every method must do."""
+"""The conformance checks of methods."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from harness.interfaces.view import View
 
 TURNED, UNTOLD = 0.4, 0.6
-"""AUROC below which a detector's sign is turned, and up to which that cannot be told."""
+"""Below an AUROC of `TURNED`, a detector's sign is wrong. From `TURNED` to `UNTOLD`, the sign cannot be judged."""
 
 CLOSE = 1e-4
-"""Scores agree to this share of their range."""
+"""Two sets of scores agree if they differ by at most this share of the scores' range."""
 
 
 def scored(method: Any, view: View) -> np.ndarray:
-    """A method's scores, their shape and kind checked."""
+    """A method's scores, after checks of their shape and type."""
     returned = method.score(view)
     if returned is None:
         raise CheckFailure("score returned None", f"return an array of {view.n} scores")
@@ -59,8 +59,8 @@ def _shape(method: Method) -> None:
         scored(method, problem().view())
     except Unsupported as reason:
         raise CheckFailure(
-            f"it scores nothing here, so nothing can be checked: {reason}",
-            "if it is meant for other views, declare the failure in expected_failures",
+            f"the method cannot score the check's problem, so its scores cannot be checked: {reason}",
+            "if the method is meant for other views, declare the failure in expected_failures",
         ) from reason
 
 
@@ -73,7 +73,7 @@ def _all_finite(method: Method, shown: Problem, what: str) -> None:
     bad = int((~np.isfinite(scores)).sum())
     if bad:
         raise CheckFailure(
-            f"{bad} of {len(scores)} scores on {what} are not finite", "keep logarithms from 0 and quotients from 0 / 0"
+            f"{bad} of {len(scores)} scores on {what} are not finite", "avoid logarithms of 0 and quotients 0 / 0"
         )
 
 
@@ -93,17 +93,17 @@ def _orientation(method: Method) -> None:
             "turn the sign: higher means more suspicious",
         )
     if mean < UNTOLD:
-        raise Unsupported(f"AUROC is {mean:.2f}: it does not tell wrong labels from right ones here, either way")
+        raise Unsupported(f"AUROC is {mean:.2f}: the scores do not separate wrong labels from right ones here")
 
 
 def _constant(method: Method) -> None:
     if not method.trims:
-        raise Unsupported("it flags nothing (trims = False)")
+        raise Unsupported("the method flags no samples (trims = False)")
     scores = scored(method, problem().view())
     if np.isfinite(scores).all() and largest_tie(scores) == len(scores):
         raise CheckFailure(
-            f"all {len(scores)} scores are {scores[0]:g}, up to rounding, so chance decides what is flagged",
-            "look for a mean over the wrong axis, or for self-influence after a normalisation that cancels",
+            f"all {len(scores)} scores are {scores[0]:g} up to rounding, so chance decides which samples are flagged",
+            "look for a mean over the wrong axis, or for a normalisation that makes every self-influence equal",
         )
 
 
@@ -121,16 +121,16 @@ def _order(method: Method) -> None:
     mend = "let a sample's score depend on the samples, never on their positions"
     agreed = [_rank_agreement(ours, theirs) for ours, theirs in zip(shuffled, plain, strict=True)]
     if min(agreed) > 0.999:
-        return  # what rounding does to an ill-conditioned fit
+        return  # such a small difference comes from rounding in an ill-conditioned fit
     if close(plain[0], plain[1]) and close(plain[1], plain[2]):
-        raise CheckFailure("the same samples in another order get other scores", mend)
+        raise CheckFailure("the same samples get different scores in a different order", mend)
     if any(len(set(scores)) == 1 for scores in [*plain, *shuffled]):
         return
     by_seed = np.mean([_rank_agreement(plain[i], plain[i - 1]) for i in range(3)])
     by_order = np.mean(agreed)
     if by_order < by_seed - 0.25:
         raise CheckFailure(
-            f"in another order the scores' ranks agree by {by_order:.2f}, with another seed by {by_seed:.2f}", mend
+            f"the scores' rank correlation is {by_order:.2f} in another order, {by_seed:.2f} with another seed", mend
         )
 
 
@@ -149,7 +149,7 @@ def _same_seed(method: Method) -> None:
             scores.append(scored(method, problem().view(seed=1)))
     if not np.array_equal(scores[0], scores[1], equal_nan=True):
         raise CheckFailure(
-            "the same seed gives other scores the second time",
+            "two runs with the same seed give different scores",
             "draw from view.rng, or seed with view.seed (random_state=view.seed); never from a global generator",
         )
 
@@ -159,7 +159,7 @@ def _global_state(method: Method) -> None:
         scored(method, problem().view())
     if moved:
         raise CheckFailure(
-            f"it moves the global random state of {' and '.join(moved)}, which other methods may draw from",
+            f"the method changes the global random state of {' and '.join(moved)}, which other methods may use",
             "use view.rng or a generator seeded by view.seed",
         )
 
@@ -182,24 +182,24 @@ def _inputs(method: Method) -> None:
     scored(method, view)
     for name, values in parts().items():
         if not np.array_equal(before[name], values):
-            raise CheckFailure(f"it changes {name}, which all methods share", "work on a copy")
+            raise CheckFailure(f"the method changes {name}, an array that all methods share", "work on a copy")
 
 
 def _uses(method: Method) -> None:
     if not method.uses:
-        raise Unsupported("it declares no uses; reports print what it is seen to use")
+        raise Unsupported("the method declares no uses; reports print the uses that the view observes")
     strange = next((word for word in method.uses if word not in VOCABULARY), None)
     if strange is not None:
         raise CheckFailure(
-            f"uses names {strange!r}, which no report knows{did_you_mean(strange, VOCABULARY)}",
-            f"words are {', '.join(VOCABULARY)}",
+            f"uses contains {strange!r}, which is not a known word{did_you_mean(strange, VOCABULARY)}",
+            f"the known words are {', '.join(VOCABULARY)}",
         )
     view = problem().view()
     scored(method, view)
     hidden = [word for word in observed(view.used) if word not in method.uses]
     if hidden:
         raise CheckFailure(
-            f"it looks at {', '.join(hidden)}, which uses = {tuple(method.uses)} does not say",
+            f"the method looks at {', '.join(hidden)}, which is not in uses = {tuple(method.uses)}",
             f"uses = {(*method.uses, *hidden)}",
         )
 
@@ -213,7 +213,7 @@ def _working_memory(method: Method) -> None:
             if not close(scored(method, shown.view()), whole):
                 raise CheckFailure(
                     f"scores change when gradients come in chunks of {size >> 10} KiB",
-                    "sums and means go over all chunks; nothing may depend on where one ends",
+                    "take sums and means over all chunks; no score may depend on where a chunk ends",
                 )
     finally:
         harness.gradients.products.CHUNK_BYTES = usual
@@ -232,15 +232,15 @@ def _parameters(method: Method) -> None:
     cls, values = type(method), values_of(method)
     try:
         if build(cls, json.loads(json.dumps(values))) != method:
-            raise CheckFailure("parameters change on their way through JSON", "use int, float, str, bool or None")
+            raise CheckFailure("parameters differ after a round trip by JSON", "use int, float, str, bool or None")
         if build(cls, {key: "none" if value is None else str(value) for key, value in values.items()}) != method:
-            raise CheckFailure("parameters change on their way through text", "annotate every field with its type")
+            raise CheckFailure("parameters differ after a round trip by text", "annotate every field with its type")
     except (RequestError, TypeError) as error:
         raise CheckFailure(
             f"parameters do not survive JSON and text: {error}", "use int, float, str, bool, Literal or None"
         ) from error
     if pickle.loads(pickle.dumps(method)) != method:  # noqa: S301 - what was pickled a line above
-        raise CheckFailure("it changes when it is pickled", "keep all state in its parameters")
+        raise CheckFailure("the method differs after pickling and unpickling", "keep all state in its parameters")
 
 
 def _attribution(method: Method) -> None:
@@ -248,7 +248,7 @@ def _attribution(method: Method) -> None:
     try:
         pairs = np.asarray(method.attribute(view), dtype=np.float64)
     except Unsupported:
-        return  # one score per sample is enough
+        return  # attribute is optional; one score per sample is enough
     sizes = {view.n, *(len(samples) for samples in problem().split.references.values())}
     if pairs.ndim != 2 or pairs.shape[0] not in sizes or pairs.shape[1] != view.n or not np.isfinite(pairs).all():
         raise CheckFailure(
@@ -262,28 +262,28 @@ def _devices(method: Method) -> None:
         raise Unsupported("there is no CUDA device here")
     on_cpu, on_cuda = (scored(method, problem().view(device=device)) for device in ("cpu", "cuda:0"))
     if not np.abs(on_cpu - on_cuda).max() <= 10 * CLOSE * np.ptp(on_cpu):
-        raise CheckFailure("CPU and CUDA give other scores", "compute in float64 where float32 sums lose digits")
+        raise CheckFailure("CPU and CUDA give different scores", "compute in float64 where float32 sums lose digits")
 
 
 METHOD_CHECKS = (
-    Check("parameters", "a cell is found again by its parameters, and they travel between processes", _parameters),
+    Check("parameters", "parameters identify stored results and are sent between processes", _parameters),
     Check("truth", "a detector that sees which labels are wrong detects nothing", follows_no_truth),
-    Check("shape", "a score for every training sample, in order", _shape),
-    Check("finite", "a score that is no number is ranked last and hides what it means", _finite),
+    Check("shape", "every training sample needs one score, in the order of the samples", _shape),
+    Check("finite", "a score that is not finite is ranked last, whatever caused it", _finite),
     Check("orientation", "a detector with its sign turned removes the best samples", _orientation),
-    Check("constant", "equal scores rank nothing: chance does", _constant),
-    Check("sample_order", "samples are shuffled in practice; a score must not depend on where one stands", _order),
+    Check("constant", "with equal scores, chance decides the ranking", _constant),
+    Check("sample_order", "samples are shuffled in practice; a score must not depend on a sample's position", _order),
     Check("same_seed", "a result that cannot be repeated cannot be compared", _same_seed),
-    Check("global_state", "what runs after it must not depend on it", _global_state),
+    Check("global_state", "methods that run later must not depend on this method", _global_state),
     Check("inputs_unchanged", "all methods of a seed read the same view", _inputs),
     Check("uses", "a method that sees clean data or retrains is not comparable with one that does not", _uses),
     Check("working_memory", "scores must not depend on how much memory a machine has", _working_memory),
-    Check("missing_class", "real label sets lack classes",
+    Check("missing_class", "a real label set may lack a class",
           lambda method: _all_finite(method, without_a_class(), "labels that lack a class")),
     Check("certain_model", "trained networks give probabilities of 0 and 1",
           lambda method: _all_finite(method, certain(), "a model that is certain of everything")),
     Check("one_sample", "the smallest input shows divisions by n − 1", _one_sample),
-    Check("attribution", "pairwise scores are read by reference sample and training sample", _attribution),
+    Check("attribution", "rows must be reference samples, columns training samples", _attribution),
     Check("devices", "a GPU must not change the ranking", _devices),
 )  # fmt: skip
-"""Every check of a method, in the order they run; ``truth`` before anything that could fill a cache."""
+"""Every check of a method, in running order. ``truth`` runs before the checks that could fill a cache."""

@@ -1,5 +1,7 @@
-"""A small problem on which it can be told whether a detector is right: three Gaussian classes, some labels wrong, and
-multinomial logistic regression at its optimum, retrained as often as a method asks.
+"""A small problem with known wrong labels, on which methods are checked.
+
+The data are three Gaussian classes. The model is multinomial logistic regression at its optimum. The model is
+retrained as often as a method asks.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from harness.interfaces.view import View
 
 CLASSES = 3
 DECAY = 1e-3
-"""L2 penalty; there is an optimum even where the classes can be separated."""
+"""L2 penalty. With the penalty, an optimum exists even if the classes are separable."""
 
 
 def newton(inputs: Tensor, labels: Tensor, keeps: Tensor, steps: int = 30) -> Tensor:
@@ -50,10 +52,10 @@ def newton(inputs: Tensor, labels: Tensor, keeps: Tensor, steps: int = 30) -> Te
 
 @dataclass(frozen=True)
 class CheckTask(Task):
-    """The problem as a task; what it calls the truth can be turned, to see whether a method's scores follow.
+    """The problem as a task. ``turned`` makes the returned true labels false, to see whether scores depend on them.
 
     Args:
-        turned: give other samples as the wrong ones than those that are.
+        turned: return true labels by which other samples are mislabelled than in fact.
     """
 
     name: ClassVar[str] = "conformance"
@@ -107,10 +109,10 @@ class Problem:
     sharpness: float = 1.0
 
     def view(self, seed: int = 1, order: np.ndarray | None = None, device: str = "cpu") -> View:
-        """A fresh view, nothing computed yet.
+        """A fresh view, in which nothing is computed yet.
 
         Args:
-            seed: of the method's own randomness.
+            seed: the seed of the method's random numbers.
             order: positions of the samples shown, in that order; None for all.
         """
         chosen = torch.arange(len(self.split.train)) if order is None else torch.from_numpy(order)
@@ -125,7 +127,7 @@ class Problem:
             return np.array([CheckTask().outputs(weights, held).losses().mean() for weights in optima])
 
         def out_of_sample() -> np.ndarray:
-            fold = chosen.numpy() % 5  # by sample, wherever it stands
+            fold = chosen.numpy() % 5  # the fold depends on the sample, not on its position
             if len(set(fold)) < 5:
                 raise Unsupported("cross-validation needs more samples")
             optima = newton(inputs, labels, torch.from_numpy(np.stack([fold != k for k in range(5)])))

@@ -1,4 +1,4 @@
-"""What every task must do. Tasks are checked as they are given: take the preset ``smoke``."""
+"""The conformance checks of tasks. A task is checked with its given parameters; the preset ``smoke`` is fast."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _sets(split: Split) -> dict[str, Samples]:
 def _parameters(task: Task) -> None:
     cls, values = type(task), values_of(task)
     if build(cls, json.loads(json.dumps(values))) != task:
-        raise CheckFailure("parameters change on their way through JSON", "use int, float, str, bool or None")
+        raise CheckFailure("parameters differ after a round trip by JSON", "use int, float, str, bool or None")
     if build(cls, {key: "none" if value is None else str(value) for key, value in values.items()}) != task:
-        raise CheckFailure("parameters change on their way through text", "annotate every field with its type")
+        raise CheckFailure("parameters differ after a round trip by text", "annotate every field with its type")
     if pickle.loads(pickle.dumps(task)) != task:  # noqa: S301 - what was pickled a line above
-        raise CheckFailure("it changes when it is pickled", "keep all state in its parameters")
+        raise CheckFailure("the task differs after pickling and unpickling", "keep all state in its parameters")
     for preset in cls.presets.values():
         build(cls, dict(preset))
 
@@ -54,7 +54,7 @@ def _labels(task: Task) -> None:
     for name, samples in _sets(split).items():
         labels = samples.labels
         if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
-            raise CheckFailure(f"the labels of {name} are no int64 tensor (n,)", "torch.as_tensor(labels).long()")
+            raise CheckFailure(f"the labels of {name} are not an int64 tensor (n,)", "torch.as_tensor(labels).long()")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < split.n_classes:
             raise CheckFailure(
                 f"labels of {name} lie in {int(labels.min())} … {int(labels.max())}, with {split.n_classes} classes",
@@ -84,7 +84,7 @@ def _same_data(task: Task) -> None:
             split, truth = _load(task)
         loads.append([*_arrays(split), np.asarray([] if truth is None else truth)])
     if not all(np.array_equal(ours, theirs) for ours, theirs in zip(*loads, strict=True)):
-        raise CheckFailure("the same seed loads other data the second time", "draw from np.random.default_rng(seed)")
+        raise CheckFailure("two loads of one seed give different data", "draw from np.random.default_rng(seed)")
 
 
 def _arrays(split: Split) -> list[np.ndarray]:
@@ -98,7 +98,7 @@ def _truth(task: Task) -> None:
     given = split.train.labels.numpy()
     if truth is None or np.array_equal(truth, given):
         raise Unsupported("there are no wrong labels to hide")
-    innocent = {  # labels of other samples, which may be alike by design
+    innocent = {  # labels of other samples may equal the true labels by design
         id(samples.labels)
         for name, samples in _sets(split).items()
         if name != "train" and not _same(samples.inputs, split.train.inputs)
@@ -106,7 +106,7 @@ def _truth(task: Task) -> None:
     seen: set[int] = set(innocent)
     model = task.train(split, None, SEED)
     features = task.training_outputs(model, split.train).features
-    todo: list[Any] = [split, task.view(model, split), features]  # not probabilities: a sure model's may be the truth
+    todo: list[Any] = [split, task.view(model, split), features]  # no probabilities: they may equal the truth
     while todo:
         thing = todo.pop()
         if id(thing) in seen or isinstance(thing, type) or type(thing).__name__ in ("module", "frame"):
@@ -118,7 +118,7 @@ def _truth(task: Task) -> None:
             continue
         if _shows(thing, np.asarray(truth), given):
             raise CheckFailure(
-                "the true labels, or which labels are wrong, can be reached from what methods see",
+                "methods can reach the true labels, or which labels are wrong, from the Split or the view",
                 "leave them out of the Split and the view",
             )
         todo.extend(gc.get_referents(thing))
@@ -131,7 +131,7 @@ def _same(ours: Any, theirs: Any) -> bool:
 
 
 def _shows(thing: Any, truth: np.ndarray, given: np.ndarray) -> bool:
-    """Whether an array or list is the truth or the mask of wrong labels, in any shape, or has a column that is."""
+    """Whether an array or list, or a column of it, equals the true labels or the mask of wrong labels."""
     n = len(truth)
     if isinstance(thing, list | tuple):
         if len(thing) != n or not all(isinstance(entry, int | np.integer) for entry in thing):
@@ -173,14 +173,17 @@ def _classes(split: Split, view: View) -> None:
         or not np.array_equal(view.classes, split.train.classes)
     ):
         raise CheckFailure(
-            "an attribution task's samples have no classes, or the view has others", "Samples(classes=…)"
+            "an attribution task's samples have no classes, or the view has different ones", "Samples(classes=…)"
         )
     if view.reference("test", "last").n != len(split.test):
         raise CheckFailure("the view's reference set 'test' is not the test samples", 'references={"test": split.test}')
 
 
 def _shown(view: View) -> np.ndarray:
-    """What tells one model's view from another's, (n, …): of a sample whose label is another, gradients are others."""
+    """Numbers that differ between the views of two models, (n, …): probabilities, or gradients without probabilities.
+
+    The gradients also depend on the samples' labels.
+    """
     try:
         return view.probs
     except Unsupported:
@@ -196,7 +199,8 @@ def _same_model(task: Task) -> None:
         seen.append((_shown(task.view(model, split)), task.evaluate(model, split)))
     if not np.array_equal(seen[0][0], seen[1][0]) or seen[0][1] != seen[1][1]:
         raise CheckFailure(
-            "the same seed trains another model the second time", "seed weights, order and augmentation by train's seed"
+            "two trainings with the same seed give different models",
+            "seed the initial weights, the sample order and the augmentation by the argument seed of train",
         )
 
 
@@ -209,21 +213,21 @@ def _keep(task: Task) -> None:
     ours, theirs = (_shown(task.view(task.train(data, keep, SEED), data))[keep] for data in (split, other))
     if not np.array_equal(ours, theirs):
         raise CheckFailure(
-            "a retrained model depends on the labels of samples that were to be left out", "train on keep alone"
+            "a retrained model depends on the labels of samples that keep leaves out", "train on kept samples only"
         )
     with_all = _shown(task.view(task.train(other, np.ones(len(keep), dtype=bool), SEED), other))[keep]
     if np.array_equal(with_all, theirs):
-        raise CheckFailure("leaving out a fifth of the samples changes nothing in the model", "train on keep alone")
+        raise CheckFailure("leaving out a fifth of the samples leaves the model unchanged", "train on kept samples")
 
 
 def _evaluate(task: Task) -> None:
     split, _ = _load(task)
     metrics = task.evaluate(task.train(split, None, SEED), split)
     if not metrics:
-        raise Unsupported("it has nothing to test on")
+        raise Unsupported("the task's evaluate returns no metrics")
     shares = [value for name, value in metrics.items() if name.startswith("accuracy")]
     if "accuracy" not in metrics or not all(0 <= value <= 1 for value in shares):
-        raise CheckFailure(f"evaluate gives {metrics}", "fractions in [0, 1], 'accuracy' among them")
+        raise CheckFailure(f"evaluate gives {metrics}", "return fractions in [0, 1], including 'accuracy'")
 
 
 def _global_state(task: Task) -> None:
@@ -232,20 +236,20 @@ def _global_state(task: Task) -> None:
         task.evaluate(task.train(split, None, SEED), split)
     if moved:
         raise CheckFailure(
-            f"it moves the global random state of {' and '.join(moved)}",
-            "use generators of your own; for initial weights torch.random.fork_rng()",
+            f"the task changes the global random state of {' and '.join(moved)}",
+            "use your own generators; for initial weights use torch.random.fork_rng()",
         )
 
 
 TASK_CHECKS = (
-    Check("parameters", "a cell is found again by its parameters, and they travel between processes", _parameters),
-    Check("labels", "labels that do not fit train another problem", _labels),
+    Check("parameters", "parameters identify stored results and are sent between processes", _parameters),
+    Check("labels", "with invalid labels, another problem is trained", _labels),
     Check("same_data", "all methods of a seed must face the same data", _same_data),
     Check("truth", "a method that sees which labels are wrong detects nothing", _truth),
-    Check("view", "methods read labels and probabilities from it", _view),
+    Check("view", "methods read labels and probabilities from the view", _view),
     Check("same_model", "a result that cannot be repeated cannot be compared", _same_model),
-    Check("keep", "trimming means that removed samples no longer count", _keep),
-    Check("evaluate", "the accuracy after trimming is what it is about", _evaluate),
-    Check("global_state", "what runs after it must not depend on it", _global_state),
+    Check("keep", "after trimming, removed samples must not influence the model", _keep),
+    Check("evaluate", "the accuracy after trimming is the aim of a run", _evaluate),
+    Check("global_state", "methods and tasks that run later must not depend on this task", _global_state),
 )
 """Every check of a task, in the order they run."""

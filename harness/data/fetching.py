@@ -82,7 +82,7 @@ class _Resuming:
         have = self.partial.stat().st_size if self.partial.is_file() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=SECONDS_OF_SILENCE) as answer:
-            if answer.status_code == requests.codes.requested_range_not_satisfiable:  # all of it is there, or too much
+            if answer.status_code == requests.codes.requested_range_not_satisfiable:  # file complete or too long
                 answer.close()
             else:
                 answer.raise_for_status()

@@ -1,4 +1,4 @@
-"""Whether a detector got worse: comparing results with a baseline.
+"""Tells whether a detector got worse, by a comparison of results with a baseline.
 
-It imports `harness.results` and what lies below.
+This package imports `harness.results` and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""Baseline files: results in a small JSON file that is made to be committed and read as a diff."""
+"""Baseline files: results in a small JSON file that can be committed and read as a diff."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 SECTION = ["task", "task_spec", "task_params", "data", "protocol", "preset"]
 COLUMNS = [*SECTION, "method", "params", "seed", "status", "error", "machine", "metric", "value"]
-"""What is compared: one row per cell and metric.
+"""Columns of the table that is compared, which has one row per cell and metric.
 
-``method`` is its spec, ``params`` all its parameters as JSON.
+``method`` is the method's spec. ``params`` holds all parameters of the method as JSON.
 """
 
 FORMAT = "influence-harness-baseline"
@@ -33,8 +33,8 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
     """A baseline's text, sorted: one line per metric, with the metric's values by seed.
 
     Args:
-        rows: as from `measured`.
-        made: provenance, JSON-ready.
+        rows: a table as `measured` returns.
+        made: where the numbers come from (provenance), JSON-ready.
     """
     sections = []
     for values, section in rows.groupby(SECTION, sort=True, dropna=False):
@@ -46,8 +46,8 @@ def write_text(rows: pd.DataFrame, made: Mapping[str, Any]) -> str:
             of_method = methods.setdefault(row["method"], {"params": json.loads(row["params"])})
             if of_method["params"] != json.loads(row["params"]):
                 raise RequestError(
-                    f"{row['method']} on {row['task_spec']} has results with other parameters too, of before a "
-                    "default changed; write the baseline from a folder that holds these results alone"
+                    f"{row['method']} on {row['task_spec']} has results with two sets of parameters, perhaps as a "
+                    "default changed; write the baseline from a folder with the results of one set"
                 )
             if row["status"] != "ok":
                 of_method.setdefault("status", {})[str(row["seed"])] = row["status"]
@@ -75,10 +75,10 @@ def is_baseline(path: str | Path) -> bool:
 
 
 def read_baseline(path: str | Path) -> pd.DataFrame:
-    """A baseline's rows, as from `measured`.
+    """The rows of a baseline file, as a table like that of `measured`.
 
     Raises:
-        RequestError: the file is no baseline of a known version, or damaged.
+        RequestError: the file is damaged, is no baseline, or has another version than `VERSION`.
     """
     import pandas as pd
 
@@ -95,7 +95,7 @@ def read_baseline(path: str | Path) -> pd.DataFrame:
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """What a readable baseline says of where its numbers come from."""
+    """The provenance that a readable baseline file states for its numbers."""
     made = json.loads(Path(path).read_text(encoding="utf-8")).get("made", {})
     return dict(made) if isinstance(made, dict) else {}
 

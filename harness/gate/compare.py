@@ -1,4 +1,4 @@
-"""Is NEW worse than BASE? Paired by cell over seeds, quality judged by the interval of the paired difference."""
+"""Is NEW worse than BASE? Cells are paired by seed. The interval of the paired difference decides the verdict."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 DEFAULT_RULES = ("auroc:-0.02", "detection_accuracy:-0.02", "accuracy:-0.02")
 FALSE_ALARMS = 0.05
-"""Chance, at most, that a comparison of equals fails anywhere: shared among the lines that differ (Bonferroni)."""
+"""Upper bound for the chance that a comparison of equals fails in any line. The lines that differ share it equally
+(Bonferroni)."""
 NOISE_SECONDS = 0.01
-"""Times below are the clock's noise."""
+"""Times below this number of seconds are noise of the clock."""
 EQUAL = 2e-6
-"""What baseline files round away of a metric."""
+"""Largest difference of a metric that rounding in baseline files can cause."""
 ROUNDED = 5e-3
-"""And of a cost, as a share of it."""
+"""Largest relative difference of a cost that rounding in baseline files can cause."""
 
 Verdict = Literal["worse", "undecided", "no worse", "better", "same", "not compared"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -36,7 +37,7 @@ class Rule:
 
     Args:
         metric: its name.
-        tolerance: how far it may fall (or rise, where lower is better); a share of the base value if ``relative``.
+        tolerance: how far the metric may fall (or rise, if lower is better); a share of BASE's value if ``relative``.
     """
 
     metric: str
@@ -52,10 +53,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one method on one task: what it was, what it is, and what to think of it.
+    """One metric of one method on one task: the values in BASE and NEW, and the verdict.
 
-    ``difference``, ``low`` and ``high`` are NEW − BASE, as a share of BASE where the rule is relative; the interval
-    is None for one seed, and all three are where nothing could be compared.
+    ``difference`` is NEW − BASE with the interval ``low`` to ``high``, as a share of BASE if the rule is relative.
+    For one seed, ``low`` and ``high`` are None. If nothing could be compared, all three are None.
     """
 
     task: str
@@ -74,7 +75,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All lines of a comparison, and what BASE has and NEW lacks."""
+    """All lines of a comparison, and the results that BASE has and NEW lacks."""
 
     lines: list[Line]
     missing: list[str]
@@ -84,12 +85,12 @@ class Comparison:
 
     @property
     def gaps(self) -> int:
-        """What could not be told: undecided, or not compared."""
+        """The number of lines without a decision: undecided, or not compared."""
         return self.count("undecided") + self.count("not compared")
 
     @property
     def exit_code(self) -> int:
-        """0 no worse, 1 worse, 2 nothing comparable, or something of BASE is not in NEW."""
+        """1 if a line is worse; otherwise 2 if nothing is comparable or NEW lacks a result of BASE; otherwise 0."""
         if self.count("worse"):
             return 1
         compared = any(line.verdict != "not compared" for line in self.lines)
@@ -100,10 +101,10 @@ def parse_rule(text: str, others: Collection[str] = ()) -> Rule:
     """Read ``auroc:-0.02`` or ``score_seconds:+25%``.
 
     Args:
-        others: further metrics, as a task of one's own has; higher is better.
+        others: further metrics, for example of your own task. Higher is better for these metrics.
 
     Raises:
-        RequestError: an unknown metric, no number, or a sign that would let it get better.
+        RequestError: an unknown metric, no number, or a sign in the direction in which the metric gets better.
     """
     metric, colon, delta = text.partition(":")
     lower = dict.fromkeys(COSTS, False)
@@ -125,11 +126,11 @@ def parse_rule(text: str, others: Collection[str] = ()) -> Rule:
 
 
 def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Comparison:
-    """Compare what both sides measured, by `SECTION` and method, paired by seed.
+    """Compare the metrics that both sides measured, by `SECTION` and method, paired by seed.
 
     Args:
-        base, new: as from `harness.gate.measured.measured`.
-        rules: what is judged; other metrics are not looked at.
+        base, new: tables as `harness.gate.measured.measured` returns.
+        rules: the metrics that are judged, with tolerances. Other metrics are ignored.
     """
     keys = [*SECTION, "method"]
     ours: dict[Any, pd.DataFrame] = dict(list(new.groupby(keys, dropna=False)))
@@ -160,7 +161,7 @@ def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Com
 
 
 def _renamed(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
-    """Cells of NEW under the name that BASE has for the same parameters, where it has none of its own there."""
+    """Cells of NEW under BASE's name for the same parameters, if NEW has no cell with that name."""
     same: dict[Any, pd.DataFrame] = {}
     left = {(*key[:-1], key[-1].partition("[")[0], cells["params"].iloc[0]): cells for key, cells in ours.items()}
     for key, cells in theirs.items():
@@ -177,7 +178,7 @@ def _task_text(key: Any) -> str:
 
 
 def _paired(base: pd.DataFrame, new: pd.DataFrame, rule: Rule) -> tuple[np.ndarray, str]:
-    """(k, 2) values of the seeds that both sides have, and why there are none where there should be some."""
+    """The values of the k seeds that both sides have, (k, 2), and a note on seeds or values that are missing."""
     before, after = (
         side[(side["metric"] == rule.metric) & (side["status"] == "ok")].set_index("seed")["value"]
         for side in (base, new)
@@ -199,7 +200,8 @@ def _same(pairs: np.ndarray) -> bool:
 
 
 def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: str, level: float) -> Line:
-    """A line from the pairs: t-interval of the mean loss, one-sided at ``level``, against the tolerance."""
+    """The line of the pairs. The t-interval of the mean difference, one-sided at ``level``, is compared with the
+    tolerance."""
     from scipy.stats import t
 
     before, after = (float(mean) for mean in pairs.mean(0))
@@ -207,7 +209,7 @@ def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: st
     differences = pairs[:, 1] - pairs[:, 0]
     if rule.relative:
         if not before and not _same(pairs):
-            return Line(*names, "not compared", "BASE is 0, of which there is no share", rule, before, after, seeds=k)
+            return Line(*names, "not compared", "BASE is 0: no relative change", rule, before, after, seeds=k)
         differences = differences / (abs(before) or 1.0)
     mean = float(differences.mean())
     half = float(t.isf(level, k - 1) * differences.std(ddof=1) / math.sqrt(k)) if k > 1 else 0.0
@@ -227,14 +229,14 @@ def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: st
         verdict = "no worse"
     else:
         verdict = "undecided"
-        note = "; ".join(sentence for sentence in (note, "more seeds would tell") if sentence)
+        note = "; ".join(sentence for sentence in (note, "more seeds would decide") if sentence)
     if k == 1 and verdict != "same":
-        note = note or "one seed: no interval, the difference itself is judged"
+        note = note or "one seed gives no interval, so the difference alone is judged"
     return Line(*names, verdict, note, rule, before, after, mean, low, high, k)
 
 
 def _broken(key: Any, base: pd.DataFrame, new: pd.DataFrame) -> list[Line]:
-    """Seeds that ended well in BASE and do not in NEW."""
+    """A line for the seeds that ended ``ok`` in BASE and not in NEW; no line if there is no such seed."""
     well = set(base.loc[base["status"] == "ok", "seed"])
     bad = new[(new["status"] != "ok") & new["seed"].isin(well)]
     if bad.empty:
@@ -246,7 +248,7 @@ def _broken(key: Any, base: pd.DataFrame, new: pd.DataFrame) -> list[Line]:
 
 
 def _lost(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame], rules: Sequence[Rule]) -> list[str]:
-    """Seeds and judged metrics that BASE has of a cell and NEW lacks, in words."""
+    """One text per method and task that both sides have: the seeds and judged metrics that NEW lacks."""
     lost = []
     for key in theirs:
         if key not in ours:
@@ -261,7 +263,7 @@ def _lost(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame], 
 
 
 def _missing(theirs: dict[Any, Any], ours: dict[Any, Any]) -> list[str]:
-    """What BASE has and NEW lacks, in words; another set of task parameters under the same name is said to be one."""
+    """One text per method and task that NEW lacks, with a note if NEW has other task parameters or data."""
     missing = []
     named = {(key[1], key[-1], *key[4:6]) for key in ours}
     for key in theirs:

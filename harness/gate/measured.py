@@ -21,7 +21,7 @@ def measured(path: str) -> pd.DataFrame:
     A cell that did not end ``ok`` has one row without metric.
 
     Raises:
-        RequestError: the path is neither.
+        RequestError: the path is neither a results folder nor a baseline file.
     """
     if is_store(path):
         return from_results(Results.read(path))
@@ -31,9 +31,10 @@ def measured(path: str) -> pd.DataFrame:
 
 
 def from_results(results: Results) -> pd.DataFrame:
-    """Rows from a results folder, costs among the metrics.
+    """Rows from a results folder. Costs are rows like metrics.
 
-    Methods and tasks are called as when they ran: a default that changes between two results is what is compared.
+    Methods and tasks keep the specs from the time of their run. So results before and after a change of a default
+    have the same spec and can be compared.
     """
     import pandas as pd
 

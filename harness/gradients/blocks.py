@@ -73,9 +73,9 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class _Operand:
-    """The right-hand side of a product as a matrix, and the way back to the form it was given in.
+    """The right-hand side of a product as a matrix; `result` restores the form in which the values were given.
 
-    Below float64 its columns are scaled to a largest entry of 1, so that nothing over- or underflows.
+    Below float64, each column is scaled to a largest absolute entry of 1, so that no column over- or underflows.
     """
 
     matrix: Tensor

@@ -21,8 +21,8 @@ class Inputs:
     """A model's arguments for n samples.
 
     Args:
-        positional, named: the arguments; a tensor with n rows holds one row per sample, all else is the same for every
-            sample: tensors of one row, numbers, text, True, False and None.
+        positional, named: the arguments. A tensor with n rows holds one row per sample. Other arguments are shared by
+            all samples: tensors of one row, numbers, text, True, False and None.
         n: the number of samples.
     """
 
@@ -34,10 +34,10 @@ class Inputs:
     def of(cls, values: Any, n: int, like: nn.Module) -> Inputs:
         """Read a tensor, an array, a tuple of several arguments, or a mapping of arguments by name.
 
-        Arrays and lists become tensors on the model's device; their floats take the precision of its parameters.
+        Arrays and lists become tensors on the model's device. Floats get the data type of its first parameter.
 
         Raises:
-            RequestError: something has another number of rows than n, or is no array of numbers.
+            RequestError: an argument does not have n rows, or is not an array of numbers.
         """
         if isinstance(values, Mapping):
             named = {str(name): _argument(f"inputs[{name!r}]", value, like) for name, value in values.items()}

@@ -135,7 +135,7 @@ def _fill(
     room: Callable[[slice], dict[str, Tensor]],
     parts: Iterable[slice] | None = None,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """Fill the memory that ``room`` gives for some rows with their gradients."""
+    """Compute gradients chunk by chunk, and write each chunk's gradients into the tensors of ``room(rows)``."""
     n = len(targets)
     if n == 0:
         return

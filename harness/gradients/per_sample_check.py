@@ -1,4 +1,4 @@
-"""Whether gradients of a batch are those of single samples, up to rounding, and on which samples that can be told."""
+"""Compares a batch's gradients with those of single samples, up to rounding, and chooses the samples to compare."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Comparison:
         return cls(max(1e-3, 16 * eps), max(1e-3, 4 * eps))
 
     def alike(self, gradient: Tensor, expected: Tensor, rounding: float) -> bool:
-        """Whether a gradient is what it should be. NaN is like NaN, and an infinity like itself.
+        """Whether a gradient agrees with the expected gradient. NaN agrees with NaN, and an infinity with itself.
 
         Args:
-            rounding: a difference that is always allowed.
+            rounding: a difference per entry that is always allowed.
         """
         unknown = (gradient.isnan() & expected.isnan()) | ((gradient == expected) & ~expected.isfinite())
         gradient, expected = gradient[~unknown].double(), expected[~unknown].double()

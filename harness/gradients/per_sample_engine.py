@@ -106,7 +106,7 @@ class Engine:
 
         For parameters that are not verified yet, more samples are checked.
         """
-        into = {name: values for name, values in into.items() if values[:1].numel()}  # parameters without numbers
+        into = {name: values for name, values in into.items() if values[:1].numel()}  # no empty parameters
         todo = set(into)
         while todo:
             ruled = {name: into[name] for name in self._ruled_names() & todo}
@@ -153,7 +153,7 @@ class Engine:
         for row in dict.fromkeys(rows):
             expected = self._of_one(sorted(names), inputs, targets, row)
             largest: dict[str, float] = {}
-            for name, values in expected.items():  # layer by layer, since rounding in one says nothing of another
+            for name, values in expected.items():  # per layer: rounding errors differ in size between layers
                 layer = name.rpartition(".")[0]
                 largest[layer] = max(largest.get(layer, 0.0), float(values.abs().nan_to_num(0).max()))
             for name, values in expected.items():
@@ -197,7 +197,7 @@ class Engine:
             if any(call.overwritten for call in calls) and not self.clone:
                 self.clone = True  # something works in place on a layer's input or output: keep copies from now on
                 return self._ruled_gradients(inputs, targets, into)
-            calls = [call for call in calls if call.output.requires_grad]  # what ran without gradients has none
+            calls = [call for call in calls if call.output.requires_grad]  # calls without gradients have none
             counted: Counter[str] = Counter()
             for call in calls:
                 counted.update(self.ruled[call.module][1].values())
@@ -206,7 +206,7 @@ class Engine:
                 return set(into)
             wrong = {name for name in into if graph.uses[name] != counted[name]}
             odd = [call.module for call in calls if not call.has_rows(n)]
-            wrong |= {name for module in odd for name in self.ruled[module][1].values()}  # their first axis is another
+            wrong |= {name for module in odd for name in self.ruled[module][1].values()}  # not one row per sample
             deltas = gradients_of(total, [call.output for call in calls])
         sums = {name: Sum(values) for name, values in into.items() if name not in wrong}
         with torch.no_grad():
@@ -276,7 +276,7 @@ class Engine:
         return dict(zip(names, gradients, strict=True))
 
     def _is_captured(self, inputs: Inputs, targets: Tensor) -> bool:
-        """Whether the loss depends on the chosen parameters even where others stand in for them in the model."""
+        """Whether the loss depends on the chosen parameters even after copies replace them in the model."""
         whole = Whole(self.model, self.losses.function)
         with differentiable(self.chosen) as parameters:
             others = {f"model.{name}": values.detach().clone() for name, values in parameters.items()}

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from harness.interfaces.method import Method
-    from harness.interfaces.view import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,27 +22,6 @@ class Flags:
     def __post_init__(self) -> None:
         if self.estimated_errors < 0:
             object.__setattr__(self, "estimated_errors", float(self.flagged.sum()))
-
-
-def flags_of(method: Method, view: View, scores: np.ndarray) -> Flags | None:
-    """A method's own flags: by the threshold that its parameter names, or by its `Method.flag`.
-
-    Returns:
-        None for a method without a threshold of its own.
-
-    Raises:
-        ValueError: `Method.flag` returned something else than (n,) bool.
-    """
-    if method.threshold in THRESHOLDS:
-        return THRESHOLDS[method.threshold](scores)
-    own: Any = method.flag(view, scores)
-    if own is None:
-        return None
-    flags = own if isinstance(own, Flags) else Flags(np.asarray(own))
-    if flags.flagged.shape != (view.n,) or flags.flagged.dtype != bool:
-        shape, kind = flags.flagged.shape, flags.flagged.dtype
-        raise ValueError(f"{method.name}.flag returned {shape} {kind}; ({view.n},) bool was expected")
-    return flags
 
 
 def mixture(scores: np.ndarray) -> Flags:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,10 +109,17 @@ def _dense(blocks: Mapping[str, Tensor]) -> dict[str, Block]:
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference set as a method sees it."""
+    """A reference set as a method sees it.
+
+    Args:
+        inputs: as `View.inputs`; None where they are not known.
+        features: the last layer's input, (n_reference, d); None where it is not known.
+    """
 
     gradients: Gradients
     labels: np.ndarray
+    inputs: Any = None
+    features: Tensor | None = None
 
     @property
     def n(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,7 @@ from harness.interfaces.params import option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.interfaces.dynamics import Recorder
     from harness.interfaces.outputs import Outputs
     from harness.interfaces.view import View
 
@@ -192,6 +193,27 @@ class Task(ABC):
             for keep in keeps:
                 yield [self.train(split, keep, seed)]
 
+    # Optional: what methods see beside the outputs.
+
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> Any:
+        """The base model, the same as `train` gives for ``keep=None``, with its training recorded.
+
+        Args:
+            recorder: receives the logits of all training samples while the model trains, and a few models on the way.
+
+        Raises:
+            Unsupported: the task does not record its training.
+        """
+        raise Unsupported(f"{self.name} does not record its training")
+
+    def module(self, model: Any) -> Callable[..., Any]:
+        """A trained model as a callable from inputs to logits, in eval mode; a torch module where there is one.
+
+        Raises:
+            Unsupported: the task gives no model to methods.
+        """
+        raise Unsupported(f"{self.name} gives no model to methods")
+
     # Optional: further results.
 
     def training_outputs(self, model: Any, samples: Samples) -> Outputs:
@@ -254,4 +276,7 @@ class Task(ABC):
             {name: partial(self.outputs, model, samples) for name, samples in split.references.items()},
             device=split.device,
             classes=split.train.classes,
+            inputs=split.train.inputs,
+            reference_inputs={name: samples.inputs for name, samples in split.references.items()},
+            model=partial(self.module, model),
         )

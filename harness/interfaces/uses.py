@@ -14,20 +14,31 @@ WORDS = {
     "reference:validation": "clean validation",
     "reference:noisy_validation": "noisy validation",
     "retraining": "retraining",
-    "out_of_sample_probs": "retraining",
+    "out_of_sample_probs": "out-of-sample probabilities",
+    "dynamics": "training dynamics",
+    "checkpoints": "checkpoints",
+    "inputs": "inputs",
+    "model": "model",
 }
 """The word of `Method.uses` for each part of a view."""
+
+NEEDS_TRAINING = {"retraining", "out-of-sample probabilities", "training dynamics", "checkpoints"}
+"""Words of what a view of arrays cannot offer, because no model can be trained."""
+
+RECORDED = {"training dynamics", "checkpoints"}
+"""Words of what is recorded while the base model trains."""
 
 VOCABULARY = tuple(dict.fromkeys(WORDS.values()))
 """All words of `Method.uses`."""
 
-FROM_LABELS = {"gradients", "retraining"}
+FROM_LABELS = {"gradients", "retraining", "out-of-sample probabilities"}
 """Parts that are computed from the given labels. A method that uses such a part also uses the labels."""
 
 
 def observed(used: Collection[str]) -> tuple[str, ...]:
     """The words for the parts that a view says were used, in the order of `WORDS`."""
-    words = dict.fromkeys(word for name, word in WORDS.items() if name in used)
+    names = {name.rpartition("/")[2] for name in used}  # of a checkpoint's parts, "checkpoint 0/probs"
+    words = dict.fromkeys(word for name, word in WORDS.items() if name in names)
     if FROM_LABELS & words.keys():
         return tuple(dict.fromkeys(["labels", *words]))
     return tuple(words)

@@ -9,6 +9,10 @@
         view.reference("validation").gradients          # gradients of a reference set: clean validation samples,
                                                         #   "noisy_validation", or "train" itself
         view.out_of_sample_probs                        # probabilities by cross-validated retraining, (n, c)
+        view.inputs, view.model                         # the training inputs, and the trained model as a callable
+        view.dynamics                                   # logits of all samples while the model trained, (T, n, c)
+        view.checkpoints                                # a few moments of the training, each with a view
+        view.neighbours(10)                             # the nearest training samples by features, and similarities
         view.classes                                    # class of each training sample, (n,), on attribution tasks
         view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
         view.rng                                        # the method's own randomness, seeded
@@ -21,6 +25,7 @@ work. No part says which labels are truly wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -31,13 +36,22 @@ from torch import Tensor
 from harness.errors import Unsupported
 from harness.gradients.gradients import Gradients
 from harness.interfaces.checked import checked_blocks, checked_like, checked_outputs, checked_reference
+from harness.interfaces.dynamics import Moment, Recording
+from harness.interfaces.neighbours import Neighbours, nearest
 from harness.interfaces.outputs import Outputs, Reference
-from harness.interfaces.parts import Parts
-
-Retrain = Callable[[np.ndarray, str], np.ndarray]
+from harness.interfaces.trained import Retrain, Retrained, Trained
 
 
-class View:
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The base model at one moment of its training, with a view of that moment; numbers as in `Moment`."""
+
+    epoch: float
+    learning_rate: float
+    view: View
+
+
+class View(Trained):
     """What a method sees; see the module's text for its parts.
 
     Args:
@@ -45,10 +59,15 @@ class View:
         train: computes the training samples' `Outputs`.
         references: computes the `Outputs` of each reference set by name.
         retrain: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of m retrained models.
+        retrained: ``(keeps (m, n) bool) -> m × (n, c)`` probabilities of the training samples by retrained models.
         out_of_sample: computes cross-validated probabilities, (n, c).
         seed: seeds the method's own randomness.
         device: ``"cpu"`` or ``"cuda:0"``, for timing.
         classes: the class of each training sample, (n,), on attribution tasks.
+        recording: records the base model's training.
+        inputs: the training inputs, as the model takes them.
+        reference_inputs: the inputs of each reference set by name.
+        model: the trained model as a callable of inputs.
     """
 
     def __init__(
@@ -58,45 +77,47 @@ class View:
         references: Mapping[str, Callable[[], Outputs]] | None = None,
         *,
         retrain: Retrain | None = None,
+        retrained: Retrained | None = None,
         out_of_sample: Callable[[], np.ndarray] | None = None,
         seed: int = 0,
         device: str = "cpu",
         classes: np.ndarray | None = None,
+        recording: Callable[[], Recording] | None = None,
+        inputs: Any = None,
+        reference_inputs: Mapping[str, Any] | None = None,
+        model: Callable[[], Callable[..., Any]] | None = None,
     ) -> None:
+        super().__init__(device, retrain, retrained, out_of_sample, recording, inputs, reference_inputs, model)
         self._labels = np.asarray(labels)
         self._train = train
         self._references = dict(references or {})
-        self._retrain = retrain
-        self._out_of_sample = out_of_sample
         self._classes = classes
-        self._parts = Parts(device)
-        self._asked: set[str] = set()
-        self.device = device
         self.seed = seed
         self.health: dict[str, Any] = {}
 
-    def fresh(self, seed: int, *, retrain: Retrain | None = None, out_of_sample: Any = None) -> View:
+    def fresh(self, seed: int, *, retrain: Any = None, retrained: Any = None, out_of_sample: Any = None,
+              recording: Any = None) -> View:  # fmt: skip
         """A view for another method with the same shared parts, a new seed, empty health and no recorded use."""
         view = View(
             self._labels,
             self._train,
             self._references,
             retrain=retrain or self._retrain,
+            retrained=retrained or self._retrained,
             out_of_sample=out_of_sample or self._out_of_sample,
             seed=seed,
             device=self.device,
             classes=self._classes,
+            recording=recording or self._recording,
+            inputs=self._inputs,
+            reference_inputs=self._reference_inputs,
+            model=self._model,
         )
-        view._parts = self._parts
-        return view
-
-    def _get(self, name: str, compute: Callable[[], Any]) -> Any:
-        self._asked.add(name)
-        return self._parts.get(name, compute)
+        return view._shared(self)
 
     @property
     def n(self) -> int:
-        """Number of training samples."""
+        """Number of samples."""
         return len(self._labels)
 
     @property
@@ -140,6 +161,30 @@ class View:
         return torch.as_tensor(features)
 
     @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """A few moments of the base model's training, the last one among them.
+
+        Raises:
+            Unsupported: the task does not record its training.
+        """
+        moments = self._get("checkpoints", lambda: self._recorded().moments)
+        return tuple(self._at(k, moment) for k, moment in enumerate(moments))
+
+    def _at(self, k: int, moment: Moment) -> Checkpoint:
+        outputs = {name: partial(moment.outputs, name) for name in self._references}
+        view = View(self._labels, partial(moment.outputs, "train"), outputs, device=self.device)
+        return Checkpoint(moment.epoch, moment.learning_rate, view._shared(self, f"checkpoint {k}/"))
+
+    def neighbours(self, k: int) -> Neighbours:
+        """For each training sample the k others whose features are most alike, by cosine similarity.
+
+        Raises:
+            Unsupported: this view has no features, or fewer than k other samples.
+        """
+        neighbours: Neighbours = self._get(f"neighbours of {k}", lambda: nearest(self.features, k))
+        return neighbours
+
+    @property
     def gradients(self) -> Gradients:
         """Per-sample gradients of the training loss, in all layers."""
         return self.gradients_of("all")
@@ -163,17 +208,6 @@ class View:
         gradients: Gradients = self._get(f"gradients{whose}", lambda: outputs().gradients())
         return gradients if layers in ("all", "last") else gradients.chosen(layers)
 
-    @property
-    def out_of_sample_probs(self) -> np.ndarray:
-        """Probabilities of each sample from models trained without it (cross-validation), (n, c) float64.
-
-        Raises:
-            Unsupported: the view comes from arrays, so nothing can be retrained.
-        """
-        if self._out_of_sample is None:
-            raise Unsupported("out-of-sample probabilities need a task that can retrain its model")
-        return np.asarray(self._get("out_of_sample_probs", self._out_of_sample)).copy()
-
     def reference(self, name: str, layers: str = "all") -> Reference:
         """A reference set: ``"train"`` (the training samples themselves) or one that the task offers.
 
@@ -185,52 +219,18 @@ class View:
             Unsupported: the task has no such set.
         """
         if name == "train":
-            return Reference(self.gradients_of(layers), self.labels)
+            return Reference(self.gradients_of(layers), self.labels, self._inputs, self._outputs().features)
         if name not in self._references:
             offered = ", ".join(["train", *self._references])
             raise Unsupported(f"there is no reference set {name!r} here; there is: {offered}")
         outputs = partial(self._reference_outputs, name)
-        return Reference(self._layers(f":{name}", outputs, layers), outputs().labels.cpu().numpy().copy())
-
-    def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
-        """Mean reference loss of models retrained from the same start on each kept set.
-
-        Args:
-            keeps: (m, n) bool, one kept set per row.
-            reference: the name of a reference set, as for the method `reference`.
-
-        Returns:
-            (m,) losses, float64.
-
-        Raises:
-            Unsupported: the view comes from arrays, or there is no such reference set.
-        """
-        if self._retrain is None:
-            raise Unsupported("retraining needs a task; a view of arrays has no model to train")
-        if reference != "train" and reference not in self._references:
-            raise Unsupported(f"there is no reference set {reference!r} here")
-        self._asked |= {"retraining", f"reference:{reference}"}
-        return self._retrain(keeps, reference)
+        labels, inputs = outputs().labels.cpu().numpy().copy(), self._reference_inputs.get(name)
+        return Reference(self._layers(f":{name}", outputs, layers), labels, inputs, outputs().features)
 
     @property
     def rng(self) -> np.random.Generator:
         """A random generator from the method's seed. Every access gives a new generator in its first state."""
         return np.random.default_rng(self.seed)
-
-    @property
-    def used(self) -> set[str]:
-        """Names of the parts asked for through this view, and of the parts that they were computed from."""
-        return self._parts.with_needs(self._asked)
-
-    @property
-    def extract_seconds(self) -> float:
-        """Seconds of the parts used through this view, no matter which method caused their computation."""
-        return sum(self._parts.seconds.get(name, 0.0) for name in self.used)
-
-    @property
-    def computed_seconds(self) -> float:
-        """Seconds of all parts computed so far, by any method."""
-        return sum(self._parts.seconds.values())
 
     def computed_outputs(self) -> Outputs | None:
         """The training samples' `Outputs`, for the harness. None if no method has asked for a part that needs it."""

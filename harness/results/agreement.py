@@ -36,9 +36,10 @@ def agreement(results: Results, judge: str) -> pd.DataFrame:
         judge: a method's spec, or its name.
 
     Returns:
-        One row per method and cell that the judge has scored, too: `CELL`, ``method``, ``title``, ``spearman`` (rank
-        correlation over all training samples; NaN where one side's scores are all equal), ``common`` (the share of the
-        judge's flagged samples that the method flags, too), ``n_train``.
+        One row per method and task and seed that the judge has scored, too. The columns are `CELL`, ``method``,
+        ``title``, ``spearman`` (rank correlation over all training samples; NaN if all scores of the method or of the
+        judge are equal), ``common`` (the share of the judge's flagged samples that the method flags, too),
+        ``n_train``.
 
     Raises:
         RequestError: the judge has no scores in the folder, or several sets of parameters have the judge's name.

@@ -8,11 +8,11 @@ import numpy as np
 def class_detection(attribution: np.ndarray, train_classes: np.ndarray, test_classes: np.ndarray) -> dict[str, float]:
     """AUC and recall of "same class" by influence, their mean and standard deviation over the test samples.
 
-    A training sample is the more influential, the more it helps: values are taken with their sign, the smallest first.
-    The published recall of the influence functions takes the largest absolute values instead, beside an AUC by sign;
-    that is ``class_detection_recall_absolute``. Equal values count as half a success in the AUC, and in the recall as
-    their order by chance would on average. Missing values count as the least influential. Test samples of a class that
-    no training sample or every one has are left out.
+    The training sample with the smallest signed value helps most and counts as the most influential. The published
+    recall of the influence functions uses the largest absolute values, while the published AUC uses signed values.
+    That recall is ``class_detection_recall_absolute``. Equal values count as half a success in the AUC. In the
+    recall, equal values count as the average over all their orders. Missing values count as the least influential. A
+    test sample is left out if no training sample or every training sample has its class.
 
     Args:
         attribution: how much each training sample harms each test sample, (n_test, n_train).
@@ -20,8 +20,8 @@ def class_detection(attribution: np.ndarray, train_classes: np.ndarray, test_cla
 
     Returns:
         ``class_detection_auc``, ``class_detection_recall`` and ``class_detection_recall_absolute``, and each with
-        ``_std`` (over test samples, as NumPy takes it); recall is the share of a class's k training samples among the k
-        most influential. Empty without a test sample that counts.
+        ``_std`` (over test samples, divided by their number). Recall is the share of a class's k training samples
+        among the k most influential. Empty if all test samples are left out.
     """
     from scipy.stats import rankdata
 

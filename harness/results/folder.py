@@ -69,9 +69,10 @@ class Results:
 def load_results(path: str | Path) -> pd.DataFrame:
     """All readable results of a folder as a tidy table.
 
-    Detection metrics are computed from the stored scores. A cell without metrics (failed, skipped) has one row, and the
-    row has no metric. A metric that is taken at every step of a training, such as ``accuracy_by_epoch``, has one row
-    per step; ``step`` counts from 1, and is missing for all other metrics. Damaged files are left out with a warning.
+    Detection metrics are computed from the stored scores. A cell without metrics (failed, skipped) has one row, and
+    the row has no metric. A metric that is measured at every training step, such as ``accuracy_by_epoch``, has one
+    row per step. ``step`` counts from 1, and is missing for all other metrics. Damaged files are left out with a
+    warning.
 
     Args:
         path: a folder that ``run --out`` wrote.

@@ -26,7 +26,8 @@ class Flagged:
         title: the data set, the setting and the method of the row.
         images: uint8 (k, h, w, 3).
         given, true: the labels' names, k each.
-        known: whether the true labels are; otherwise ``true`` is what a model suggests.
+        known: whether the true labels are known. If False, ``true`` holds a model's predicted labels, or the given
+            labels if no predictions are stored.
     """
 
     title: str
@@ -62,7 +63,7 @@ def flagged_pictures(
         record, task = candidates[choose([vars(record) for record, _ in candidates])]
         arrays = results.arrays(record)
         if arrays is not None:
-            with suppress(Unsupported):  # the task has images only with other parameters
+            with suppress(Unsupported):  # this task class can have images, this data has none
                 rows.append(_most_suspicious(record, arrays, task, f"{title} {noise}".strip()))
     if not rows:
         raise RequestError(f"{out} has no flags of {method} on images; no task there has images")
@@ -85,6 +86,6 @@ def _most_suspicious(record: Record, arrays: dict[str, np.ndarray], task: Any, w
         title += f"{100 * precision:.0f} % of these have a wrong label"
         return Flagged(title, images, shown, [names[c] for c in np.asarray(truth)[order]])
     if "predicted" in arrays:
-        title += "true labels are not known, the labels below are the model's predictions"
+        title += "true labels are not known, below is what the model predicts"
         return Flagged(title, images, shown, [names[c] for c in arrays["predicted"][order]], known=False)
     return Flagged(f"{title}true labels are not known", images, shown, shown, known=False)

@@ -20,9 +20,10 @@ def unknown_names(records: Iterable[Record]) -> list[str]:
 
 
 def stale_keys(records: Iterable[Record]) -> set[str]:
-    """Keys of the records whose method, task, data or record schema has moved since.
+    """Keys of the records whose method, task, data, shared code or record schema has changed since.
 
-    Records of methods and tasks that are not registered here (a plug-in's, say) cannot be judged and are left out.
+    The code version of a method or task that is not registered here, for example from a plug-in, is taken as
+    unchanged.
     """
     methods = {name: code_version(cls) for name, cls in METHODS.classes().items()}
     tasks = {name: code_version(cls) for name, cls in TASKS.classes().items()}

@@ -113,7 +113,7 @@ def _specs(record: Record) -> dict[str, str]:
 
 
 def _of_one_kind(records: Sequence[Record], out: str) -> None:
-    """Raise a RequestError if the records differ in parameters, data, protocol or preset."""
+    """Raise a RequestError if the records differ in method, task, parameters, data, protocol or preset."""
     kinds: dict[tuple[str, ...], set[str]] = {}
     for record in records:
         specs = _specs(record)
@@ -135,10 +135,10 @@ def suspects(chosen: Chosen, top: int) -> pd.DataFrame:
     """The most suspicious samples, most first.
 
     Returns:
-        One row per sample: ``rank`` (from 1), ``index`` (its position in the training data, from 0), ``suspicion`` (its
-        place in the ranking from 0 to 1, ties in the middle, averaged over seeds), ``score`` (averaged over seeds),
-        ``flagged`` (by the budget, in any seed), and, where the data is at hand, ``name`` (the file or row, where the
-        position does not say it), ``given`` and, if known, ``true`` labels.
+        One row per sample: ``rank`` (from 1), ``index`` (the position in the training data, from 0), ``suspicion``
+        (the rank scaled to 0 … 1, 1 = most suspicious; ties get the mean rank; averaged over seeds), ``score``
+        (averaged over seeds), ``flagged`` (by the budget, in any seed). If the data is available, also ``name`` (the
+        file or row, if the task names its samples), the ``given`` label and, if known, the ``true`` label.
     """
     import pandas as pd
     from scipy.stats import rankdata

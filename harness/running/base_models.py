@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import Unsupported
 from harness.interfaces.clock import timed
+from harness.interfaces.dynamics import Recorder
 from harness.interfaces.task import Split, Task
+from harness.interfaces.uses import RECORDED
 from harness.interfaces.view import View
 from harness.running.events import Event, all_failed
+from harness.running.services import recorded
 from harness.seeds import derive
 from harness.selection.plan import Cell, Group
 
@@ -46,13 +50,17 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
             yield from all_failed(cells, error, device)
     bases = []
     wanted = [(split, model_seed(task, seed)) for seed, split, _ in loaded]
-    for (seed, split, noisy), (model, seconds) in zip(loaded, _trained(task, wanted, device), strict=True):
+    trained = _recorded(task, wanted, device) if _is_recorded(group) else _trained(task, wanted, device)
+    for (seed, split, noisy), (model, seconds, recorder) in zip(loaded, trained, strict=True):
         cells = group.by_seed[seed]
         try:
             if isinstance(model, BaseException):
                 raise model
             metrics = {made: evaluated(made, model, split) for made in dict.fromkeys(cell.task for cell in cells)}
             view = task.view(model, split)
+            if recorder is not None:
+                made = recorded(task, split, model_seed(task, seed), recorder)
+                view.provide("recording", made, recorder.seconds)
         except (Exception, SystemExit) as error:
             yield from all_failed(cells, error, device)
             continue
@@ -60,7 +68,28 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
     return bases
 
 
-def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[tuple[Any, float]]:
+def _is_recorded(group: Group) -> bool:
+    """Whether a method of the group says that it uses what is recorded while the base model trains."""
+    return any(RECORDED & set(cell.method.uses) for cell in group.cells)
+
+
+def _recorded(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[tuple[Any, float, Recorder | None]]:
+    """As `_trained`, seed by seed, with the recorder; None where the task does not record its training."""
+    trained: list[tuple[Any, float, Recorder | None]] = []
+    for split, seed in wanted:
+        recorder = Recorder(len(split.train), split.n_classes)
+        try:
+            with timed(device) as watch:
+                model = task.train_recorded(split, seed, recorder)
+            trained.append((model, watch.seconds - recorder.seconds, recorder))
+        except Unsupported:
+            trained += _trained(task, [(split, seed)], device)
+        except (Exception, SystemExit) as error:
+            trained.append((error, 0.0, None))
+    return trained
+
+
+def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[tuple[Any, float, Recorder | None]]:
     """For each seed: the base model, or the error that training raised, and the seed's share of the seconds."""
     try:
         with timed(device) as watch:
@@ -68,10 +97,10 @@ def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[t
                 models = [task.train(wanted[0][0], None, wanted[0][1])]
             else:
                 models = list(chain.from_iterable(task.train_all([(split, [None], seed) for split, seed in wanted])))
-        return [(model, watch.seconds / len(models)) for model in models]
+        return [(model, watch.seconds / len(models), None) for model in models]
     except (Exception, SystemExit) as error:
         if len(wanted) == 1:
-            return [(error, 0.0)]
+            return [(error, 0.0, None)]
         return [_trained(task, [one], device)[0] for one in wanted]  # find the seed that fails
 
 

@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,15 @@ import torch
 
 from harness.errors import Unsupported
 from harness.interfaces.clock import PeakMemory, timed
-from harness.interfaces.flags import Flags, flags_of
+from harness.interfaces.flags import Flags
 from harness.interfaces.task import Split
 from harness.interfaces.uses import observed
 from harness.interfaces.view import View
 from harness.records.store import Record
 from harness.running.base_models import Base, curves_of, model_seed
 from harness.running.events import Begin, Event, Finished, failure, new_record
-from harness.running.services import cross_validated, retrainer
-from harness.running.trimming import flagged, tie_seed
+from harness.running.services import cross_validated, predictor, recorded, retrainer
+from harness.running.trimming import flagged, flags_of, tie_seed
 from harness.seeds import derive
 from harness.selection.plan import Cell
 
@@ -66,7 +67,11 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
     for cells in _by_method(base.cells):
         yield Begin("score", cells)
         own = view.fresh(
-            derive("method", task.name, cells[0].method.name, seed), retrain=retrain, out_of_sample=out_of_sample
+            derive("method", task.name, cells[0].method.name, seed),
+            retrain=retrain,
+            retrained=predictor(task, base.split, model_seed(task, seed)),
+            out_of_sample=out_of_sample,
+            recording=partial(recorded, task, base.split, model_seed(task, seed)),
         )
         scoring = Scoring(base.seconds, view.n, None if base.noisy is None else int(base.noisy.sum()))
         memory = PeakMemory(device)

@@ -25,7 +25,11 @@ MACHINERY = (
     "harness.selection.adoption",
     "harness.data.arrays",
     "harness.interfaces.checked",
+    "harness.interfaces.dynamics",
+    "harness.interfaces.extraction",
     "harness.interfaces.flags",
+    "harness.interfaces.neighbours",
+    "harness.interfaces.trained",
     "harness.running.base_models",
     "harness.interfaces.method",
     "harness.interfaces.outputs",
@@ -50,10 +54,11 @@ BUILT_IN = ("methods", "tasks")
 def code_version(cls: type) -> str:
     """``<declared version>-<hash>`` of a class.
 
-    The hash covers the class's module and all that it imports, directly or not, of its own package, of the built-in
-    methods and tasks, and of files beside it that belong to no installed package. Docstrings, comments, formatting and
-    imports for type checkers make no result stale; a changed line of code does. The hash is taken once per process and
-    class: a file that is edited meanwhile does not change what runs.
+    The hash covers the class's module and the modules that this module imports, directly or not. An imported module
+    counts if it belongs to the same package, to the built-in methods and tasks, or to no installed package.
+    Docstrings of modules, classes and functions, comments, formatting and imports for type checkers are not part of
+    the hash. A string below an attribute is part of the hash. The hash is computed once per process and class,
+    because a file edited later does not change the imported code.
     """
     if "_code_hash" not in vars(cls):
         cls._code_hash = _hash(cls)  # type: ignore[attr-defined]

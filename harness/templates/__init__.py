@@ -1,4 +1,4 @@
-"""Small packages to start from: a detector or a task, with its test, a build gate and nothing to delete."""
+"""Templates of small packages: a new detector or a new task, with a test and a CI gate."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def new(kind: str, name: str, folder: str | None = None) -> list[Path]:
 
     Args:
         kind: ``method`` or ``task``.
-        name: what the command line will call it, and the module's name.
-        folder: where; by default a folder of that name with hyphens, which cannot hide the module.
+        name: the name on the command line, and the name of the module.
+        folder: the package's folder. The default is the name with hyphens, so that the folder cannot hide the module.
 
     Returns:
         The files written.
 
     Raises:
-        RequestError: the name is not usable or taken, or the folder is there already.
+        RequestError: the name is not usable or is taken, or the folder exists already.
     """
     registry = {"method": METHODS, "task": TASKS}[kind]
     if (
@@ -83,7 +83,7 @@ def _importable(name: str) -> bool:
 
 
 def _requirement() -> str:
-    """What the new package depends on: this harness, from the repository it was installed from, if from one."""
+    """The new package's dependency: the repository that this harness was installed from, or its release."""
     try:
         installed = distribution("influence-harness")
     except PackageNotFoundError:

@@ -1,0 +1,197 @@
+"""Training dynamics: what the base model's outputs were while it trained, and a few moments of that training.
+
+A task records its training by calling a `Recorder`; a method reads `Dynamics` and checkpoints from its view.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.interfaces.outputs import Outputs
+
+IN_MEMORY = 2**29
+"""Bytes of recorded logits beyond which they go to a file."""
+
+CHECKPOINTS = 5
+"""Moments whose model is kept."""
+
+LARGEST = 6e4
+"""Logits are cut off here, within float16's range."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """The logits of all training samples at T moments of the base model's training.
+
+    Args:
+        logits: (T, n, c) float16, in memory or in a file.
+        epochs: when each moment was, (T,): epochs, or steps of a full-batch training.
+        learning_rates: the sum of the learning rates of the steps since the moment before, (T,).
+    """
+
+    logits: np.ndarray
+    epochs: np.ndarray
+    learning_rates: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def at(self, moment: int) -> np.ndarray:
+        """Logits of one moment, (n, c) float32."""
+        return np.asarray(self.logits[moment], dtype=np.float32)
+
+    def probs_at(self, moment: int) -> np.ndarray:
+        """Class probabilities of one moment, (n, c) float32."""
+        logits = self.at(moment)
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(1, keepdims=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """The base model at one moment of its training.
+
+    Args:
+        epoch: when it was, as in `Dynamics`.
+        learning_rate: the sum of the learning rates of the steps that the moment stands for.
+        outputs: the `Outputs` of a set at that moment: ``"train"``, or a reference set's name.
+    """
+
+    epoch: float
+    learning_rate: float
+    outputs: Callable[[str], Outputs]
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a recorded training left."""
+
+    dynamics: Dynamics
+    moments: Sequence[Moment]
+
+
+class Recorder:
+    """Receives a base model's training; `Task.train_recorded` calls it.
+
+        recorder.start(learning_rates)          # before training: their sum between two moments, one entry per moment
+        recorder.batch(rows, logits)            # in training: logits of a batch, as the training pass computes them
+        recorder.moment(model)                  # at the end of an epoch: all of its batches are in
+
+    Args:
+        n: number of training samples.
+        n_classes: c.
+        checkpoints: how many moments' models are kept, at equal shares of the sum of all learning rates.
+
+    Attributes:
+        seconds: what recording took, on the CPU's clock.
+    """
+
+    def __init__(self, n: int, n_classes: int, checkpoints: int = CHECKPOINTS) -> None:
+        self.n, self.n_classes, self.checkpoints = n, n_classes, checkpoints
+        self.seconds = 0.0
+        self._moments = 0
+        self._states: list[tuple[int, IO[bytes]]] = []
+
+    def start(self, learning_rates: Sequence[float], epochs: Sequence[float] | None = None) -> None:
+        """Make room for the moments.
+
+        Args:
+            learning_rates: the sum of the learning rates between the moment before and each moment, (T,).
+            epochs: when the moments are, (T,); 1 to T if left out.
+        """
+        self.learning_rates = np.asarray(learning_rates, dtype=np.float64)
+        total = len(learning_rates)
+        self.epochs = np.arange(1.0, total + 1) if epochs is None else np.asarray(epochs, dtype=np.float64)
+        shape = (total, self.n, self.n_classes)
+        if 2 * np.prod(shape, dtype=np.float64) <= IN_MEMORY:
+            self.logits: np.ndarray = np.zeros(shape, dtype=np.float16)
+        else:
+            file = tempfile.TemporaryFile(prefix="influence-harness-", suffix=".logits")  # noqa: SIM115 - mapped
+            self.logits = np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
+        self._kept = _at_equal_shares(self.learning_rates, self.checkpoints)
+        self._current: Tensor | None = None
+
+    def batch(self, rows: Tensor, logits: Tensor) -> None:
+        """Keep a batch's logits.
+
+        Args:
+            rows: positions of the samples in the training set, (b,) int64.
+            logits: (b, c), or (b, 1) for the one output of a sigmoid; other numbers of columns raise a ValueError.
+        """
+        started = time.perf_counter()
+        if self._current is None:
+            self._current = torch.zeros(self.n, self.n_classes, dtype=torch.float16, device=logits.device)
+        values = logits.detach()
+        if values.shape[1] == 1 and self.n_classes == 2:
+            values = torch.cat([torch.zeros_like(values), values], dim=1)
+        if values.shape[1] != self.n_classes:
+            raise ValueError(f"recorded logits have {values.shape[1]} columns, and there are {self.n_classes} classes")
+        self._current[rows.to(values.device)] = values.clamp(-LARGEST, LARGEST).to(torch.float16)
+        self.seconds += time.perf_counter() - started
+
+    def moment(self, model: Any, logits: Callable[[], Tensor] | None = None) -> None:
+        """End a moment.
+
+        Args:
+            model: as `Task.outputs` takes it; copied if this moment is a checkpoint.
+            logits: computes the logits of all samples in their order, where no batches were given.
+        """
+        started = time.perf_counter()
+        if logits is not None:
+            spent = self.seconds
+            self.batch(torch.arange(self.n), logits())
+            self.seconds = spent  # it is within the time taken here
+        if self._current is None:
+            raise ValueError("a moment has no logits: call batch before, or give logits")
+        self.logits[self._moments] = self._current.cpu().numpy()
+        if self._moments in self._kept:
+            file = tempfile.TemporaryFile(prefix="influence-harness-", suffix=".model")  # noqa: SIM115 - read later
+            torch.save(model, file)
+            self._states.append((self._moments, file))
+        self._moments += 1
+        self.seconds += time.perf_counter() - started
+
+    def recording(self, outputs: Callable[[Any, str], Outputs]) -> Recording:
+        """What was recorded.
+
+        Args:
+            outputs: of a model and a set's name.
+
+        Raises:
+            ValueError: the training had another number of moments than it had announced.
+        """
+        if self._moments != len(self.learning_rates):
+            raise ValueError(f"{self._moments} moments were recorded of {len(self.learning_rates)}")
+        ends = np.cumsum(self.learning_rates)[self._kept]
+        shares = np.diff(ends, prepend=0.0)
+
+        def outputs_at(file: IO[bytes], name: str) -> Outputs:
+            file.seek(0)
+            model = torch.load(file, weights_only=False)  # written by this process, to a file without a name
+            return outputs(model, name)
+
+        moments = [
+            Moment(float(self.epochs[k]), float(share), partial(outputs_at, file))
+            for (k, file), share in zip(self._states, shares, strict=True)
+        ]
+        return Recording(Dynamics(self.logits, self.epochs, self.learning_rates), moments)
+
+
+def _at_equal_shares(masses: np.ndarray, count: int) -> list[int]:
+    """Positions at which the running sum reaches 1/count, 2/count, … of the total; the last one among them."""
+    total = np.cumsum(masses)
+    if not total[-1] > 0:
+        return [len(masses) - 1]
+    wanted = total[-1] * np.arange(1, count + 1) / count
+    positions = np.searchsorted(total, wanted * (1 - 1e-9)).clip(max=len(masses) - 1)
+    return [position for position, _ in itertools.groupby(positions.tolist())]

@@ -1,0 +1,158 @@
+"""Training dynamics: recorded without changing the training, complete, and charged to those who use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+import harness
+from harness.interfaces import dynamics
+from harness.interfaces.dynamics import Recorder
+from harness.interfaces.outputs import Outputs
+from harness.running.services import recorded
+from tests.conftest import last_layer, view_of
+
+
+def outputs_of(task: Any, model: Any, split: Any) -> np.ndarray:
+    return task.outputs(model, split.train).class_probs()
+
+
+@pytest.mark.parametrize("name", ["moons", "blobs", "digits[steps=40,n_train=200]", "digits[steps=7,n_train=200]"])
+def test_recording_leaves_a_full_batch_training_as_it_is(name: str) -> None:
+    task = harness.task(name, preset="smoke")
+    split, _ = task.load(0)
+
+    recorder = Recorder(len(split.train), split.n_classes)
+    model = task.train_recorded(split, 3, recorder)
+
+    assert np.array_equal(outputs_of(task, model, split), outputs_of(task, task.train(split, None, 3), split))
+    recording = recorder.recording(lambda made, _: task.outputs(made, split.train))
+    assert len(recording.dynamics) == min(20, task.steps)
+    assert recording.dynamics.epochs[-1] == task.steps
+    last = recording.moments[-1].outputs("train").class_probs()
+    assert np.array_equal(last, outputs_of(task, model, split))
+
+
+def test_recorded_logits_are_those_of_the_steps() -> None:
+    """The logits of step 13 are those of a model that was trained for 12 steps."""
+    task = harness.task("digits[n_train=200,steps=20]")
+    split, _ = task.load(0)
+    recorder = Recorder(len(split.train), 10)
+
+    task.train_recorded(split, 3, recorder)
+    dynamics_ = recorder.recording(lambda made, _: made).dynamics
+
+    shorter = harness.task("digits[n_train=200,steps=12]")
+    expected = outputs_of(shorter, shorter.train(split, None, 3), split)
+    np.testing.assert_allclose(dynamics_.probs_at(12), expected, atol=2e-3)  # step 13 begins with 12 steps done
+
+
+def test_checkpoints_stand_for_equal_shares_of_the_learning_rate() -> None:
+    recorder = Recorder(3, 2, checkpoints=3)
+    rates = [4.0, 2.0, 2.0, 2.0, 1.0, 1.0]
+    recorder.start(rates)
+    for k in range(6):
+        recorder.batch(torch.tensor([2, 0, 1]), torch.full((3, 2), float(k)))
+        recorder.moment(torch.tensor(float(k)))
+
+    moments = recorder.recording(lambda made, _: Outputs(torch.zeros(1).long(), features=made[None, None])).moments
+
+    assert [moment.epoch for moment in moments] == [1.0, 3.0, 6.0]  # where the sum passes 4, 8 and 12
+    assert [moment.learning_rate for moment in moments] == [4.0, 4.0, 4.0]
+    assert [float(moment.outputs("train").features) for moment in moments] == [0.0, 2.0, 5.0]
+
+
+def test_many_logits_go_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamics, "IN_MEMORY", 100)
+    recorder = Recorder(50, 3)
+    recorder.start([1.0] * 4)
+    for k in range(4):
+        recorder.moment(None, lambda k=k: torch.full((50, 3), 1e5 * k))
+
+    made = recorder.recording(lambda *_: None).dynamics
+
+    assert isinstance(made.logits, np.memmap)
+    assert made.at(0).tolist() == np.zeros((50, 3)).tolist()
+    assert np.isfinite(made.logits).all()  # cut off within float16's range
+
+
+def test_what_does_not_fit_is_said() -> None:
+    recorder = Recorder(3, 4)
+    recorder.start([1.0])
+    with pytest.raises(ValueError, match="recorded logits have 2 columns, and there are 4 classes"):
+        recorder.batch(torch.arange(3), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="0 moments were recorded of 1"):
+        recorder.recording(lambda *_: None)
+    with pytest.raises(harness.Unsupported, match="a task that records its training"):
+        _ = view_of(last_layer(5, 3, 2)).dynamics
+
+
+@dataclass(frozen=True)
+class Last(harness.Method):
+    """Minus the probability of the given label at the last moment; the sum of gradient norms over checkpoints."""
+
+    name: ClassVar[str] = "last"
+    uses: ClassVar[tuple[str, ...]] = ("labels", "training dynamics")
+
+    def score(self, view: harness.View) -> np.ndarray:
+        return -view.dynamics.probs_at(-1)[np.arange(view.n), view.labels]
+
+
+@dataclass(frozen=True)
+class Norms(harness.Method):
+    name: ClassVar[str] = "norms"
+
+    def score(self, view: harness.View) -> np.ndarray:
+        return np.sum([made.learning_rate * made.view.gradients.norm(2) for made in view.checkpoints], axis=0)
+
+
+@pytest.mark.parametrize("task", ["moons", "digits[n_train=200,steps=30]"])
+def test_recording_is_charged_to_those_who_use_it(tmp_path: Path, task: str) -> None:
+    """Whether it was planned (Last says so) or not (Norms alone): the same scores, and never to others."""
+    both = harness.run([Last, Norms, "random", "outlier_l2"], task, 2, preset="smoke", out=tmp_path / "both")
+    alone = harness.run([Norms, "outlier_l2"], task, 2, preset="smoke", out=tmp_path / "alone")
+
+    assert set(both["status"]) == set(alone["status"]) == {"ok"}
+    for method in ("norms", "outlier_l2"):
+        values = [
+            frame[(frame["method"] == method) & (frame["metric"] == "auroc")]["value"].tolist()
+            for frame in (both, alone)
+        ]
+        assert values[0] == values[1]
+    seconds = both.groupby("method")["extract_seconds"].max()
+    assert seconds["last"] > 0
+    assert seconds["random"] == 0
+    uses = both.groupby("method")["uses"].first()
+    assert uses["norms"] == "labels;gradients;checkpoints"
+
+
+def test_a_view_offers_inputs_and_a_model() -> None:
+    task = harness.task("digits[n_train=200,steps=30]")
+    split, _ = task.load(0)
+    model = task.train(split, None, 1)
+    view = task.view(model, split)
+
+    logits = view.model(view.inputs)
+
+    np.testing.assert_allclose(logits.softmax(1).detach().numpy(), view.probs, rtol=1e-5)
+    assert torch.equal(view.reference("validation").inputs, split.references["validation"].inputs)
+    assert view.used >= {"inputs", "model"}
+    with pytest.raises(harness.Unsupported, match="only the model's outputs"):
+        _ = view_of(last_layer(5, 3, 2)).inputs
+
+
+def test_a_recording_made_later_is_the_same() -> None:
+    task = harness.task("moons", preset="smoke")
+    split, _ = task.load(0)
+    recorder = Recorder(len(split.train), 2)
+    task.train_recorded(split, 5, recorder)
+
+    now, later = recorded(task, split, 5, recorder), recorded(task, split, 5)
+
+    assert np.array_equal(now.dynamics.logits, later.dynamics.logits)
+    assert len(now.moments) == len(later.moments) == 5
