@@ -57,4 +57,4 @@ class CleanProbe(Method):
         probs = probe.predict_proba(view.features.cpu().numpy())
         column = np.searchsorted(probe.classes_, view.labels).clip(max=len(probe.classes_) - 1)
         known = probe.classes_[column] == view.labels
-        return np.asarray(1 - np.where(known, probs[np.arange(view.n), column], 0))
+        return np.asarray(1 - np.where(known, probs[np.arange(view.n), column], 0), dtype=np.float64)

@@ -144,6 +144,7 @@ class Arrays(Task):
         if isinstance(split.train, GivenSamples) or split.train.inputs is None:
             raise Unsupported("training dynamics need features or images, and no probs in the file")
         trainer = self._trainer(split)
+        recorder.as_model = lambda trained: OwnModel(trained, trainer, False)
         return OwnModel(trainer.train_recorded(split, seed, recorder), trainer, False)
 
     def module(self, model: OwnModel) -> Callable[..., Any]:

@@ -68,7 +68,7 @@ class GlueTask(Task):
         f"the task's TSV files in a folder named by --data-dir or {VARIABLE}, or `datasets` and a network"
     )
     after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}
-    most_retrainings: ClassVar[int] = 50
+    most_retrainings: ClassVar[int] = 10
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"n_validation": 0}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"model": "tiny", "n_train": 400, "n_dev": 200, "n_validation": 100, "epochs": 4, "lr": 3e-3},

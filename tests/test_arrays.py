@@ -172,7 +172,14 @@ def test_probabilities_alone(tmp_path: Path) -> None:
     frame = harness.run("all", f"arrays[path={path}]", 1, out=tmp_path / "r")
     assert set(frame["status"]) == {"ok", "skipped"}
     ok = set(frame.loc[frame["status"] == "ok", "method"])
-    assert ok == {"none", "random", "self_confidence", "normalized_margin", "confidence_weighted_entropy"}
+    assert ok == {
+        "none",
+        "random",
+        "self_confidence",
+        "normalized_margin",
+        "confidence_weighted_entropy",
+        "representer",
+    }
     reasons = frame.set_index("method")["error"]
     assert "gradients need the last layer's features" in reasons["outlier_l1"]
 

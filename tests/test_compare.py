@@ -93,7 +93,7 @@ def test_one_seed_is_judged_by_itself() -> None:
     assert verdicts({"auroc": [0.9]}, {"auroc": [0.89]}) == {"auroc": "no worse"}
     found = compare(rows({"auroc": [0.9]}), rows({"auroc": [0.8]}), RULES)
     assert (found.lines[0].verdict, found.lines[0].low, found.exit_code) == ("worse", None, 1)
-    assert "one seed: no interval" in as_text(found)
+    assert "one seed gives no interval" in as_text(found)
 
 
 def test_seeds_are_paired() -> None:

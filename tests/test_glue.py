@@ -154,7 +154,7 @@ def test_retraining_as_often_as_there_are_samples_is_declined(glue: Path) -> Non
     task = small()
     split, _ = task.load(0)
     view = task.view(task.train(split, None, 0), split).fresh(0, retrain=retrainer(task, split, 0))
-    with pytest.raises(Unsupported, match="glue_sst2 allows 50 retrainings for one method's scores; 121 were asked"):
+    with pytest.raises(Unsupported, match="glue_sst2 allows 10 retrainings for one method's scores; 121 were asked"):
         harness.method("leave_one_out").score(view)
 
 
@@ -171,7 +171,9 @@ def test_from_the_command_line_to_figure_3(
     paper = f"glue_mrpc[{sizes.replace('n_validation=40', 'n_validation=0')}]"
     assert main([*run, "--tasks", paper, "--seeds", "1", "--protocol", "paper"]) == 0
     frame = harness.load_results(out)
-    assert set(frame["status"]) == {"ok"}
+    skipped = frame[frame["status"] != "ok"]
+    assert set(skipped["method"]) == {"data_oob", "clean_probe", "knn_shapley"}
+    assert skipped["error"].str.contains("allows 10 retrainings|no reference set 'validation'").all()
     curves = frame[frame["metric"] == "accuracy_by_epoch"].set_index(["protocol", "method", "seed", "step"])["value"]
     last = frame[frame["metric"] == "accuracy"].set_index(["protocol", "method", "seed"])["value"]
     assert set(curves.index.get_level_values("step")) == {1, 2}

@@ -6,8 +6,9 @@ retrained as often as a method asks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor
 
 from harness.errors import Unsupported
+from harness.interfaces.dynamics import Recorder, Recording
 from harness.interfaces.outputs import Outputs
 from harness.interfaces.task import Samples, Split, Task
 from harness.interfaces.view import View
 
 CLASSES = 3
+DESCENT_RATE = 1.0
 DECAY = 1e-3
 """L2 penalty. With the penalty, an optimum exists even if the classes are separable."""
 
@@ -48,6 +51,25 @@ def newton(inputs: Tensor, labels: Tensor, keeps: Tensor, steps: int = 30) -> Te
         if step.abs().max() < 1e-10:
             break
     return weights
+
+
+def descent(inputs: Tensor, labels: Tensor, steps: int = 12) -> Tensor:
+    """Weights after each step of gradient descent from zero on all samples, (steps, d + 1, c) float64."""
+    x = torch.cat([inputs.double(), torch.ones(len(inputs), 1, dtype=torch.float64)], 1)
+    target = torch.nn.functional.one_hot(labels, CLASSES).double()
+    weights, path = torch.zeros(x.shape[1], CLASSES, dtype=torch.float64), []
+    for _ in range(steps):
+        weights = weights - DESCENT_RATE * (x.T @ ((x @ weights).softmax(1) - target) / len(x) + DECAY * weights)
+        path.append(weights)
+    return torch.stack(path)
+
+
+def record(train: Samples, sharpness: float, shown: Tensor, recorder: Recorder) -> None:
+    """Record the descent on some samples, as the logits of the samples shown."""
+    path = sharpness * descent(train.inputs, train.labels)
+    recorder.start([DESCENT_RATE] * len(path))
+    for weights in path:
+        recorder.moment(weights, partial(_logits, weights, shown))
 
 
 @dataclass(frozen=True)
@@ -82,6 +104,10 @@ class CheckTask(Task):
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Tensor:
         keeps = np.ones((1, len(split.train)), dtype=bool) if keep is None else keep[None]
         return newton(split.train.inputs, split.train.labels, torch.from_numpy(keeps))[0]
+
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> Tensor:
+        record(split.train, 1.0, split.train.inputs, recorder)
+        return self.train(split, None, seed)
 
     def outputs(self, model: Tensor, samples: Samples) -> Outputs:
         inputs = samples.inputs.clone()  # what a method does to features must not reach the next check
@@ -134,8 +160,20 @@ class Problem:
             probs = torch.stack([_probs(weights, inputs) for weights in optima]).numpy()
             return np.asarray(probs[fold, np.arange(len(labels))])
 
+        def retrained(keeps: np.ndarray) -> Iterator[np.ndarray]:
+            for weights in newton(inputs, labels, torch.from_numpy(keeps)):
+                yield _probs(weights, inputs).numpy()
+
+        def recording() -> Recording:
+            recorder = Recorder(len(labels), CLASSES)
+            record(self.split.train, self.sharpness, inputs, recorder)
+            moved = split.to(device)
+            sets = {"train": moved.train, **moved.references}
+            return recorder.recording(lambda weights, name: CheckTask().outputs(weights, sets[name]))
+
         view = CheckTask().view(self.sharpness * self.weights, split.to(device))
-        return view.fresh(seed, retrain=retrain, out_of_sample=out_of_sample)
+        services = {"retrain": retrain, "retrained": retrained, "out_of_sample": out_of_sample, "recording": recording}
+        return view.fresh(seed, **services)
 
 
 @cache
@@ -167,6 +205,10 @@ def _long(labels: np.ndarray) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
+def _logits(weights: Tensor, inputs: Tensor) -> Tensor:
+    return inputs.cpu().double() @ weights[:-1] + weights[-1]
+
+
 def _probs(weights: Tensor, inputs: Tensor) -> Tensor:
     """Class probabilities, computed on the CPU whatever the device, so that only the method's own part differs."""
-    return (inputs.cpu().double() @ weights[:-1] + weights[-1]).softmax(1).to(inputs.device)
+    return _logits(weights, inputs).softmax(1).to(inputs.device)

@@ -94,10 +94,12 @@ class Recorder:
 
     Attributes:
         seconds: what recording took, on the CPU's clock.
+        as_model: makes of what `moment` is given what `Task.outputs` takes, for a task that trains by another task.
     """
 
     def __init__(self, n: int, n_classes: int, checkpoints: int = CHECKPOINTS) -> None:
         self.n, self.n_classes, self.checkpoints = n, n_classes, checkpoints
+        self.as_model: Callable[[Any], Any] = lambda model: model
         self.seconds = 0.0
         self._moments = 0
         self._states: list[tuple[int, IO[bytes]]] = []
@@ -156,7 +158,7 @@ class Recorder:
         self.logits[self._moments] = self._current.cpu().numpy()
         if self._moments in self._kept:
             file = tempfile.TemporaryFile(prefix="influence-harness-", suffix=".model")  # noqa: SIM115 - read later
-            torch.save(model, file)
+            torch.save(self.as_model(model), file)
             self._states.append((self._moments, file))
         self._moments += 1
         self.seconds += time.perf_counter() - started

@@ -6,7 +6,6 @@ import importlib
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from harness.interfaces.view import View
 from harness.records.store import Record
 from harness.running.base_models import Base, curves_of, model_seed
 from harness.running.events import Begin, Event, Finished, failure, new_record
-from harness.running.services import cross_validated, predictor, recorded, retrainer
+from harness.running.services import services
 from harness.running.trimming import flagged, flags_of, tie_seed
 from harness.seeds import derive
 from harness.selection.plan import Cell
@@ -61,18 +60,11 @@ class Scored:
 def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
     """Score one seed's cells, each method with its parameters once. A cell that fails ends with a failed record."""
     task, seed, view = base.cells[0].task, base.seed, base.view
-    retrain = retrainer(task, base.split, model_seed(task, seed))
-    out_of_sample = cross_validated(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
+    offered = services(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
     scored = []
     for cells in _by_method(base.cells):
         yield Begin("score", cells)
-        own = view.fresh(
-            derive("method", task.name, cells[0].method.name, seed),
-            retrain=retrain,
-            retrained=predictor(task, base.split, model_seed(task, seed)),
-            out_of_sample=out_of_sample,
-            recording=partial(recorded, task, base.split, model_seed(task, seed)),
-        )
+        own = view.fresh(derive("method", task.name, cells[0].method.name, seed), **offered)
         scoring = Scoring(base.seconds, view.n, None if base.noisy is None else int(base.noisy.sum()))
         memory = PeakMemory(device)
         scores, flags = None, None

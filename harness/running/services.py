@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,6 +16,21 @@ from harness.interfaces.task import Split, Task
 from harness.interfaces.trained import Retrain, Retrained
 
 FOLDS = 5
+
+
+def services(task: Task, split: Split, seed: int, fold_seed: int) -> dict[str, Any]:
+    """All that a view offers beyond one model's outputs, by the names of `View.fresh`.
+
+    Args:
+        seed: of the base model.
+        fold_seed: of the folds of cross-validation.
+    """
+    return {
+        "retrain": retrainer(task, split, seed),
+        "retrained": predictor(task, split, seed),
+        "out_of_sample": cross_validated(task, split, seed, fold_seed),
+        "recording": partial(recorded, task, split, seed),
+    }
 
 
 def retrainer(task: Task, split: Split, seed: int) -> Retrain:

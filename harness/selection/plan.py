@@ -221,8 +221,8 @@ def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
 
 
 def _sees_gradients(method: Method) -> bool:
-    """Whether a method can depend on gradient code. True for a method that does not declare `Method.uses`."""
-    return type(method).uses is Method.uses or "gradients" in method.uses
+    """Whether a method can depend on gradient code: it says so, it multiplies features, or it does not declare uses."""
+    return type(method).uses is Method.uses or bool({"gradients", "features"} & set(method.uses))
 
 
 def _hash(value: Any) -> str:

@@ -1,0 +1,48 @@
+"""Representer values: how much a sample holds up a prediction of the trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from harness.errors import Unsupported
+from harness.interfaces.method import Method
+from harness.selection.registry import register_method
+
+if TYPE_CHECKING:
+    from harness.interfaces.view import View
+
+
+@register_method
+@dataclass(frozen=True)
+class Representer(Method):
+    """The representer value of a sample for its own given label.
+
+    At the optimum of an L2-penalised last layer, the layer's weights are Σ_i α_i h_iᵀ with α_i ∝ −e_i. A sample whose
+    label the other samples do not support has a large α at its own label.
+
+    Args:
+        weight: ``alpha`` is α at the given label, which orders samples as ``self_confidence`` does; ``self_product`` is
+            α|h|², how much the sample holds up its own logit.
+    """
+
+    name: ClassVar[str] = "representer"
+    title: ClassVar[str] = "Representer value"
+    source: ClassVar[str] = "Yeh et al., NeurIPS 2018, Theorem 3.1"
+
+    weight: Literal["alpha", "self_product"] = "alpha"
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return ("labels", "probs", "features") if self.weight == "self_product" else ("labels", "probs")
+
+    def score(self, view: View) -> np.ndarray:
+        alpha = 1 - view.probs[np.arange(view.n), view.labels]
+        if self.weight == "alpha":
+            return np.asarray(alpha)
+        features = view.features
+        if features.shape[1] == 0:
+            raise Unsupported("this view has no last-layer features")
+        return np.asarray(alpha * features.double().square().sum(1).cpu().numpy())
