@@ -1,1 +1,1 @@
-"""The built-in methods, one family a module; the registry imports them from here."""
+"""The built-in methods, one module per family. The registry imports the methods from this package."""

@@ -1,4 +1,4 @@
-"""How a damped linear system was solved, and how well: what every solver returns beside its solution."""
+"""The record of how a damped linear system was solved: the solver, its iterations and its residual."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Convergence:
-    """What is known of a solve of (C + λI) u = v; None where the way of solving has no such number.
+    """The numbers that describe one solution of (C + λI) u = v. A number that the solver does not have is None.
 
     Args:
         solver: ``cholesky``, ``eigenvectors``, ``conjugate_gradient`` or ``neumann``.
         dimension: p, the number of unknowns.
-        damping: λ, or its smallest and largest value where every sample has its own.
-        smallest_eigenvalue: of C.
-        iterations: the most that one right-hand side took.
+        damping: λ, or the smallest and the largest λ if every sample has its own λ.
+        smallest_eigenvalue: the smallest eigenvalue of C.
+        iterations: the largest number of iterations among the right-hand sides.
         relative_residual: the largest |(C + λI) u − v| / |v|.
         converged: whether every relative residual is within the tolerance.
     """
@@ -41,12 +41,12 @@ class Convergence:
         tolerance: float,
         dimension: int | None = None,
     ) -> Convergence:
-        """Of an iteration that ended with a residual."""
+        """The record of an iterative solver that stopped at the given relative residual."""
         within = relative_residual <= tolerance
         return cls(solver, dimension, damping, None, iterations, relative_residual, within)
 
     def worst(self, other: Convergence) -> Convergence:
-        """Of two solves with one operator, as for two chunks of right-hand sides: the worst of each number."""
+        """The worse of each number, for two chunks of right-hand sides that were solved with the same operator."""
         if self.relative_residual is None or other.relative_residual is None:
             return other if self.relative_residual is None else self
         return replace(
@@ -63,7 +63,7 @@ class Convergence:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """u of (C + λI) u = v, (p, m) float64, and how well it was solved for."""
+    """The solution u of (C + λI) u = v, (p, m) float64, with its convergence record."""
 
     values: Tensor
     convergence: Convergence

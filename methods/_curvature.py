@@ -18,7 +18,7 @@ class Curvature(Protocol):
 
     @property
     def n(self) -> int:
-        """Number of samples that it is a mean over."""
+        """The number of samples that the operator is averaged over."""
 
     @property
     def dimension(self) -> int:
@@ -28,7 +28,7 @@ class Curvature(Protocol):
         """(p,) to (p,), or (p, m) to (p, m)."""
 
     def matrix(self) -> Tensor:
-        """The dense (p, p) matrix, in memory of its own."""
+        """The dense (p, p) matrix, as a new tensor that the caller may overwrite."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OuterProduct:
 
 
 def curvature_of(block: Block, kind: Literal["auto", "exact", "outer_product"]) -> Curvature:
-    """The true Hessian (``exact``) or F; ``auto`` is the true Hessian of a last layer, and F for other blocks.
+    """The true Hessian (``exact``) or F (``outer_product``). ``auto`` is the true Hessian for a last layer, else F.
 
     Raises:
         Unsupported: ``exact`` for a block whose Hessian is not known.

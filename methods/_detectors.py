@@ -1,4 +1,4 @@
-"""Outlier detectors of scikit-learn's and PyOD's interfaces by name: ``ECOD``, ``module:Class(parameter=value)``."""
+"""Outlier detectors of scikit-learn or PyOD, or with their interface: ``ECOD``, ``module:Class(parameter=value)``."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SKLEARN = {
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector's class by name, and what it is made with.
+    """A detector class, given by name, with the keyword arguments to construct the class with.
 
     Args:
-        module: empty for scikit-learn's and PyOD's, which are found by the class's name.
-        name: of the class.
-        params: keyword arguments.
+        module: the module of the class. Empty for scikit-learn and PyOD, whose classes are found by name.
+        name: the name of the class.
+        params: keyword arguments of the class.
     """
 
     module: str
@@ -47,7 +47,7 @@ class Detector:
         """The class.
 
         Raises:
-            RequestError: it is not there.
+            RequestError: the class is not found, is no detector, or does not take the given parameters.
         """
         module = self.module or SKLEARN.get(self.name) or _pyod_module(self.name)
         try:
@@ -87,16 +87,17 @@ class Detector:
         return cls
 
     def file_version(self) -> str:
-        """A hash of the module's file if it is the user's own, found without importing it; empty for installed ones."""
+        """A hash of the module's file, for a user's own module; empty for an installed one. Nothing is imported."""
         file = own_file(self.module) if self.module else None
         return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:10]
 
     def scores(self, points: np.ndarray, seed: int) -> np.ndarray:
-        """Outlyingness of each of the points (n, p) it is fitted to, (n,), higher = more outlying.
+        """The outlier score of each point, (n,), higher = more outlying.
 
         Args:
-            seed: its ``random_state``, where it has one and none is given; and of the global generators while it
-                is fitted, which are left as they were found.
+            points: (n, p). The detector is fitted to these points.
+            seed: seeds the global random generators during the fit; their state is restored afterwards. If the
+                detector takes a ``random_state`` and ``params`` gives none, the seed is its ``random_state``.
         """
         cls = self.load()
         params = dict(self.params)
@@ -121,7 +122,7 @@ class Detector:
 
 
 def _pyod_module(name: str) -> str:
-    """The module in which PyOD keeps a class: its name in small letters, here and there with underscores."""
+    """The PyOD module of a class: the class name in small letters, in some modules with underscores."""
     guess = f"pyod.models.{name.lower()}"
     if importlib.util.find_spec("pyod") is None:
         return guess
@@ -135,7 +136,7 @@ def parse(text: str) -> Detector:
     """Read ``Class``, ``module:Class`` or either with ``(parameter=value,...)``; nothing is imported.
 
     Raises:
-        ValueError: it is written otherwise.
+        ValueError: the text has another form.
     """
     match = re.fullmatch(r"(?:([^\W\d]\w*(?:\.\w+)*):)?(\w+)(?:\((.*)\))?", text.strip(), re.DOTALL)
     wrong = f"detector={text} is not valid; write Class, module:Class or module:Class(parameter=value,...)"

@@ -1,8 +1,9 @@
-"""An isolation forest on points that are computed when asked for: scikit-learn's trees, scored without a data matrix.
+"""An isolation forest that scores gradients without building the data matrix.
 
-Each tree is scikit-learn's own, fitted on the 256 points that `sklearn.ensemble.IsolationForest` draws for it from the
-same seed, so the forest is that forest, tree by tree. A path through a tree needs eight of a point's coordinates,
-and no other coordinate is ever computed; a gradient of 5,120 numbers is never built to be scored.
+Each tree is a scikit-learn tree, fitted on the 256 points that `sklearn.ensemble.IsolationForest` draws for that tree
+from the same seed. So the forest equals scikit-learn's forest, tree by tree. A path through a tree tests at most
+eight coordinates of a point, and no other coordinate is computed. So scoring never builds a whole gradient of, for
+example, 5,120 numbers.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from torch import Tensor
 from harness.gradients.blocks import Block
 
 MAX_SAMPLES = 256
-"""Points drawn for a tree (Liu et al., ICDM 2008, section 4.1)."""
+"""Number of points drawn for each tree, at most (Liu et al., ICDM 2008, section 4.1)."""
 
 
 @dataclass(frozen=True)
 class Forest:
-    """All trees' nodes in one numbering; a leaf is its own child.
+    """The nodes of all trees, numbered consecutively. Both children of a leaf are the leaf itself.
 
     Args:
-        columns: the coordinate that a node splits, (nodes,).
+        columns: the coordinate that each node splits, (nodes,).
         thresholds: a point goes left if its coordinate is at most this, (nodes,) float32.
         children: left and right child, (2 · nodes,).
-        lengths: path length that ends in a node, (nodes,) float64.
-        roots: (trees,).
-        depth: of the deepest leaf.
-        normal: average path length of an unsuccessful search among the drawn points.
+        lengths: path length of a point that ends in the node, (nodes,) float64.
+        roots: the number of each tree's root node, (trees,).
+        depth: depth of the deepest leaf.
+        normal: average path length of an unsuccessful search among the drawn points; it normalises the score.
     """
 
     columns: Tensor
@@ -116,13 +117,20 @@ def _joined(trees: list, drawn: int) -> Forest:
 
 
 def _down_to_float32(thresholds: np.ndarray) -> np.ndarray:
-    """The largest float32 at most each threshold: the same float32 values are at most either."""
+    """The largest float32 that is at most the threshold, for each threshold.
+
+    So a float32 coordinate goes to the same child as with the float64 threshold.
+    """
     rounded = thresholds.astype(np.float32)
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
 def average_path_length(counts: np.ndarray) -> np.ndarray:
-    """Average path length of an unsuccessful search in a binary search tree of so many points (Liu et al., Eq. 1)."""
+    """Average path length of an unsuccessful search in a binary search tree of m points (Liu et al., Eq. 1).
+
+    Args:
+        counts: m, one number for each tree node.
+    """
     m = np.maximum(counts, 3).astype(np.float64)
     long = 2.0 * (np.log(m - 1.0) + np.euler_gamma) - 2.0 * (m - 1.0) / m
     return np.where(counts <= 1, 0.0, np.where(counts == 2, 1.0, long))

@@ -1,4 +1,4 @@
-"""Gradients as points for detectors of outliers: as they are, or by sparse random projection (Li et al., KDD 2006)."""
+"""Gradients as input of outlier detectors: unchanged, or after sparse random projection (Li et al., KDD 2006)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ def finite(rows: Any) -> np.ndarray:
     """
     points = np.asarray(rows.float().cpu().numpy())
     if not np.isfinite(points).all():
-        raise ValueError("gradients are not finite, and a detector of outliers would place them by chance")
+        raise ValueError("gradients are not finite (NaN or infinity), so a detector would rank samples by chance")
     return points
 
 
 SMALL = 2.0**-7
-"""Gradients whose lengths are all below it are scaled up before a detector sees them. scikit-learn's trees take columns
-that vary by less than 1e-7 for constant, and other detectors have bandwidths and floors of their own."""
+"""If every gradient norm is below this number, the gradients are scaled up before the detector sees them.
+
+The reason: scikit-learn's trees treat a column that varies by less than 1e-7 as constant. Other detectors have
+absolute bandwidths and lower bounds as well.
+"""
 
 
 def scale_for_detectors(gradients: Gradients) -> float:
-    """1 for gradients of an ordinary size; else the power of two that brings the longest to a length in [1, 2).
+    """The factor for gradients before a detector: 1 if the largest norm is 0 or at least `SMALL`.
 
-    Splits of an isolation forest do not depend on scale, and a power of two leaves every digit of a float as it is.
+    Otherwise the factor is the power of two that brings the largest norm into [1, 2). A power of two changes no
+    digit of a float. The splits of an isolation forest do not depend on the scale.
     """
     longest = float(gradients.norm(2, precise=False).max(initial=0))
     if not 0 < longest < SMALL:

@@ -1,4 +1,4 @@
-"""Damped linear systems (C + λI) u = v for a curvature operator C: solutions with their convergence."""
+"""Solvers of damped linear systems (C + λI) u = v for a curvature operator C, with convergence records."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from methods._curvature import Curvature, OuterProduct
 from methods._spectral import Spectrum
 
 FACTOR_BYTES = 4 * 2**30
-"""Largest matrix in float64, with the copy that is made of it, that is factorised."""
+"""A matrix is factorised only if the float64 matrix and one copy fit in this many bytes."""
 
 MOST_ITERATIONS = 500
-"""Of conjugate gradients; also how many are counted on where their work is compared with a factorisation's."""
+"""The limit on conjugate-gradient iterations. The cost estimate in `factorised` also assumes this number."""
 
 CONVERGED = 1e-8
-"""Relative residual at which conjugate gradients end."""
+"""Relative residual at which conjugate gradients stop."""
 
 SMALLEST_DAMPING = 1e-150
 
 Solver = Callable[[Tensor], Solution]
-"""Solves for (p, m) right-hand sides."""
+"""A function from right-hand sides v, (p, m), to their `Solution`."""
 
 
 def damping_of(block: Block, damping: float | str, squared_norms: Tensor | None = None) -> float:
-    """λ as a number: the given one, or for ``"auto"`` the layer-wise rule mean(g²)/10 (DataInf, section 3).
+    """λ as a number: the given number, or for ``"auto"`` the layer-wise rule mean(g²)/10 (DataInf, section 3).
 
-    A block of all-zero gradients has λ = 0 by that rule; a tiny number stands in for it, so that
-    0/λ is 0 rather than NaN.
+    If all gradients of the block are zero, the rule gives λ = 0. λ is then `SMALLEST_DAMPING` instead, so that 0/λ is
+    0 and not NaN.
 
     Args:
-        squared_norms: the block's, if the caller has them already.
+        squared_norms: the squared gradient norms of the block, if the caller has computed them already.
     """
     if damping != "auto":
         return float(damping)
@@ -48,7 +48,7 @@ class Factorised:
     """Cholesky factor of C + λI (p up to a few thousand).
 
     Attributes:
-        convergence: with the smallest eigenvalue of C, estimated by inverse iteration.
+        convergence: the record, with the smallest eigenvalue of C as estimated by inverse iteration.
 
     Raises:
         ValueError: C + λI is not positive definite.
@@ -94,7 +94,7 @@ def conjugate_gradient(
     """(C + λI)⁻¹ v for (p, m) vectors without forming C.
 
     Args:
-        tolerance: stop when every |residual| / |v| is below it.
+        tolerance: the iteration stops when |residual| / |v| is at most this number for every v.
     """
     solution = torch.zeros_like(vectors)
     residual, direction = vectors.clone(), vectors.clone()
@@ -117,10 +117,10 @@ def conjugate_gradient(
 
 
 class InEigenvectors:
-    """C + λI by the eigenvectors of F, for which fewer samples than parameters make n vectors.
+    """(F + λI)⁻¹ by the eigenvectors of F, of which min(n, p) are computed.
 
     Attributes:
-        convergence: the smallest eigenvalue is 0, because F has at most n eigenvalues that are larger.
+        convergence: the record. The smallest eigenvalue is 0, because n < p samples give F at most n positive ones.
     """
 
     def __init__(self, block: Block, damping: float) -> None:
@@ -128,7 +128,7 @@ class InEigenvectors:
         self.convergence = Convergence("eigenvectors", block.dimension, damping, 0.0)
 
     def _split(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates in the eigenvectors (m, k), and what lies outside them (p, k)."""
+        """The vectors' coordinates in the eigenvectors, (m, k), and the vectors' part orthogonal to them, (p, k)."""
         inside = self.spectrum.basis.T @ vectors
         return inside, vectors - self.spectrum.basis @ inside
 
@@ -148,12 +148,12 @@ class InEigenvectors:
 
 
 def factorised(curvature: Curvature, damping: float, columns: int = 1) -> Factorised | InEigenvectors | None:
-    """C + λI ready to be solved for, in the way that takes the fewest operations.
+    """A factorisation of C + λI: by Cholesky or by eigenvectors, whichever takes fewer operations.
 
-    None where conjugate gradients take fewer, or where no other way fits in memory.
+    None if conjugate gradients take fewer operations, or if neither factorisation fits in memory.
 
     Args:
-        columns: how many vectors will be solved for.
+        columns: the number of right-hand sides to solve for.
     """
     iterating = MOST_ITERATIONS * 4.0 * curvature.n * curvature.dimension * columns
     ways = [("cholesky", _cholesky_operations(curvature, columns), 16 * curvature.dimension**2)]
@@ -175,14 +175,17 @@ def factorised(curvature: Curvature, damping: float, columns: int = 1) -> Factor
 
 
 def _cholesky_operations(curvature: Curvature, columns: int) -> float:
-    """n p² to form the matrix, p³/3 to factorise it, 2 p² for each vector."""
+    """n p² operations to form the matrix, p³/3 to factorise the matrix, 2 p² for each right-hand side."""
     n, p = curvature.n, curvature.dimension
     return n * p**2 + p**3 / 3 + 2.0 * p**2 * columns
 
 
 def _spectral_operations(curvature: Curvature, columns: int) -> float:
-    """An orthogonal basis of the gradients and the small matrix's singular vectors, or the p × p matrix's eigenvectors;
-    then two products with the basis for each vector."""
+    """The number of operations of `InEigenvectors`.
+
+    If n < p: an orthogonal basis of the gradients, and the singular vectors of an n × n matrix. Otherwise: the
+    eigenvectors of the p × p matrix. In both cases: two products with the basis for each right-hand side.
+    """
     n, p = curvature.n, curvature.dimension
     m = min(n, p)
     basis = 4.0 * p * n**2 + 20.0 * n**3 if n < p else n * p**2 + 10.0 * p**3
@@ -190,12 +193,12 @@ def _spectral_operations(curvature: Curvature, columns: int) -> float:
 
 
 def solver(curvature: Curvature, damping: float, columns: int = 1) -> Solver:
-    """The way to solve (C + λI) u = v: directly where `factorised` can, else by conjugate gradients.
+    """The solver of (C + λI) u = v: the factorisation of `factorised`, or conjugate gradients where that is None.
 
-    Where conjugate gradients do not converge and the matrix fits in memory, Cholesky solves after all.
+    If conjugate gradients do not converge and the matrix fits in memory, the system is solved by Cholesky instead.
 
     Args:
-        columns: how many vectors will be solved for in all.
+        columns: the total number of right-hand sides to solve for.
     """
     factor = factorised(curvature, damping, columns)
 
@@ -235,13 +238,13 @@ def neumann(
 ) -> Solution:
     """LiSSA's recursion with the full-data curvature: r ← αv + r − α(C + sλI)r, from r = αv (Agarwal et al. 2017).
 
-    Its fixed point is (C + sλI)⁻¹ v. With s = −1, α = 1, ten iterations and no tolerance it is the reference
-    engine's recursion, which damps with the wrong sign.
+    The fixed point of the recursion is (C + sλI)⁻¹ v. With s = −1, α = 1, ten iterations and no tolerance, the
+    recursion is the one of the reference engine, which damps with the wrong sign.
 
     Args:
-        scale: α; below 1/(λmax + λ) the recursion converges for s = +1.
+        scale: α. With s = +1 the recursion converges if α is below 1/(λmax + λ).
         damping_sign: s.
-        tolerance: stop when every |αv − α(C + sλI)r| / |αv| is below it; None runs all iterations.
+        tolerance: stop when |αv − α(C + sλI)r| / |αv| is below this number for every v. None runs all iterations.
     """
     start = scale * vectors
     size = start.norm(dim=0).clamp_min(1e-300)

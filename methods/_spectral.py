@@ -1,4 +1,4 @@
-"""A block's outer-product matrix in its own eigenvectors, where a recursion costs p numbers a step instead of p²."""
+"""Eigenvectors of a block's outer-product matrix F. In these coordinates a recursion step costs p, not p²."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Spectrum:
 
     Args:
         values: λ ≥ 0, (m,), m = min(n, p).
-        basis: V, (p, m), orthonormal columns; F is zero on what is orthogonal to them.
+        basis: V, (p, m), orthonormal columns. F maps every vector that is orthogonal to all columns to zero.
     """
 
     values: Tensor
@@ -48,21 +48,23 @@ class Spectrum:
 
     @classmethod
     def of(cls, block: Block) -> Spectrum:
-        """By the eigenvectors of F, or where there are fewer samples than parameters by a singular value decomposition
-        of the gradients."""
+        """The spectrum of a block's F.
+
+        If p ≤ n, the eigenvectors of F are computed. Otherwise a singular value decomposition of the gradients is.
+        """
         if block.dimension <= block.n:
             values, basis = torch.linalg.eigh(OuterProduct(block).matrix())
             return cls(values.clamp_min(0), basis)
         basis, small = torch.linalg.qr(block.rows(slice(None), precise=True).T)
-        left, singular, _ = torch.linalg.svd(small)  # n × n, which a GPU does fast, too
+        left, singular, _ = torch.linalg.svd(small)  # only n × n, so the decomposition is fast on a GPU too
         return cls(singular.square() / block.n, basis @ left)
 
     def apply(self, solve: Callable[[Diagonal, Tensor], Solution], vectors: Tensor) -> Solution:
-        """(p, k) vectors, solved for in the eigenvectors of F by a way of solving that is a polynomial of F.
+        """Solve for (p, k) right-hand sides in the eigenvectors of F.
 
         Args:
-            solve: given F and vectors in the coordinates of the eigenvectors. The last coordinate is the length of
-                what lies outside the eigenvectors, where F is zero.
+            solve: a solver that is a polynomial of F. The solver gets F and the vectors in eigenvector coordinates.
+                The last coordinate is the norm of a vector's part that is orthogonal to all eigenvectors.
         """
         inside = self.basis.T @ vectors
         outside = vectors - self.basis @ inside

@@ -1,4 +1,4 @@
-"""How often labels are wrong, from the labels of neighbours alone (HOC)."""
+"""An estimate of how often labels are wrong, computed only from the labels of nearest neighbours (HOC)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ RATE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class LabelNoise:
-    """The noise of labels.
+    """The label-noise model: a transition matrix and a class prior.
 
     Args:
-        transition: T, (c, c): T[k, j] is the probability of the given label j where the true label is k.
+        transition: T, (c, c). T[k, j] is the probability of the given label j if the true label is k.
         prior: probabilities of the true labels, (c,).
     """
 
@@ -31,12 +31,12 @@ class LabelNoise:
 
 
 def label_noise(labels: np.ndarray, neighbours: np.ndarray, n_classes: int) -> LabelNoise:
-    """T and the prior that explain best how often a sample and its two nearest neighbours have which labels.
+    """Fit T and the prior to the label frequencies of samples and of their two nearest neighbours.
 
-    Where a sample and its neighbours share one true label k, their labels are three independent draws from row k of T:
+    If a sample and its neighbours share one true label k, their labels are three independent draws from row k of T:
     P(a, b, c) = Σ_k p_k T[k, a] T[k, b] T[k, c]. The squared differences between this model and the frequencies of
-    single labels, pairs and triples are summed and minimised by Adam. T starts near the identity, which decides the
-    order of its rows.
+    single labels, pairs and triples are summed, and Adam minimises the sum. T starts near the identity matrix. This
+    start decides which row of T belongs to which class.
 
     Source: Zhu et al., ICML 2021, "Clusterability as an alternative to anchor points" (HOC).
 

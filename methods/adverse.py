@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class AdverseGradient(Method):
     """AGRA: minus the cosine between a sample's gradient and the mean gradient of random batches of samples.
 
-    The paper compares them in every training step. Here it is done at every checkpoint, and the cosines are averaged.
-    (At the end of a training, mean gradients are about zero, and cosines with them say little.)
+    The paper computes the cosine in every training step. This method computes the cosine at every checkpoint, and
+    averages. (At the end of training, mean gradients are about zero, so their cosines carry little information.)
 
     Args:
         batch: samples per batch.
-        batches: number of batches that each sample is compared with at a checkpoint.
-        layers: whose gradients count: ``all``, the ``last`` layer's, or the layers that a glob matches.
+        batches: number of batches that each sample is compared with at each checkpoint.
+        layers: the layers to take gradients of: ``all``, ``last``, or a glob over the names of gradient blocks.
     """
 
     name: ClassVar[str] = "agra"
@@ -59,7 +59,7 @@ class AdverseGradient(Method):
 
 
 def cosines(gradients: Gradients, weights: np.ndarray) -> np.ndarray:
-    """Cosines of each sample's gradient with weighted sums of gradients, (n, m); 0 where a length is 0.
+    """Cosines of each sample's gradient with weighted sums of gradients, (n, m); 0 where a norm is 0.
 
     Args:
         weights: (n, m), one sum per column.

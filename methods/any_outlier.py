@@ -1,4 +1,4 @@
-"""Outlier gradient analysis with any detector of outliers."""
+"""Outlier gradient analysis with any outlier detector of scikit-learn, PyOD or the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROJECTED_BEYOND = 1_000
 PROJECTED_TO = 256
-"""Distances are kept to about a tenth (Johnson & Lindenstrauss 1984)."""
+"""At this dimension, distances change by about 10 % at most for most pairs (Johnson & Lindenstrauss 1984)."""
 
 
 @register_method
@@ -27,12 +27,12 @@ class AnyOutlier(Method):
     """Any outlier detector of scikit-learn or PyOD on the per-sample gradients.
 
     Args:
-        detector: a class of outlier detectors, ``LocalOutlierFactor``, ``ECOD``, ``module:Class``, made with
-            parameters if they follow: ``LocalOutlierFactor(n_neighbors=50)``. It must give scores after ``fit``:
+        detector: a detector class such as ``LocalOutlierFactor``, ``ECOD`` or ``module:Class``. Parameters may follow
+            in brackets: ``LocalOutlierFactor(n_neighbors=50)``. After ``fit`` the detector must have
             ``decision_scores_`` (PyOD), ``negative_outlier_factor_`` or ``score_samples`` (scikit-learn).
-        projection: sparse random projection before it. ``auto`` projects gradients of more than 1,000 numbers to
-            256; ``none`` never; an integer always, to that many numbers.
-        layers: whose gradients count: the ``last`` layer's, ``all``, or those that a glob over gradient blocks names.
+        projection: sparse random projection of the gradients before the detector. ``auto`` projects gradients of more
+            than 1,000 numbers to 256 numbers. ``none`` never projects. An integer always projects, to that dimension.
+        layers: the layers to take gradients of: ``last``, ``all``, or a glob over the names of gradient blocks.
     """
 
     name: ClassVar[str] = "outlier"

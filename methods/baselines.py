@@ -1,4 +1,4 @@
-"""The two ends of every comparison: no trimming at all, and trimming at random."""
+"""The two baselines of every comparison: no trimming, and random trimming."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @register_method
 @dataclass(frozen=True)
 class NoTrimming(Method):
-    """The base model, trained on all samples: nothing is flagged."""
+    """No sample is flagged or removed, so the result is that of the base model, trained on all samples."""
 
     name: ClassVar[str] = "none"
     title: ClassVar[str] = "No trimming"
@@ -35,7 +35,7 @@ class NoTrimming(Method):
 @register_method
 @dataclass(frozen=True)
 class Random(Method):
-    """A random order: what a detector must beat, since removing samples alone changes a model."""
+    """Random scores. Every detector must beat this method, because removing random samples also changes the model."""
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random"

@@ -1,4 +1,4 @@
-"""The control for every method that sees clean validation samples: what those samples alone can tell."""
+"""The control for every method that sees clean validation samples: a probe trained on these samples alone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class CleanProbe(Method):
     """One minus the probability of the given label under a logistic regression on the clean validation samples.
 
-    The regression sees the features of the trained model's last layer, standardised. No training sample trains it. So
-    it shows how much of an influence method's power its clean reference set has by itself.
+    The inputs of the regression are the standardised last-layer features of the trained model. The regression is
+    fitted to no training sample. So the method shows how many label errors the clean reference set finds by itself.
 
     Args:
         penalty: strength of the L2 penalty, the inverse of scikit-learn's C.
@@ -51,7 +51,7 @@ class CleanProbe(Method):
         if reference.features is None:
             raise Unsupported("this view has no last-layer features of its clean validation samples")
         if len(np.unique(reference.labels)) < 2:
-            raise Unsupported("the clean validation samples are of fewer than two classes")
+            raise Unsupported("all clean validation samples have the same class; the probe needs two classes or more")
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=1 / self.penalty, max_iter=2000))
         probe.fit(reference.features.cpu().numpy(), reference.labels)
         probs = probe.predict_proba(view.features.cpu().numpy())

@@ -1,4 +1,4 @@
-"""Detectors with a threshold of their own, from labels and out-of-sample class probabilities."""
+"""Detectors that set their own threshold, from labels and out-of-sample class probabilities."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class OnProbabilities(Method):
     """Base of the detectors that flag by class probabilities.
 
     Args:
-        probs: probabilities of models that did not see the sample (``out_of_sample``, by cross-validation), or the
-            trained model's own (``in_sample``).
+        probs: ``out_of_sample`` takes each sample's probabilities from models that did not train on the sample, by
+            cross-validation. ``in_sample`` takes the trained model's own probabilities.
     """
 
     probs: Literal["out_of_sample", "in_sample"] = "out_of_sample"
@@ -31,20 +31,20 @@ class OnProbabilities(Method):
         return ("labels", "out-of-sample probabilities" if self.probs == "out_of_sample" else "probs")
 
     def seen(self, view: View) -> np.ndarray:
-        """The probabilities that count, (n, c)."""
+        """The class probabilities that ``probs`` selects, (n, c)."""
         return view.probs if self.probs == "in_sample" else view.out_of_sample_probs
 
 
 @register_method
 @dataclass(frozen=True)
 class ConfidentLearning(OnProbabilities):
-    """Cleanlab's label issues: flags by the confident joint of given and probable labels, scores by label quality.
+    """Cleanlab's label issues: flags from the confident joint, the estimated joint counts of given and true labels.
 
-    The score is one minus the label quality. Flagged samples are not always those with the highest scores.
+    The score is one minus cleanlab's label quality. The flagged samples are not always those with the highest scores.
 
     Args:
-        filter_by: cleanlab's filter: which samples are flagged.
-        quality: cleanlab's label-quality score.
+        filter_by: the cleanlab filter that decides which samples are flagged.
+        quality: the cleanlab label-quality score.
     """
 
     name: ClassVar[str] = "confident_learning"
@@ -83,7 +83,8 @@ class ConfidentLearning(OnProbabilities):
 class ArgmaxDisagrees(OnProbabilities):
     """Flags a sample if another class is more probable than its given label.
 
-    The score is the largest probability of another class less that of the given label, positive for flagged samples.
+    The score is the largest probability of another class minus the probability of the given label. So flagged samples
+    have positive scores.
     """
 
     name: ClassVar[str] = "argmax_disagrees"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class OutOfBag(Method):
     """The share of bagged models, among those not trained on the sample, that predict another class than its label.
 
-    A bag is the set of distinct samples of a bootstrap draw, about 63 % of all. (The paper also weighs a sample by how
-    often it was drawn.)
+    A bag is the set of distinct samples of one bootstrap draw, about 63 % of the training samples. (The paper also
+    weights each sample by how often the sample was drawn.)
 
     Args:
         n_models: number of bags.
@@ -48,7 +48,10 @@ class OutOfBag(Method):
             keep[rng.integers(0, n, n)] = True
         if not (~keeps).any(0).all():
             missing = int((~(~keeps).any(0)).sum())
-            raise Unsupported(f"{missing} samples are in every bag; give more than n_models={self.n_models}")
+            raise Unsupported(
+                f"{missing} samples are in every bag, so no model can judge them; give more than "
+                f"n_models={self.n_models}"
+            )
         wrong = np.zeros(n)
         for keep, probs in zip(keeps, view.retrained_probs(keeps), strict=True):
             wrong += ~keep & (probs.argmax(1) != labels)

@@ -1,4 +1,4 @@
-"""Detectors that look at the base model early in its training, before it has learnt the wrong labels."""
+"""Detectors that score samples by the base model early in training, before the model has learnt the wrong labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_progress(progress: float) -> None:
-    """Raise ValueError unless it is a share in (0, 1]."""
+    """Raise ValueError unless ``progress`` is a share in (0, 1]."""
     if not 0 < progress <= 1:
         raise ValueError(f"progress={progress} must be a share in (0, 1]")
 
@@ -23,10 +23,10 @@ def check_progress(progress: float) -> None:
 @register_method
 @dataclass(frozen=True)
 class ErrorNorm(Method):
-    """EL2N: the Euclidean norm of the difference between probabilities and the one-hot given label, early on.
+    """EL2N: the Euclidean norm of class probabilities minus the one-hot given label, early in training.
 
     Args:
-        progress: when to look, as a share of the training.
+        progress: the time of the measurement, as a share of the training epochs.
     """
 
     name: ClassVar[str] = "el2n"
@@ -53,11 +53,11 @@ class ErrorNorm(Method):
 @register_method
 @dataclass(frozen=True)
 class EarlyGradientNorm(Method):
-    """GraNd: the norm of the gradient of each sample's loss, early in the training.
+    """GraNd: the norm of the gradient of each sample's loss, early in training.
 
     Args:
-        progress: when to look, as a share of the training; the checkpoint nearest to it counts.
-        layers: whose gradients count: ``all``, the ``last`` layer's, or the layers that a glob matches.
+        progress: the time of the measurement, as a share of the training. The nearest checkpoint is used.
+        layers: the layers to take gradients of: ``all``, ``last``, or a glob over the names of gradient blocks.
     """
 
     name: ClassVar[str] = "grand"

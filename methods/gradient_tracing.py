@@ -1,4 +1,4 @@
-"""Gradient tracing: influence without the inverse."""
+"""Gradient tracing: influence without the inverse Hessian."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 @register_method
 @dataclass(frozen=True)
 class GradientTracing(Influence):
-    """The inverse left out: I_i = −ḡᵀ g_i (TracIn with the final checkpoint alone).
+    """Influence without the inverse: I_i = −ḡᵀ g_i, with ḡ the mean gradient of the reference set.
+
+    This method is TracIn with the final checkpoint alone.
 
     Args:
-        similarity: the ``dot`` product, or the ``cosine`` of the whole gradients, which their lengths do not move.
+        similarity: the ``dot`` product of the gradients, or their ``cosine``, which ignores gradient norms.
     """
 
     name: ClassVar[str] = "gradient_tracing"

@@ -1,8 +1,8 @@
-"""Influence functions on a reference set: I_i = −ḡᵀ (C + λI)⁻¹ g_i, by four ways of treating the inverse.
+"""Influence functions on a reference set: I_i = −ḡᵀ (C + λI)⁻¹ g_i, with several approximations of the inverse.
 
-For each gradient block separately, ḡ is the mean reference gradient; the blocks' influences are summed (Kwon et al.,
-ICLR 2024, section 3). Up-weighting a sample with positive I_i raises the reference loss, so higher = more harmful
-(Koh & Liang, ICML 2017, section 2.1).
+ḡ is the mean gradient of the reference samples. Influences are computed for each gradient block separately and then
+summed (Kwon et al., ICLR 2024, section 3). More weight on a sample with positive I_i raises the reference loss, so
+higher = more harmful (Koh & Liang, ICML 2017, section 2.1).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from methods._solvers import Solver
 
 REFERENCE_CHUNK = 64
-"""Reference gradients solved for at a time in `attribute`, at most."""
+"""Largest number of reference gradients that `attribute` solves for at one time."""
 
 CANCELLED = 1e-3
-"""Share of |v| below which DataInf's difference is taken again in float64."""
+"""If the norm of DataInf's difference is below this share of |v|, the difference is computed again in float64."""
 
 SPECTRAL_DIMENSION = 2048
-"""LiSSA takes its steps in the eigenvectors of F up to so many samples or parameters, and by gradients beyond."""
+"""If min(n, p) is at most this number, LiSSA iterates in the eigenvectors of F; otherwise with the gradients."""
 
 
 def check_damping(damping: float | str) -> None:
@@ -43,7 +43,7 @@ def check_damping(damping: float | str) -> None:
 
 
 def check_recursion(iterations: int, scale: float | str) -> None:
-    """Raise ValueError unless LiSSA's recursion has a step to take and a positive scale."""
+    """Raise ValueError unless LiSSA's recursion has at least one iteration and a positive scale."""
     if iterations < 1:
         raise ValueError(f"iterations={iterations} must be at least 1")
     if not isinstance(scale, str) and not scale > 0:
@@ -51,7 +51,7 @@ def check_recursion(iterations: int, scale: float | str) -> None:
 
 
 def means(block: Block) -> Tensor:
-    """Weights with which a block's gradients add up to their mean, (n,)."""
+    """The weights 1/n, (n,). The sum of a block's gradients with these weights is the mean gradient."""
     import torch
 
     return torch.full((block.n,), 1 / block.n, dtype=torch.float64, device=block.rows(slice(0)).device)
@@ -62,20 +62,23 @@ class Influence(Method):
     """Influence of each training sample on a reference set's loss.
 
     Args:
-        reference: whose loss counts: clean ``validation`` samples, ``noisy_validation``, ``train`` (at a trained
-            optimum its mean gradient is about zero), or an attribution task's ``test`` samples.
-        sign: 1 takes positive influence as harmful, which is what it is; −1 takes negative influence, which is how
-            Eq. (2) of the paper is printed and how the published baselines were run.
-        layers: whose gradients count: ``all``, the ``last`` layer's, or those that a glob over gradient blocks names.
-        class_mean: in attributions, give every training sample the mean influence of its class, which outlier analysis
-            does by its nature.
+        reference: the samples whose loss is used: clean ``validation``, ``noisy_validation``, ``train``, or the
+            ``test`` samples of an attribution task. With ``train`` and a converged model, ḡ is about zero.
+        sign: 1 treats positive influence as harmful, which agrees with the derivation. −1 treats negative influence
+            as harmful, as in Eq. (2) of the paper and in the published baseline runs.
+        layers: the layers to take gradients of: ``all``, ``last``, or a glob over the names of gradient blocks.
+        class_mean: in attribution tasks, every training sample gets the mean influence of its class. Outlier methods
+            also give one value per class.
     """
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train", "sign": -1}}
 
     precise: ClassVar[bool] = False
-    """Whether solutions are multiplied with the gradients in float64: an exact inverse divides what no gradient has by
-    λ, and single precision would let a part of it count."""
+    """Whether solutions are multiplied with the gradients in float64.
+
+    An exact inverse divides by λ the part of v that is orthogonal to all gradients. In float32, rounding errors would
+    let this large part change the influence.
+    """
 
     reference: Literal["validation", "noisy_validation", "train", "test"] = "validation"
     sign: Literal[1, -1] = 1
@@ -89,10 +92,10 @@ class Influence(Method):
 
     @abstractmethod
     def inverse(self, block: Block, columns: int) -> Solver:
-        """The way to solve (C + λI) u = v for (p, m) vectors of one block, or what stands for it, float64.
+        """A solver of (C + λI) u = v, or of an approximation, for (p, m) float64 vectors of one block.
 
         Args:
-            columns: how many vectors it will be asked for in all.
+            columns: the total number of vectors to solve for.
         """
 
     def score(self, view: View) -> np.ndarray:
@@ -138,10 +141,10 @@ class Influence(Method):
 
 @dataclass(frozen=True)
 class Damped(Influence):
-    """An influence method with a damping.
+    """Base of the influence methods that add a damping λ to the curvature matrix.
 
     Args:
-        damping: λ, or ``auto`` for mean(g²)/10 over a block's elements and samples.
+        damping: λ, or ``auto`` for mean(g²)/10, the mean over all samples and all gradient elements of a block.
     """
 
     damping: float | Literal["auto"] = "auto"
@@ -153,8 +156,9 @@ class Damped(Influence):
 @register_method
 @dataclass(frozen=True)
 class DataInf(Damped):
-    """The inverse of the mean replaced by the mean of inverses, which has a closed form:
-    u = (1/(nλ)) Σ_k [v − (v·g_k)/(λ + |g_k|²) g_k].
+    """Influence by DataInf: the inverse of the mean matrix is replaced by the mean of the samples' inverse matrices.
+
+    This mean has a closed form: u = (1/(nλ)) Σ_k [v − (v·g_k)/(λ + |g_k|²) g_k].
     """
 
     name: ClassVar[str] = "datainf"
@@ -174,7 +178,7 @@ class DataInf(Damped):
             for precise in (False, True):
                 left = v - block.rmatvec(block.matvec(v, precise) / shrinkage, precise) / block.n
                 if bool((left.norm(dim=0) >= CANCELLED * v.norm(dim=0)).all()):
-                    break  # else gradients are so parallel that float32 leaves little
+                    break  # otherwise nearly parallel gradients cancel, and float32 would lose most digits
             return Solution(left / damping, Convergence(damping=damping))
 
         return solve
@@ -183,13 +187,15 @@ class DataInf(Damped):
 @register_method
 @dataclass(frozen=True)
 class LiSSA(Damped):
-    """The inverse by LiSSA's recursion on the outer-product matrix of all samples, r ← αv + r − α(F + sλI)r.
+    """Influence by LiSSA: the inverse is approximated by the recursion r ← αv + r − α(F + sλI)r.
+
+    F is the outer-product matrix of all samples.
 
     Args:
-        iterations: at most so many.
-        tolerance: stop at this relative residual; ``none`` runs all iterations.
-        scale: α; ``auto`` is 1/(1.1 λmax + λ), which converges.
-        damping_sign: s; −1 is the reference engine's slip, with which directions of eigenvalue below λ grow.
+        iterations: the largest number of iterations.
+        tolerance: the recursion stops at this relative residual. ``none`` runs all iterations.
+        scale: α. ``auto`` is 1/(1.1 λmax + λ), with which the recursion converges for s = 1.
+        damping_sign: s. −1 reproduces an error of the reference engine: directions with an eigenvalue below λ grow.
     """
 
     name: ClassVar[str] = "lissa"
@@ -217,7 +223,11 @@ class LiSSA(Damped):
 
     @property
     def _needs_float64(self) -> bool:
-        """T iterations resolve conditions up to about T, where float32's products leave a residual of about 1e-7 T."""
+        """Whether float32 products are too inexact for the tolerance.
+
+        T iterations solve systems with condition numbers up to about T. There, float32 products leave a relative
+        residual of about 1e-7 T.
+        """
         return self.tolerance is not None and 1e-7 * self.iterations > self.tolerance
 
     def inverse(self, block: Block, columns: int) -> Solver:
@@ -254,13 +264,15 @@ class LiSSA(Damped):
 @register_method
 @dataclass(frozen=True)
 class ExactHessian(Damped):
-    """The inverse solved for: (C + λI) u = v by Cholesky, by eigenvectors where samples are far fewer than parameters,
-    and by conjugate gradients where there are very many of both.
+    """Influence with the exact inverse: (C + λI) u = v is solved without a closed-form approximation.
+
+    The solver is Cholesky, eigenvectors (if samples are far fewer than parameters), or conjugate gradients (if both
+    numbers are very large).
 
     Args:
-        hessian: ``exact`` is the true Hessian, known of a last layer; ``outer_product`` is F, which the published
-            "Exact Hessian" row used and which any gradient block has; ``auto`` is the first where it is known and the
-            second for other blocks.
+        hessian: ``exact`` is the true Hessian, available for last layers only. ``outer_product`` is F, available for
+            every gradient block and used for the published "Exact Hessian" row. ``auto`` is ``exact`` where possible,
+            else ``outer_product``.
     """
 
     name: ClassVar[str] = "exact_hessian"

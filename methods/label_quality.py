@@ -21,9 +21,10 @@ class LabelQuality(Method):
     """One minus a cleanlab label-quality score.
 
     Args:
-        labels: whose quality is scored. Cleanlab documents the given labels; with the model's own predictions the
-            score measures how unsure the model is, and says nothing about the labels.
-        probs: the trained model's probabilities, or those of models that did not see the sample (cross-validation).
+        labels: the labels to score. Cleanlab is meant for the ``given`` labels. With ``predicted``, the model's own
+            predictions, the score measures the model's uncertainty and does not depend on the given labels.
+        probs: ``in_sample`` takes the trained model's probabilities. ``out_of_sample`` takes each sample's
+            probabilities from models that did not train on the sample (cross-validation).
     """
 
     requires: ClassVar[tuple[str, ...]] = ("cleanlab.rank",)
@@ -38,7 +39,7 @@ class LabelQuality(Method):
         return (*looked_at[:-1], "out-of-sample probabilities") if self.probs == "out_of_sample" else looked_at
 
     def seen(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (n,) and probabilities (n, c) that count."""
+        """The labels (n,) and probabilities (n, c) that the parameters select."""
         probs = view.probs if self.probs == "in_sample" else view.out_of_sample_probs
         return (view.labels if self.labels == "given" else probs.argmax(1)), probs
 
@@ -52,7 +53,7 @@ class LabelQuality(Method):
 @register_method
 @dataclass(frozen=True)
 class NormalizedMargin(LabelQuality):
-    """Probability of the label against the largest probability of another class."""
+    """The label's probability minus the largest probability of another class; low margins are suspicious."""
 
     name: ClassVar[str] = "normalized_margin"
     title: ClassVar[str] = "Normalized Margin"
@@ -62,7 +63,7 @@ class NormalizedMargin(LabelQuality):
 @register_method
 @dataclass(frozen=True)
 class SelfConfidence(LabelQuality):
-    """Probability that the model gives to the label."""
+    """The probability that the model gives to the label; low probabilities are suspicious."""
 
     name: ClassVar[str] = "self_confidence"
     title: ClassVar[str] = "Self-Confidence"
@@ -72,13 +73,14 @@ class SelfConfidence(LabelQuality):
 @register_method
 @dataclass(frozen=True)
 class ConfidenceWeightedEntropy(LabelQuality):
-    """Entropy of the probabilities over the probability of the label, as its logarithm.
+    """The logarithm of r, the ratio of the probabilities' entropy to the probability of the label.
 
-    Cleanlab's number is 1 − log(1 + r)/r of that ratio r, which orders samples as r does. It cuts r off at 1e-6 in a
-    way that gives samples below it, the surest and rightly labelled ones, the lowest quality of all.
+    Cleanlab's label quality is log(1 + r)/r, so one minus the quality orders samples as r does. But cleanlab clips r
+    at 1e-6 in the denominator only. So samples with smaller r get the lowest quality, although their labels are the
+    most certain ones.
 
     Args:
-        clipped: one minus cleanlab's number, as published.
+        clipped: whether the score is one minus cleanlab's clipped quality, as published.
     """
 
     name: ClassVar[str] = "confidence_weighted_entropy"
@@ -96,14 +98,14 @@ class ConfidenceWeightedEntropy(LabelQuality):
 
 
 SMALLEST_RATIO = 1e-6
-"""Where cleanlab cuts off the ratio of entropy and probability."""
+"""The ratio r of entropy to label probability below which cleanlab clips."""
 
 
 def log_weighted_entropy(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """log of the normalised entropy over the probability of the label, (n,), finite.
+    """The logarithm of r = normalised entropy / probability of the label, (n,), always finite.
 
-    Probabilities below float64's smallest normal number count as that number, so that a class that is ruled out leaves
-    a ratio: a sure and wrong label is the worst, a sure and right one the best.
+    Probabilities below float64's smallest normal number are raised to that number. So r exists even for a class of
+    probability 0. A sample with a confident prediction has the largest r if the label differs, else the smallest r.
 
     Args:
         labels: (n,) class numbers.

@@ -1,4 +1,4 @@
-"""Leave-one-out by retraining: what influence functions approximate."""
+"""Leave-one-out by retraining: the exact effect that influence functions approximate."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from harness.interfaces.view import View
 
 MOST_SAMPLES = 2000
-"""Beyond so many samples, retraining once a sample is no sensible request."""
+"""Largest number of training samples. The method trains one model per sample, which takes too long for more."""
 
 
 @register_method
 @dataclass(frozen=True)
 class LeaveOneOut(Method):
-    """Reference loss of the model minus that of one retrained, from the same start, without the sample.
+    """The reference loss of the model minus the reference loss of a model that is retrained without the sample.
+
+    Both models are trained from the same initial weights.
 
     Args:
-        reference: whose loss counts; see the influence methods.
+        reference: the samples whose loss is used: clean ``validation``, ``noisy_validation``, ``train`` or ``test``.
     """
 
     name: ClassVar[str] = "leave_one_out"
@@ -42,9 +44,11 @@ class LeaveOneOut(Method):
 
     def score(self, view: View) -> np.ndarray:
         if view.n > MOST_SAMPLES:
-            raise Unsupported(f"leave_one_out retrains once a sample; {view.n} samples are more than {MOST_SAMPLES}")
+            raise Unsupported(
+                f"leave_one_out retrains once for each sample, for {MOST_SAMPLES} samples at most; here are {view.n}"
+            )
         if view.n < 2:
-            raise Unsupported("leave_one_out leaves nothing to train on of one sample")
+            raise Unsupported("leave_one_out needs at least two training samples; here is one")
         keeps = np.ones((view.n + 1, view.n), dtype=bool)
         keeps[np.arange(view.n), np.arange(view.n)] = False
         losses = view.retrain(keeps, self.reference)

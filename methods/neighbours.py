@@ -1,4 +1,4 @@
-"""Detectors that compare a sample's label with the labels of samples that look alike."""
+"""Detectors that compare a sample's label with the labels of samples with similar features."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class NeighbourLabels(Method):
     """SimiFeat: the share of a sample's nearest neighbours (by the cosine of features) with another label.
 
-    The rule ``vote`` flags a sample if another label has more votes among its neighbours than its own. The rule
-    ``ranking`` scores by the cosine between the votes and the label, and flags in each class as many samples as are
-    expected to be wrong there; the transition matrix of the labels, estimated by HOC, says how many.
+    The rule ``vote`` flags a sample if another label has more votes among the neighbours than the sample's own label.
+    The rule ``ranking`` scores by one minus the cosine between the votes and the one-hot label. In each class
+    it flags the expected number of wrong labels. HOC estimates this number from the labels' transition matrix.
 
     Args:
         k: number of neighbours.
@@ -78,13 +78,13 @@ class NeighbourLabels(Method):
 @register_method
 @dataclass(frozen=True)
 class RelationGraph(Method):
-    """Neural relation graph: how much more a sample is like samples of other labels than like those of its own.
+    """Neural relation graph: the similarity to samples with other labels minus that to samples with the same label.
 
-    Two samples are alike by (max(0, cos(h_i, h_j)) p_i·p_j)^power. The score is the sum over all other samples, with a
-    minus sign for samples of the same label.
+    The similarity of two samples is (max(0, cos(h_i, h_j)) p_i·p_j)^power, with features h and class probabilities p.
+    The score sums the similarities over all other samples, with a minus sign for samples with the same label.
 
     Args:
-        power: the larger, the more only the nearest samples count.
+        power: exponent of the similarity. A larger exponent gives more weight to the most similar samples.
     """
 
     name: ClassVar[str] = "relation_graph"
@@ -124,11 +124,11 @@ class RelationGraph(Method):
 class NeighbourShapley(Method):
     """KNN-Shapley: minus the exact Shapley value of each training sample for a k-nearest-neighbour classifier.
 
-    The value is the mean over the samples of a clean reference set, with distances by the cosine of features.
+    The value is averaged over the samples of a reference set. The cosine of features decides who the neighbours are.
 
     Args:
         k: number of neighbours of the classifier.
-        reference: ``validation`` (clean) or ``noisy_validation``.
+        reference: ``validation`` (clean), ``noisy_validation``, or the ``test`` samples of an attribution task.
     """
 
     name: ClassVar[str] = "knn_shapley"
@@ -136,7 +136,7 @@ class NeighbourShapley(Method):
     source: ClassVar[str] = "Jia et al., VLDB 2019, Theorem 1"
 
     k: int = 10
-    reference: Literal["validation", "noisy_validation"] = "validation"
+    reference: Literal["validation", "noisy_validation", "test"] = "validation"
 
     def __post_init__(self) -> None:
         if self.k < 1:

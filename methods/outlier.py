@@ -1,4 +1,4 @@
-"""Outlier gradient analysis: harmful samples as outliers among the per-sample gradients."""
+"""Outlier gradient analysis: samples whose gradients are outliers are scored as harmful."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from harness.interfaces.view import View
 
 PROJECTED_BEYOND = 10_000
-"""``projection="auto"`` projects gradients with more numbers a sample than this (CIFAR-100's head: 51,200)."""
+"""``projection="auto"`` projects gradients with more numbers per sample than this (CIFAR-100's head has 51,200)."""
 
 
 @dataclass(frozen=True)
 class GradientNorm(Method):
-    """A norm of the per-sample gradient, thresholded by the budget.
+    """Base of the methods whose score is a norm of the per-sample gradient.
 
     Args:
-        layers: whose gradients count: the ``last`` layer's, as published, ``all``, or those that a glob over gradient
-            blocks names.
+        layers: the layers to take gradients of: ``last`` (as published), ``all``, or a glob over the names of
+            gradient blocks.
     """
 
     order: ClassVar[int]
@@ -65,14 +65,14 @@ class GradientL2(GradientNorm):
 @register_method
 @dataclass(frozen=True)
 class IsolationForestGradients(Method):
-    """Isolation forest on the per-sample gradients: scikit-learn's, negated so that higher = more outlying.
+    """Isolation forest on the per-sample gradients: scikit-learn's score with opposite sign, higher = more outlying.
 
     Args:
         n_estimators: number of trees.
-        projection: sparse random projection before the forest (Li et al., KDD 2006). ``auto`` projects gradients of
-            more than 10,000 numbers to scikit-learn's Johnson–Lindenstrauss dimension; ``none`` never; an integer
-            always, to that many numbers.
-        layers: as for the norms.
+        projection: sparse random projection of the gradients before the forest (Li et al., KDD 2006). ``auto``
+            projects gradients of more than 10,000 numbers to scikit-learn's Johnson–Lindenstrauss dimension. ``none``
+            never projects. An integer always projects, to that dimension.
+        layers: the layers to take gradients of: ``last``, ``all``, or a glob over the names of gradient blocks.
     """
 
     name: ClassVar[str] = "outlier_iforest"
@@ -95,7 +95,10 @@ class IsolationForestGradients(Method):
         return ("labels", "gradients")
 
     def attribute(self, view: View) -> np.ndarray:
-        """A forest a class of training samples (section 7): how outlying a test sample's gradient is among them."""
+        """The outlier score of each test gradient in each training class's forest, one forest per class (section 7).
+
+        All training samples of one class get the same score.
+        """
         from methods._isolation_forest import fit
 
         classes, test = view.classes, view.reference("test", self.layers).gradients
@@ -128,7 +131,7 @@ class IsolationForestGradients(Method):
         """The (k, p) scipy matrix that projects gradients, or None.
 
         Args:
-            samples: among which distances are to be kept; scikit-learn's k depends on their number alone.
+            samples: the number of samples whose distances are to be preserved. scikit-learn's k depends only on this.
         """
         from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
@@ -142,7 +145,7 @@ class IsolationForestGradients(Method):
 
 @dataclass(frozen=True)
 class _Points:
-    """What the forest sees of some samples: gradients, or projected gradients, times a scale."""
+    """The input points of the forest: gradients, or projected gradients, times a scale."""
 
     gradients: Gradients
     matrix: Any
@@ -154,7 +157,7 @@ class _Points:
 
     @property
     def built_bytes(self) -> int:
-        """Memory that one sample's `block` takes beyond what is stored; 0 where its entries are computed one by one."""
+        """Extra memory of `block`, in bytes per sample; 0 if the entries are computed from stored factors."""
         return 0 if self.matrix is None and len(self.gradients) == 1 else 8 * self.dimension
 
     def block(self, index: Any) -> Block:

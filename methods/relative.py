@@ -1,4 +1,4 @@
-"""Influence relative to the length of what a sample moves."""
+"""Influence relative to the norm of a sample's effect on the parameters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 @register_method
 @dataclass(frozen=True)
 class RelatIF(ExactHessian):
-    """Relative influence: −ḡᵀ(C + λI)⁻¹g_i over |(C + λI)⁻¹g_i|, the length of what the sample moves.
+    """Relative influence: the influence −ḡᵀ(C + λI)⁻¹g_i divided by the norm |(C + λI)⁻¹g_i|.
 
-    Samples that move the whole model rank lower than by influence. The length is taken over all layers together.
+    The norm is the size of the sample's effect on the parameters of all layers together. So a sample that changes the
+    whole model ranks lower than by influence.
     """
 
     name: ClassVar[str] = "relat_if"

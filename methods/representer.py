@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Representer(Method):
     """The representer value of a sample for its own given label.
 
-    At the optimum of an L2-penalised last layer, the layer's weights are Σ_i α_i h_iᵀ with α_i ∝ −e_i. A sample whose
-    label the other samples do not support has a large α at its own label.
+    At the optimum of an L2-penalised last layer, the layer's weights are Σ_i α_i h_iᵀ with α_i ∝ −e_i. Here h_i are the
+    features and e_i is the error, probabilities minus one-hot label. If the other samples do not support a sample's
+    label, the sample's α at this label is large.
 
     Args:
-        weight: ``alpha`` is α at the given label, which orders samples as ``self_confidence`` does; ``self_product`` is
-            α|h|², how much the sample holds up its own logit.
+        weight: ``alpha`` is α at the given label and orders samples as ``self_confidence`` does. ``self_product`` is
+            α|h|², the sample's contribution to its own logit.
     """
 
     name: ClassVar[str] = "representer"

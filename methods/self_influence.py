@@ -1,9 +1,9 @@
-"""Self-influence: how much a sample's own loss depends on it, g_iᵀ (C + λI)⁻¹ g_i, higher = more suspicious.
+"""Self-influence: the effect of a sample on its own loss, g_iᵀ (C + λI)⁻¹ g_i, higher = more suspicious.
 
-(Bejan et al. 2023 and Thakkar et al. 2023 detect mislabelled samples by it.) The matrix C is the training set's. The
-published Self-DataInf and Self-LiSSA rows came from running each sample alone instead, so that C = g_i g_iᵀ; that is
-``curvature="sample"``: Self-DataInf is then the same number 10p/(10p + 1) for every sample, and its ranking rounding
-noise.
+(Bejan et al. 2023 and Thakkar et al. 2023 detect mislabelled samples by self-influence.) The matrix C is the training
+set's. For the published Self-DataInf and Self-LiSSA rows, C was computed from each sample alone:
+C = g_i g_iᵀ. The setting ``curvature="sample"`` reproduces these rows. Self-DataInf is then the same number
+10p/(10p + 1) for every sample, so rounding errors decide the ranking.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 SERIES_DIMENSION = 8192
 MOST_WORK = 1e11
-"""n²p of a block whose samples are solved for by conjugate gradients: 4 × 10¹¹ operations an iteration."""
+"""Largest n²p of a block that conjugate gradients solve for every sample: 4 × 10¹¹ operations per iteration."""
 CANCELLED = 1e-3
-"""Share of |g|² below which a difference is taken in float64."""
+"""If a sample's difference is below this share of |g|², the difference is computed again in float64."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class SelfInfluence(Method):
     """Base of the self-influence methods.
 
     Args:
-        damping: λ, or ``auto`` for mean(g²)/10 over a block's elements and samples.
-        layers: whose gradients count: ``all``, the ``last`` layer's, as published for text encoders, or those that a
-            glob over gradient blocks names.
+        damping: λ, or ``auto`` for mean(g²)/10, the mean over all samples and all gradient elements of a block.
+        layers: the layers to take gradients of: ``all``, ``last`` (as published for text encoders), or a glob over
+            the names of gradient blocks.
     """
 
     damping: float | Literal["auto"] = "auto"
@@ -55,7 +55,7 @@ class SelfInfluence(Method):
         return ("labels", "gradients")
 
     def block_score(self, block: Block) -> tuple[Tensor, Convergence]:
-        """One block's share of the score, (n,) float64, and how well its systems were solved."""
+        """One block's share of the score, (n,) float64, and the convergence record of its linear systems."""
         raise NotImplementedError
 
     def score(self, view: View) -> np.ndarray:
@@ -70,11 +70,13 @@ class SelfInfluence(Method):
 @register_method
 @dataclass(frozen=True)
 class ExactSelfInfluence(SelfInfluence):
-    """Self-influence by one Cholesky factorisation, by eigenvectors where samples are far fewer than parameters, or by
-    conjugate gradients: whichever takes the fewest operations and fits in memory.
+    """Self-influence with the exact inverse, by Cholesky factorisation, eigenvectors or conjugate gradients.
+
+    The solver with the fewest operations that fits in memory is used.
 
     Args:
-        hessian: as for exact_hessian: ``exact``, ``outer_product``, or ``auto``.
+        hessian: ``exact`` is the true Hessian, available for last layers only. ``outer_product`` is F, available for
+            every gradient block. ``auto`` is ``exact`` where possible, else ``outer_product``.
     """
 
     name: ClassVar[str] = "self_influence"
@@ -124,7 +126,8 @@ class SelfDataInf(SelfInfluence):
     """Self-influence by DataInf's closed form, (1/λ) [|g_i|² − (1/n) Σ_k (g_i·g_k)²/(λ + |g_k|²)].
 
     Args:
-        curvature: the training set's matrix (``train``), or each ``sample`` alone, as the published row was made.
+        curvature: ``train`` computes the matrix C from all training samples. ``sample`` computes C from each sample
+            alone, as for the published row.
     """
 
     name: ClassVar[str] = "self_datainf"
@@ -147,7 +150,7 @@ class SelfDataInf(SelfInfluence):
         damping = damping_of(block, self.damping, squared)
         weights = torch.where(squared > 0, 1 / (damping + squared), 0.0)
         left = squared - self._shared(block, weights, precise=False) / block.n
-        if not bool((left >= CANCELLED * squared).all()):  # gradients so parallel that float32 leaves little
+        if not bool((left >= CANCELLED * squared).all()):  # nearly parallel gradients cancel in float32
             left = squared - self._shared(block, weights, precise=True) / block.n
         return left / damping, Convergence(damping=damping)
 
@@ -176,17 +179,20 @@ class SelfDataInf(SelfInfluence):
 @register_method
 @dataclass(frozen=True)
 class SelfLiSSA(SelfInfluence):
-    """Self-influence with LiSSA's recursion r ← αg + r − α(C + sλI)r in the place of the inverse.
+    """Self-influence by LiSSA: the inverse is approximated by the recursion r ← αg + r − α(C + sλI)r.
 
-    All samples share the matrix polynomial P_T(F) = Σ_k α(I − αA)^k, k = 0 … T, that T iterations amount to. It is
-    applied through the eigenvalues of F, or of the n × n Gram matrix, whichever is smaller.
+    T iterations equal the matrix polynomial P_T(F) = Σ_k α(I − αA)^k, k = 0 … T, with A = F + sλI. The polynomial is
+    the same for all samples. It is applied through the eigenvalues of F or of the n × n Gram matrix, whichever is
+    smaller.
 
     Args:
-        curvature: the training set's matrix (``train``), or each ``sample`` alone, as the published row was made.
-        iterations: at most so many.
-        tolerance: stop at this relative residual (spectral norm of (I − αA)^(T + 1)); ``none`` runs all iterations.
-        scale: α; ``auto`` is 1/(1.1 λmax + λ), which converges.
-        damping_sign: s; −1 is the reference engine's slip.
+        curvature: ``train`` computes the matrix C from all training samples. ``sample`` computes C from each sample
+            alone, as for the published row.
+        iterations: the largest number of iterations.
+        tolerance: the recursion stops at this relative residual (spectral norm of (I − αA)^(T + 1)). ``none`` runs
+            all iterations.
+        scale: α. ``auto`` is 1/(1.1 λmax + λ), with which the recursion converges for s = 1.
+        damping_sign: s. −1 reproduces an error of the reference engine, which damps with the wrong sign.
     """
 
     name: ClassVar[str] = "self_lissa"
@@ -217,7 +223,7 @@ class SelfLiSSA(SelfInfluence):
         return self._alone(block) if self.curvature == "sample" else self._together(block)
 
     def _alone(self, block: Block) -> tuple[Tensor, Convergence]:
-        """C = g gᵀ keeps r a multiple ρ of g, so the recursion is one of numbers: ρ ← α + ρ − α(|g|² + sλ)ρ."""
+        """The recursion with C = g gᵀ. Here r = ρg with a number ρ, and ρ ← α + ρ − α(|g|² + sλ)ρ."""
         import torch
 
         from methods._convergence import Convergence
@@ -245,8 +251,8 @@ class SelfLiSSA(SelfInfluence):
         m = min(block.n, block.dimension)
         if m > SERIES_DIMENSION:
             raise Unsupported(
-                f"self_lissa needs the samples or the parameters of a gradient block to number at most "
-                f"{SERIES_DIMENSION}; here they are {block.n} and {block.dimension} (self_datainf has no such limit)"
+                f"self_lissa needs a gradient block with at most {SERIES_DIMENSION} samples or parameters; this "
+                f"block has {block.n} samples and {block.dimension} parameters (self_datainf has no such limit)"
             )
         dual = block.n < block.dimension
         damping = damping_of(block, self.damping)
@@ -274,7 +280,7 @@ class SelfLiSSA(SelfInfluence):
         return torch.cat(scores), convergence
 
     def _iterations(self, rate: float) -> int:
-        """As many as the slowest direction needs to come below the tolerance, at most `iterations`."""
+        """The iterations that the slowest direction needs to reach the tolerance, at most ``iterations``."""
         if self.tolerance is None or self.tolerance <= 0 or rate >= 1:
             return self.iterations
         if rate == 0:

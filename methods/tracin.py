@@ -1,4 +1,4 @@
-"""TracIn with checkpoints: influence summed over a few moments of the training, without any inverse."""
+"""TracIn with checkpoints: influence without an inverse matrix, summed over the checkpoints of the training."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @register_method
 @dataclass(frozen=True)
 class TracInCheckpoints(GradientTracing):
-    """−Σ_t η_t ḡ(θ_t)·g_i(θ_t) over checkpoints, η_t the sum of the learning rates that a checkpoint stands for.
+    """TracIn influence, −Σ_t η_t ḡ(θ_t)·g_i(θ_t), summed over checkpoints t.
 
-    (TracIn sums over every step. Each checkpoint stands for the steps since the one before.)
+    ḡ is the mean gradient of the reference set. η_t is the sum of the learning rates of all steps since the previous
+    checkpoint. (The original TracIn sums over every step.)
     """
 
     name: ClassVar[str] = "tracin_cp"
@@ -48,10 +49,12 @@ class TracInCheckpoints(GradientTracing):
 @register_method
 @dataclass(frozen=True)
 class TracInSelfInfluence(Method):
-    """Σ_t η_t |g_i(θ_t)|² over checkpoints: how much a sample's own steps lowered its own loss.
+    """TracIn of a sample on itself, Σ_t η_t |g_i(θ_t)|² over checkpoints t with learning rates η_t.
+
+    The sum estimates how much the training steps on a sample lowered the loss of the same sample.
 
     Args:
-        layers: whose gradients count: ``all``, the ``last`` layer's, or the layers that a glob matches.
+        layers: the layers to take gradients of: ``all``, ``last``, or a glob over the names of gradient blocks.
     """
 
     name: ClassVar[str] = "tracin_self"

@@ -1,4 +1,4 @@
-"""Detectors that watch the base model train: how sure it was of each given label, moment by moment."""
+"""Detectors that use training dynamics: the base model's outputs for each sample at recorded moments of training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Watching(Method):
-    """Base of the detectors that go through the recorded moments once, from the first to the last."""
+    """Base of the detectors that read the recorded moments of training once, from the first to the last."""
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ class Watching(Method):
 
 
 def margins(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The given label's value less the largest value of another class, (n,).
+    """The given label's value minus the largest value of another class, (n,).
 
     Args:
         values: logits or probabilities, (n, c).
@@ -55,7 +55,8 @@ class AreaUnderMargin(Watching):
     """Minus the mean margin between the given label and the best other class, over all moments of the training.
 
     Args:
-        margin: of ``logits``, as in the paper, or of ``probs``, which public implementations also take.
+        margin: the quantity to take margins of: ``logits``, as in the paper, or ``probs``, as in some public
+            implementations.
     """
 
     name: ClassVar[str] = "aum"
@@ -76,11 +77,12 @@ class AreaUnderMargin(Watching):
 @register_method
 @dataclass(frozen=True)
 class DataMaps(Watching):
-    """Dataset cartography: how sure the model was of the given label on average, or how much that varied.
+    """Dataset cartography: a statistic of the given label's probability over the recorded moments of training.
 
     Args:
-        statistic: ``confidence``: minus the mean probability of the given label. ``variability``: its standard
-            deviation. ``correctness``: minus the share of moments at which the model predicts the given label.
+        statistic: ``confidence`` is minus the mean probability of the given label. ``variability`` is the standard
+            deviation of this probability. ``correctness`` is minus the share of moments at which the model predicts
+            the given label.
     """
 
     name: ClassVar[str] = "data_maps"
@@ -107,8 +109,8 @@ class DataMaps(Watching):
 class Forgetting(Watching):
     """How often the model's prediction changes from the given label to another one during the training.
 
-    A sample that was never predicted as its given label is the most suspicious one: it counts as one more change than
-    there can be. (The paper calls such samples unlearned and gives them infinitely many.)
+    A sample that the model never predicts as its given label gets the highest score, the number of recorded moments.
+    (The paper calls such samples unlearned and gives them infinitely many changes.)
     """
 
     name: ClassVar[str] = "forgetting"
@@ -133,7 +135,7 @@ class LossAverage(Watching):
     """The exponentially weighted average of the given label's cross-entropy over the training.
 
     Args:
-        decay: weight of the average so far at every moment; 0 is the loss at the last moment.
+        decay: weight of the previous average at every moment. With 0, the score is the loss at the last moment.
     """
 
     name: ClassVar[str] = "loss_ema"

@@ -1,1 +1,1 @@
-"""The built-in tasks, one family a module; modules with a leading underscore hold what families share."""
+"""The built-in tasks, one module per family. Modules with a leading underscore hold code that families share."""

@@ -1,4 +1,4 @@
-"""Models with low-rank adapters: frozen base weights, and the small part that is trained, stored and reset."""
+"""Models with low-rank adapters: the base weights are frozen; only the adapters are trained, stored and reset."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Adapters:
     """Low-rank adapters (Hu et al., ICLR 2022) on matrices of every layer.
 
     Args:
-        rank, alpha, dropout: of the adapters; their update is scaled by alpha / rank.
-        target: the adapted modules' name, the last part of it, or several with ``+`` between; None finds the
-            attention's matrices that a task adapts.
+        rank, alpha, dropout: settings of the adapters, whose update is scaled by alpha / rank.
+        target: the name of the adapted modules or its last part; several names are joined by ``+``. With None, the
+            task finds its attention matrices.
     """
 
     rank: int
@@ -35,20 +35,20 @@ class Adapters:
 
 
 class Adapted:
-    """A tokenizer, and a model of which adapters, and new modules if any, are trained.
+    """A tokenizer, and a model whose adapters and new modules (if any) are trained.
 
     Args:
-        tokenizer: for texts in batches, padding at the end.
-        model: its weights stay as they are.
-        adapters: of every linear layer that ``targets`` names.
+        tokenizer: it must pad batches of texts at the end.
+        model: the base model, whose weights are not trained.
+        adapters: settings of the adapter that each linear layer in ``targets`` gets.
         kind: peft's name of the model's task.
-        targets: names of linear layers, the last parts of them.
-        new: modules that are trained as a whole.
+        targets: names of linear layers, or the last parts of these names.
+        new: modules whose weights are all trained.
 
     Attributes:
         model: the adapted model.
         adapters: names of the adapters' parameters.
-        most_tokens: what the model takes.
+        most_tokens: the largest number of tokens that the model takes.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Adapted:
             fan_in_fan_out=any(_is_conv1d(module) for name, module in model.named_modules() if _kind(name) in targets),
         )
         config: Any = model.config
-        config.use_cache = False  # keys and values of what is never continued: 0.8 MB a token of a 13B model
+        config.use_cache = False  # the cache is never used and takes 0.8 MB per token for a 13B model
         with quiet():
             self.model: Any = get_peft_model(model, lora)
         self.tokenizer = tokenizer
@@ -92,12 +92,12 @@ class Adapted:
         return list(self._trained.values())
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of all that differs between models."""
+        """A copy of all parameters that differ between fine-tuned models."""
         return {name: values.detach().clone() for name, values in self._trained.items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put a state in place."""
+        """Copy the parameters of a ``state`` into the model."""
         trained = self._trained
         for name, values in state.items():
             trained[name].copy_(values)
@@ -117,7 +117,7 @@ class Adapted:
                 values.copy_(self._start[name])
 
     def to(self, device: str) -> Self:
-        """This very model, moved."""
+        """Move this model to the device, in place."""
         self.model.to(device)
         return self
 
@@ -126,10 +126,10 @@ POSITIONS = ("max_position_embeddings", "n_positions")
 
 
 def targets_of(model: nn.Module, target: str | None, known: Sequence[Sequence[str]], what: str) -> list[str]:
-    """The names of the modules to adapt: the given ones, or the first of the known sets that a model has.
+    """The names of the modules to adapt: the given names, or the first of the known sets that the model has.
 
     Raises:
-        RequestError: it has none of them.
+        RequestError: the model has none of these modules.
     """
     kinds = {_kind(name) for name, module in model.named_modules() if _is_linear(module)}
     wanted = [target.split("+")] if target is not None else known
@@ -149,7 +149,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    """GPT-2's linear layer, whose weight is the transposed of others'."""
+    """Whether the module is GPT-2's linear layer, whose weight is stored transposed."""
     return type(module).__name__ == "Conv1D"
 
 
@@ -158,10 +158,10 @@ def _kind(name: str) -> str:
 
 
 def pretrained_tokenizer(name: str) -> Any:
-    """A tokenizer by the hub's name or a folder.
+    """A tokenizer by a Hugging Face hub name or a local folder.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is no tokenizer.
     """
     from transformers import AutoTokenizer
 
@@ -186,7 +186,7 @@ def require_libraries(*names: str) -> None:
 
 
 def unavailable(name: str, what: str, error: Exception) -> RequestError:
-    """What to say of a model that cannot be loaded."""
+    """The error for a model that cannot be loaded."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
     if Path(name).is_dir():
         return RequestError(f"model={name}: the folder holds no {what} that can be loaded ({reason})")
@@ -199,8 +199,10 @@ def unavailable(name: str, what: str, error: Exception) -> RequestError:
 
 
 def folder_digest(name: str) -> str:
-    """What tells a local model folder from another: files' names and sizes, a MiB of every 64, and the last one. Empty
-    for a name that is no folder."""
+    """A hash of a local model folder; empty for a name that is no folder.
+
+    The hash covers the files' names and sizes, one MiB of every 64 MiB, and the last MiB.
+    """
     if not Path(name).is_dir():
         return ""
     digest = hashlib.sha256()

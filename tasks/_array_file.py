@@ -22,8 +22,11 @@ KEYS = (*(f"{which}{name}" for which in SETS for name in PARTS), "true_labels")
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One set: features (n, d) as they are in the file or images (n, 3, h, w) uint8 or neither, class numbers (n,),
-    probabilities, and the rows of the file's arrays that these are, in order."""
+    """One set of samples of the file.
+
+    A set has features (n, d) as in the file, or images (n, 3, h, w) uint8, or neither. It has class numbers (n,), may
+    have probabilities, and has the samples' row numbers in the file's arrays, in order.
+    """
 
     inputs: np.ndarray | None
     labels: np.ndarray
@@ -36,12 +39,12 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class ArrayFile:
-    """A file's content, rows without a label left out.
+    """The content of a file, without the rows that have no label.
 
     Args:
-        train: what is scored.
-        truth: its true class numbers, where given.
-        validation, test: further sets, where given.
+        train: the training samples, which methods score.
+        truth: the true class numbers of the training samples, if given.
+        validation, test: the validation and the test samples, if given.
         classes: the classes' names, in the order of the class numbers.
         left_out: how many training samples have no label.
     """
@@ -80,10 +83,10 @@ def _digest(path: str, changed: int, size: int) -> str:
 
 
 def read(path: str) -> ArrayFile:
-    """Read and check a file; a warning tells how labels were read where that is not obvious.
+    """Read and check a file. If the meaning of the labels is not obvious, a warning says how they were read.
 
     Raises:
-        RequestError: what is missing, of the wrong shape or kind, in one sentence.
+        RequestError: an array is missing, or has the wrong shape or type; the message says which.
     """
     arrays = _load(path)
     _check_names(path, arrays)
@@ -115,7 +118,7 @@ def read(path: str) -> ArrayFile:
 
 
 def _check_unlabelled(path: str, arrays: dict[str, np.ndarray], written: list[str], classes: list[str]) -> None:
-    """Refuse labels whose -1 would be none, and which have as many columns of probabilities as with it."""
+    """Refuse a -1 that would mean "no label" if the columns of ``probs`` suggest that -1 is a class."""
     widths = {arrays[key].shape[1] for key in arrays if key.endswith("probs") and arrays[key].ndim == 2}
     if len(written) in widths and len(classes) < len(written):
         raise _wrong(
@@ -126,7 +129,7 @@ def _check_unlabelled(path: str, arrays: dict[str, np.ndarray], written: list[st
 
 
 def _check_truth(path: str, given: np.ndarray, truth: np.ndarray, classes: list[str]) -> None:
-    """Refuse true labels that are written in another way than the given ones, and doubt those that mostly differ."""
+    """Refuse true labels that are written in another way than the given labels, or that mostly differ from them."""
     if not set(given.tolist()) & set(truth.tolist()):
         names = [", ".join(classes[k] for k in sorted(set(labels.tolist()))[:4]) for labels in (given, truth)]
         raise _wrong(
@@ -232,7 +235,7 @@ def _part(
 
 
 def _features(path: str, name: str, features: np.ndarray) -> np.ndarray:
-    """(n, d) finite numbers in the file's own precision: what differs in late digits may be what counts."""
+    """(n, d) finite numbers in the file's own precision, because samples may differ only in the last digits."""
     kind = f"it is {features.dtype} {features.shape}"
     if features.ndim != 2 or features.dtype.kind not in "fiub" or not features.shape[1]:
         raise _wrong(path, f"{name} must be (n, d) finite numbers; {kind}")

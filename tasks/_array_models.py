@@ -1,4 +1,4 @@
-"""The models of a user's own arrays: the image tasks' and the tabular tasks', without data of their own."""
+"""The models for a user's own arrays: the models of the image and the tabular tasks, without the tasks' data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasks._networks import Network
 
 LARGE = 64
-"""Sides beyond so many pixels get the networks' form for ImageNet."""
+"""Images with a longer side than this, in pixels, get the network variants for ImageNet."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class OnFeatures(TabularTask):
     """Logistic regression, or a network of one hidden layer.
 
     Args:
-        hidden: its width; 0 for logistic regression.
+        hidden: width of the hidden layer; 0 for logistic regression.
         steps: full-batch Adam steps.
         weight_decay: L2 penalty.
     """

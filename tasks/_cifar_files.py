@@ -23,12 +23,12 @@ class Release:
     """A CIFAR data set with its human labels, as published.
 
     Args:
-        downloads: the images' archive and the label file.
-        train, test: the images' files by path below the data folder, in order.
-        label_key: their entry with the labels.
-        human: the label file.
-        meta, names_key: the file with the classes' names, and its entry.
-        n_train, n_test: how many images the whole has.
+        downloads: the image archive and the label file.
+        train, test: the paths of the image files below the data folder, in order.
+        label_key: the key of the labels in each image file.
+        human: the file with the human labels.
+        meta, names_key: the file with the class names, and the key of the names in this file.
+        n_train, n_test: the number of training and test images of the complete data set.
     """
 
     downloads: tuple[Download, ...]
@@ -108,7 +108,7 @@ def read_batches(folder: Path, names: Sequence[str], label_key: bytes) -> tuple[
     """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of python-version CIFAR batches, in order.
 
     Raises:
-        RequestError: a file that is no such batch.
+        RequestError: a file is not a CIFAR batch.
     """
     images, labels = [], []
     for name in names:
@@ -173,7 +173,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """The one use that numpy makes of ``_codecs.encode``."""
+    """A safe replacement of ``_codecs.encode``, which numpy's pickles call with latin1 only."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the codec {encoding}")
     return text.encode("latin1")

@@ -1,12 +1,11 @@
-"""One rule for class labels, whatever they were read from: which are missing, and which class each one is.
+"""The rules for class labels from every source: which labels are missing, and which class each label means.
 
-- Blanks around a text do not count. Integers, floats without a fraction and texts that write one are the same label.
-- Booleans are the classes False and True; beside numbers they are 0 and 1.
-- No label stands where nothing was given: None, NaN, an empty text, and the texts ``nan``, ``NaN``, ``None``, ``<NA>``
-  and ``NaT``, as which NumPy and pandas write it. −1 stands for no label where 0 is a class, and is a class where 0 is
-  none.
-- Classes are the distinct labels, in the order of numbers if all are numbers, else in the order of texts. A number that
-  no sample has is no class, unless the columns of given probabilities say so.
+- Blanks around a text are ignored. The integer 7, the float 7.0 and the text "7" are the same label.
+- Booleans are the classes False and True. If another label is a number, booleans are 0 and 1.
+- A missing label is None, NaN, an empty text, or one of the texts ``nan``, ``NaN``, ``None``, ``<NA>`` and ``NaT``,
+  which NumPy and pandas write for missing values. −1 means a missing label if 0 is a class, else −1 is a class.
+- Classes are the distinct labels: in numeric order if all labels are numbers, else in the order of texts. A number
+  that no sample has is not a class, unless the columns of given probabilities include this number.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from typing import Any
 import numpy as np
 
 MISSING = frozenset({"", "nan", "NaN", "None", "<NA>", "NaT"})
-"""Texts that stand for no label."""
+"""Texts that mean a missing label."""
 
 UNLABELLED = "-1"
-"""The number that stands for no label where 0 is a class."""
+"""The number that means a missing label if 0 is a class."""
 
 
 MOST_DIGITS = 40
-"""Longer texts are no numbers."""
+"""A text with more characters than this is not read as a number."""
 
 
 def as_texts(labels: Any) -> np.ndarray:
-    """Labels as texts, (n,), an empty one where there is none.
+    """Labels as texts, (n,). A missing label becomes an empty text.
 
     Raises:
-        ValueError: they are no labels; the message goes on from the labels' name.
+        ValueError: the values are no labels. The caller puts the name of the labels before the message.
     """
     values = np.asarray(labels)
     if values.ndim != 1 or not len(values):
@@ -69,7 +68,7 @@ def _text(value: Any) -> str:
 
 
 def _canonical(text: str) -> str:
-    """A text without what does not count: blanks around it, and how an integer is written."""
+    """The standard form of a label text: no blanks around the text, and integers written in one way."""
     text = text.strip()
     if text in MISSING:
         return ""
@@ -89,8 +88,9 @@ def _integer(text: str) -> int | None:
 
 
 def together(sets: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Several sets' labels as texts, with one word for one label: booleans beside numbers are 0 and 1, and −1 is none
-    where 0 is a class.
+    """The labels of several sets as texts, with the same text for the same label in all sets.
+
+    If another label is a number, booleans become 0 and 1. If 0 is a class, −1 becomes a missing label.
 
     Args:
         sets: from `as_texts`.
@@ -126,10 +126,10 @@ def classes_of(sets: Iterable[np.ndarray]) -> list[str]:
 
 
 def with_columns(classes: Sequence[str], columns: int) -> list[str] | None:
-    """The classes that the columns of given probabilities stand for; None where they cannot.
+    """The class of each column of given probabilities; None if columns and classes do not fit.
 
-    Numbers below the number of columns are the columns' own numbers, so that a class may have no sample. Otherwise
-    columns are the classes in order.
+    If all classes are numbers below the number of columns, each number is a column number, so a class may have no
+    sample. Otherwise the columns are the classes in order.
     """
     numbers = [_integer(text) for text in classes]
     if all(number is not None and 0 <= number < columns for number in numbers):
@@ -142,7 +142,7 @@ def numbered(texts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
     Args:
         texts: from `together`, none of them empty.
-        classes: which hold them all.
+        classes: the class names; every text must be one of them.
     """
     order = np.argsort(np.array(classes))
     numbers: np.ndarray = order[np.searchsorted(np.array(classes)[order], texts)].astype(np.int64)

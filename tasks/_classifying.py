@@ -1,4 +1,4 @@
-"""What an encoder with a classification head says of texts."""
+"""Predictions of an encoder with a classification head: features, class probabilities and accuracy on texts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_out(tokens: Tokens) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def accuracy(tokens: Tokens, labels: Tensor, recipe: Recipe) -> float:
-    """Share of samples whose label the encoder gives, in eval mode and the recipe's precision."""
+    """The share of samples whose label the encoder predicts, in eval mode and in the recipe's precision."""
     tokens.adapted.model.eval()
     order = tokens.lengths.argsort(stable=True)
     right = torch.zeros((), dtype=torch.int64, device=labels.device)

@@ -1,4 +1,4 @@
-"""Text encoders with LoRA adapters and a classification head: loaded once a process, shared by all models of a run."""
+"""Text encoders with LoRA adapters and a classification head. One process loads each encoder once for all models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from harness.randomness import global_seed
 from tasks._adapters import Adapted, Adapters, pretrained_tokenizer, quiet, require_libraries, targets_of, unavailable
 
 VALUES = ("value", "v_proj", "value_proj", "v_lin", "Wqkv", "query_key_value", "v")
-"""What attention's value matrices are called, by family; where all three are one matrix, that. The first one counts."""
+"""Names of the attention's value matrices in known model families; the first name that a model has is used.
+
+If a family stores query, key and value as one matrix, the name is that of this matrix.
+"""
 
 
 class Encoder(Adapted):
@@ -44,15 +47,15 @@ class Encoder(Adapted):
 
 @functools.lru_cache(maxsize=2)
 def encoder(name: str, n_classes: int, adapters: Adapters) -> Encoder:
-    """A pretrained encoder by the hub's name or a folder, in float32, once a process.
+    """A pretrained encoder by a hub name or a local folder, in float32, loaded once per process.
 
     Raises:
-        RequestError: it is not there, has no tokenizer, or is no encoder that can classify sequences.
+        RequestError: the encoder is not found, has no tokenizer, or cannot classify sequences.
     """
     require_libraries()
     from transformers import AutoModelForSequenceClassification
 
-    with quiet(), global_seed(0):  # of layers that the weights lack
+    with quiet(), global_seed(0):  # layers without stored weights are drawn at random
         tokenizer = pretrained_tokenizer(name)
         try:
             model, told = AutoModelForSequenceClassification.from_pretrained(
@@ -69,10 +72,10 @@ def encoder(name: str, n_classes: int, adapters: Adapters) -> Encoder:
 
 
 def _new(model: Any, missing: Iterable[str]) -> list[str]:
-    """Modules inside the encoder that its weights lack and that are therefore trained with the head: a pooler.
+    """Modules inside the encoder that are trained with the head, because the stored weights lack them: a pooler.
 
     Raises:
-        RequestError: they lack others.
+        RequestError: the stored weights lack another module.
     """
     prefix = f"{model.base_model_prefix}."
     inside = [key for key in missing if key.startswith(prefix)]

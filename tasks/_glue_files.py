@@ -17,25 +17,25 @@ from tasks._class_labels import UNLABELLED, as_texts
 
 HUB = "nyu-mll/glue"
 MOST_BROKEN = 0.01
-"""Share of broken rows up to which they are left out; the published QQP has a few."""
+"""Largest share of broken rows that are left out with a warning; the published QQP has a few broken rows."""
 FEWEST = 0.1
-"""Share of the unlabelled rows that the smaller class has at least, before -1 is taken for a class."""
+"""If the smaller class has fewer rows than this share of the rows labelled -1, -1 is probably a class: an error."""
 SEVERAL = 10
-"""Rows from which a file of one class alone is no task."""
+"""A file with at least this number of rows must have more than one class."""
 SPLITS = {"train": "train", "dev": "validation"}
 """The hub's names of the files' splits."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a task's rows are, and which columns are meant.
+    """The place of a task's rows, and the names of its columns.
 
     Args:
-        folder: of its TSV files, ``train.tsv`` and ``dev.tsv``.
-        config: its name on the hub.
-        texts: the columns of the one or two texts, each by all names that the layouts give it.
-        label: names that the label's column may have.
-        names: the classes' names, in the hub's order; numbers serve too.
+        folder: the folder of the TSV files ``train.tsv`` and ``dev.tsv``.
+        config: the name of the task on the hub.
+        texts: the possible column names of each of the one or two texts.
+        label: the possible column names of the label.
+        names: the class names, in the hub's order. A file may have class numbers instead.
     """
 
     folder: str
@@ -81,15 +81,16 @@ def folder_of(source: Source) -> Path | None:
 
 
 def read(source: Source, split: str, folder: Path | None) -> Texts:
-    """The labelled rows of ``train`` or ``dev``; rows without a label (-1) are left out, a few broken ones too, with a
-    warning.
+    """The labelled rows of ``train`` or ``dev``.
+
+    Rows without a label (-1) and a few broken rows are left out, with a warning.
 
     Args:
-        folder: of TSV files; None for the hub.
+        folder: the folder of the TSV files; None reads from the hub.
 
     Raises:
-        RequestError: many broken rows, a column or label that the task does not have, no labelled row, or no data, with
-            both ways to get it.
+        RequestError: many rows are broken, a column or label is unknown, no row has a label, or the data are missing.
+            The message for missing data says both ways to get the data.
     """
     if folder is None:
         where = f"{HUB} {source.config} {SPLITS[split]}"
@@ -116,7 +117,7 @@ def _check_classes(source: Source, rows: Texts, left_out: int, where: str) -> No
 
 
 def digest(folder: Path | None) -> str:
-    """What tells these TSV files from others; empty for the hub's."""
+    """A hash of the TSV files, which identifies the data; empty for data from the hub."""
     if folder is None:
         return ""
     digest = hashlib.sha256()
@@ -130,7 +131,7 @@ def digest(folder: Path | None) -> str:
 
 
 def missing(source: Source) -> str:
-    """Both ways to get a task's data, as a sentence's end."""
+    """Both ways to get the data of a task, as the end of a sentence."""
     return (
         f"put the original files as {source.folder}/train.tsv and {source.folder}/dev.tsv in a folder and name that by "
         f"--data-dir or {VARIABLE}, or let `datasets` fetch {HUB} ({source.config}) once with a network"
@@ -181,7 +182,7 @@ def _from_hub(source: Source, split: str) -> Iterator[tuple[str, Mapping[str, An
 
 
 def _collected(source: Source, rows: Iterator[tuple[str, Mapping[str, Any]]], where: str) -> tuple[Texts, list[str]]:
-    """The labelled rows, and where the others are."""
+    """The labelled rows, and the places (file and line) of the rows without a label."""
     texts: list[tuple[str, ...]] = []
     labels: list[int] = []
     columns: list[str] = []
@@ -210,9 +211,9 @@ def _column(source: Source, names: Sequence[str], row: Mapping[str, Any], where:
 
 
 def _number(source: Source, label: Any, place: str) -> int | None:
-    """A label's class number, from a number or a name; None for -1 or nothing, as in files without labels.
+    """The class number of a label that is a number or a name; None for -1 or a missing label.
 
-    How a number or nothing may be written: `tasks._class_labels`.
+    `tasks._class_labels` says how a number or a missing label may be written.
     """
     text = str(as_texts(np.array([label], dtype=object))[0])
     if text in (UNLABELLED, ""):

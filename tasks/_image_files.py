@@ -1,4 +1,4 @@
-"""Image files as 8-bit RGB, and which files and folders are images and classes."""
+"""Reading image files as 8-bit RGB, and finding the image files and the class folders."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NOT_DATA = frozenset({"__MACOSX", "@eaDir", "lost+found", "__pycache__", "$RECYC
 """Folders that systems and file servers leave among data, beside all whose names start with a dot."""
 
 TWELVE_BITS = 4096
-"""Cameras and scanners write values below it into files of 16 bits, where they would look black."""
+"""12-bit cameras and scanners store values below this in 16-bit files. Read as 16 bits, such images look black."""
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-"""Pillow's names of grey images of 16 bits; ``I`` holds 32 and is what some of its versions read 16 into."""
+"""Pillow's modes of 16-bit grey images. Mode ``I`` has 32 bits; some Pillow versions use it for 16-bit files."""
 
 
 def is_class_folder(path: Path) -> bool:
@@ -44,8 +44,7 @@ def square(path: Path, side: int) -> np.ndarray:
     palettes, grey, CMYK and other spaces become RGB.
 
     Raises:
-        RequestError: the file is no image, or of a kind that is not known to be read rightly; its name is in the
-            sentence.
+        RequestError: the file is no image, or is of a kind that may be read wrongly. The message names the file.
     """
     from PIL import Image, ImageOps
 
