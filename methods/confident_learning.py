@@ -75,7 +75,8 @@ class ConfidentLearning(OnProbabilities):
 
         labels, probs = view.labels, self.seen(view)
         flagged = find_label_issues(labels, probs, filter_by=self.filter_by, n_jobs=1)
-        return Flags(np.asarray(flagged), float(num_label_issues(labels, probs)))
+        estimated = num_label_issues(labels, probs, estimation_method="off_diagonal_calibrated")
+        return Flags(np.asarray(flagged), float(estimated))
 
 
 @register_method

@@ -95,7 +95,7 @@ def test_from_the_command_line_to_table_3(
     }
     ok = frame[frame["status"] == "ok"]
     assert set(ok["method"]) == {
-        "datainf", "exact_hessian", "gradient_tracing", "lissa", "outlier_iforest", "random",
+        "datainf", "exact_hessian", "gradient_tracing", "lissa", "outlier_iforest", "random", "relat_if",
     }  # fmt: skip
     uses = ok.drop_duplicates("method_spec").set_index("method_spec")["uses"]
     assert uses["outlier_iforest"] == uses["datainf[class_mean=yes]"] == "class labels;gradients"
