@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import harness
 from harness.errors import RequestError
 from harness.interfaces.params import build
 from harness.interfaces.spec import parse_selection
 from harness.records.store import Store
+from harness.running.services import services
+from harness.seeds import derive
 from harness.selection.plan import make_plan
 from reports.markdown import tables
 from tasks.synthetic import Moons
@@ -137,3 +141,30 @@ def test_reported_epoch_is_decided_after_training(tmp_path: Path) -> None:
     assert [len(members.cells) for members in group(cells)] == [4, 4]
     other = make_plan("none", "cifar10n[report=last_epoch],cifar10n[shuffle_base=no]", [0], "fair", "smoke")
     assert [len(members.cells) for members in group(other)] == [1, 1]
+
+
+def test_suspects_are_relabelled_or_removed(tmp_path: Path) -> None:
+    """Both from one base model and one scoring; relabelled is a training on all samples with other labels."""
+    out = tmp_path / "out"
+    frame = harness.run("self_confidence,none", "blobs[repair=remove|relabel]", 1, preset="smoke", out=out)
+
+    gains = frame[frame["metric"] == "accuracy"].set_index(["task_spec", "method"])["value"]
+    task = harness.task("blobs", preset="smoke")
+    split, _ = task.load(derive("data", "blobs", 0))
+    seed = derive("model", "blobs", 0)
+    offered = services(task, split, seed, derive("folds", "blobs", 0))
+    predicted = offered["out_of_sample"]().argmax(1)
+    (flagged,) = (
+        arrays["flagged"]
+        for record, arrays in Store(out).records()
+        if record.method == "self_confidence" and record.task_params.get("repair") == "relabel"
+    )
+    labels = torch.from_numpy(np.where(flagged, predicted, split.train.labels.numpy()))
+    other = replace(split, train=replace(split.train, labels=labels))
+    expected = task.evaluate(task.train(other, None, seed), split)["accuracy"]
+    assert gains["blobs[repair=relabel]", "self_confidence"] == expected
+    assert gains["blobs[repair=relabel]", "none"] == gains["blobs", "none"]
+    scores = frame[frame["metric"] == "auroc"].groupby("method")["value"].nunique()
+    assert set(scores) == {1}
+    seconds = frame.drop_duplicates("key").set_index(["task_spec", "method"])["retrain_seconds"]
+    assert seconds["blobs[repair=relabel]", "self_confidence"] > 0

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -80,6 +80,8 @@ class Task(ABC):
         budget: share of the training samples that is flagged and removed, in [0, 1).
         retrain: train models without the flagged samples. With ``no``, only the base model is trained and only
             detection is measured.
+        repair: what happens to the flagged samples before a model is trained again: ``remove`` them, or ``relabel``
+            them with the class that is most probable out of sample (by cross-validation).
 
     Raises:
         ValueError: a parameter is out of its range.
@@ -89,6 +91,7 @@ class Task(ABC):
 
     budget: float = 0.1
     retrain: bool = option(True)
+    repair: Literal["remove", "relabel"] = option("remove")
 
     def __post_init__(self) -> None:
         if not 0 <= self.budget < 1:
@@ -149,7 +152,7 @@ class Task(ABC):
     """Parameter values by preset (``smoke``, ``fast``, ``full``), where they differ from the defaults. A preset wins
     over the protocol, so it sets sizes and lengths only."""
 
-    after_training: ClassVar[frozenset[str]] = frozenset({"budget", "retrain"})
+    after_training: ClassVar[frozenset[str]] = frozenset({"budget", "retrain", "repair"})
     """Parameters that change neither data nor model nor outputs. Cells that differ in these parameters alone share
     one base model and one view."""
 

@@ -13,6 +13,7 @@ from harness.interfaces.clock import timed
 from harness.interfaces.task import Task
 from harness.running.base_models import base_models, curves_of, evaluated, model_seed
 from harness.running.events import Begin, Event, Finished, failed
+from harness.running.repair import Retraining, retraining
 from harness.running.scoring import Scored, score_all
 from harness.selection.plan import Group
 
@@ -32,33 +33,36 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
 
 def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]:
     """Retrain once per seed and distinct kept set, all seeds in one call."""
-    by_keep: dict[tuple[int, bytes], list[Scored]] = {}
+    shared: dict[tuple[int, str, bytes], list[Scored]] = {}
     for entry in scored:
         if not entry.cell.task.retrain:
             entry.record.metrics = _before(entry)
             yield Finished(entry.cell, entry.record, entry.arrays)
             continue
-        by_keep.setdefault((entry.base.seed, np.packbits(entry.keep).tobytes()), []).append(entry)
-    pending = []
-    for entries in by_keep.values():
+        kept = np.packbits(entry.keep).tobytes()
+        shared.setdefault((entry.base.seed, entry.cell.task.repair, kept), []).append(entry)
+    pending: list[Retraining] = []
+    for entries in shared.values():
         untested = not any(entries[0].base.metrics.values())
-        if entries[0].keep.all() or untested:  # nothing is removed, or nothing would be measured
+        if entries[0].keep.all() or untested:  # nothing is flagged, or nothing would be measured
             yield from _finished(entries, entries[0].base.model, 0.0)
-        else:
-            pending.append(entries)
+            continue
+        try:
+            pending.append(retraining(entries))
+        except (Exception, SystemExit) as error:
+            yield from _failed(entries, error)
     if not pending:
         return
-    yield Begin("retrain", tuple(entry.cell for entries in pending for entry in entries))
+    pending.sort(key=lambda made: (made.seed, made.seconds > 0))  # one data set's kept sets together
+    yield Begin("retrain", tuple(entry.cell for made in pending for entry in made.entries))
     yield from _trained(pending, task, device)
 
 
-def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[Finished]:
+def _trained(pending: list[Retraining], task: Task, device: str) -> Iterator[Finished]:
     """Retrain for all kept sets in one call. If the call fails, retrain seed by seed, so that other seeds succeed."""
-    by_seed = [list(members) for _, members in groupby(pending, key=lambda entries: entries[0].base.seed)]
-    bases = [members[0][0].base for members in by_seed]
+    by_split = [list(members) for _, members in groupby(pending, key=lambda made: id(made.split))]
     wanted = [
-        (base.split, [entries[0].keep for entries in members], model_seed(task, base.seed))
-        for base, members in zip(bases, by_seed, strict=True)
+        (members[0].split, [made.keep for made in members], model_seed(task, members[0].seed)) for members in by_split
     ]
     left = list(pending)
     try:
@@ -67,16 +71,22 @@ def _trained(pending: list[list[Scored]], task: Task, device: str) -> Iterator[F
             with timed(device) as watch:
                 models = next(batches)
             for model in models:
-                finished = list(_finished(left[0], model, watch.seconds / len(models)))
+                made = left[0]
+                finished = list(_finished(made.entries, model, watch.seconds / len(models) + made.seconds))
                 left.pop(0)
                 yield from finished
     except (Exception, SystemExit) as error:
-        if len(by_seed) > 1:
-            for _, members in groupby(left, key=lambda entries: entries[0].base.seed):
+        if len({made.seed for made in left}) > 1:
+            for _, members in groupby(left, key=lambda made: made.seed):
                 yield from _trained(list(members), task, device)
             return
-        for entry in (entry for entries in left for entry in entries):
-            yield Finished(entry.cell, failed(entry.record, error), entry.arrays)
+        for made in left:
+            yield from _failed(made.entries, error)
+
+
+def _failed(entries: list[Scored], error: BaseException) -> Iterator[Finished]:
+    for entry in entries:
+        yield Finished(entry.cell, failed(entry.record, error), entry.arrays)
 
 
 def _finished(entries: list[Scored], model: Any, seconds: float) -> Iterator[Finished]:
