@@ -11,11 +11,16 @@ import pytest
 import torch
 
 import harness
+from harness.data.files import in_folder
 from harness.interfaces import dynamics
 from harness.interfaces.dynamics import Recorder
 from harness.interfaces.outputs import Outputs
+from harness.interfaces.task import Split
 from harness.running.services import recorded
+from tasks._array_models import OnImages
+from tasks._image_task import image_samples
 from tests.conftest import last_layer, view_of
+from tests.glue_files import write_glue
 
 
 def outputs_of(task: Any, model: Any, split: Any) -> np.ndarray:
@@ -156,3 +161,64 @@ def test_a_recording_made_later_is_the_same() -> None:
 
     assert np.array_equal(now.dynamics.logits, later.dynamics.logits)
     assert len(now.moments) == len(later.moments) == 5
+
+
+def small_images() -> Split:
+    """Sixty images of three classes, each class of another brightness."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = (rng.integers(0, 60, (90, 3, 16, 16)) + 60 * labels[:, None, None, None]).astype(np.uint8)
+    return Split(image_samples(images[:60], labels[:60]), image_samples(images[60:], labels[60:]), {}, 3)
+
+
+@pytest.mark.parametrize("record", ["pass", "epoch"])
+def test_recording_leaves_a_network_as_it_is(record: Any) -> None:
+    task = OnImages(model="small_cnn", epochs=6, batch_size=20, size=16, record=record)
+    split = small_images()
+    recorder = Recorder(60, 3)
+
+    model = task.train_recorded(split, 4, recorder)
+
+    plain = task.train(split, None, 4)
+    state = plain.network.state_dict()
+    assert all(torch.equal(values, state[name]) for name, values in model.network.state_dict().items())
+    recording = recorder.recording(lambda made, _: task.outputs(made, split.train))
+    expected = outputs_of(task, model, split)
+    assert np.array_equal(recording.moments[-1].outputs("train").class_probs(), expected)
+    assert len(recording.dynamics) == 6
+    assert all((np.abs(recording.dynamics.at(t)).sum(1) > 0).all() for t in range(6))  # nobody is left out
+    same = np.allclose(recording.dynamics.probs_at(5), expected, atol=5e-3)
+    assert same == (record == "epoch")  # the pass is over augmented images and moving weights
+    assert recording.dynamics.learning_rates.sum() == pytest.approx(sum(task.recipe(True).masses(60)))
+
+
+def test_the_module_of_a_network_gives_its_logits() -> None:
+    task = OnImages(model="small_cnn", epochs=1, batch_size=20, size=16)
+    split = small_images()
+    model = task.train(split, None, 4)
+
+    logits = task.module(model)(split.train.inputs)
+
+    np.testing.assert_allclose(logits.softmax(1).detach().numpy(), outputs_of(task, model, split), rtol=1e-4, atol=1e-6)
+
+
+def test_fine_tuning_is_recorded_without_changing_it(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("peft")
+    write_glue(tmp_path, tasks=["SST-2"])
+    sizes = "n_train=60,n_dev=20,n_validation=20,epochs=3"
+    with in_folder(str(tmp_path)):
+        for record in ("pass", "epoch"):
+            task = harness.task(f"glue_sst2[{sizes},record={record}]", preset="smoke")
+            split, _ = task.load(0)
+            recorder = Recorder(60, 2)
+
+            model = task.train_recorded(split, 2, recorder)
+
+            expected = outputs_of(task, task.train(split, None, 2), split)
+            assert np.array_equal(outputs_of(task, model, split), expected)
+            made = recorder.recording(lambda model, _, task=task, split=split: task.outputs(model, split.train))
+            assert len(made.dynamics) == 3
+            if record == "epoch":
+                np.testing.assert_allclose(made.dynamics.probs_at(2), expected, atol=5e-3)
+            assert np.array_equal(made.moments[-1].outputs("train").class_probs(), expected)
