@@ -71,11 +71,20 @@ class Forest:
         return np.asarray(2 ** -(total / normal if normal else np.ones_like(total)))
 
 
-def fit(rows: Callable[[np.ndarray], np.ndarray], n: int, dimension: int, n_estimators: int, seed: int) -> Forest:
+def fit(
+    rows: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    dimension: int,
+    n_estimators: int,
+    seed: int,
+    whole: np.ndarray | None = None,
+) -> Forest:
     """The forest of ``IsolationForest(n_estimators, random_state=seed)`` on n points.
 
     Args:
         rows: gives points by their positions, as a float32 (r, dimension) array.
+        whole: all points, float32 (n, dimension), where they are in memory. Trees then give weight 0 to points that
+            they did not draw, which copies nothing.
     """
     drawn = min(MAX_SAMPLES, n)
     max_depth = int(np.ceil(np.log2(max(drawn, 2))))
@@ -91,7 +100,13 @@ def fit(rows: Callable[[np.ndarray], np.ndarray], n: int, dimension: int, n_esti
         tree = ExtraTreeRegressor(
             max_features=1, max_depth=max_depth, random_state=check_random_state(tree_seed).randint(most)
         )
-        trees.append(tree.fit(rows(picked), targets[picked], check_input=False).tree_)
+        if whole is None:
+            fitted = tree.fit(rows(picked), targets[picked], check_input=False)
+        else:
+            weights = np.zeros(n)
+            weights[picked] = 1
+            fitted = tree.fit(whole, targets, sample_weight=weights, check_input=False)
+        trees.append(fitted.tree_)
     return _joined(trees, drawn)
 
 

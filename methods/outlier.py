@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from harness.gradients.gradients import Gradients
     from harness.interfaces.view import View
 
+WHOLE_BYTES = 2**30
+"""All points are built at once up to this size in float32, where the trees together draw every point."""
+
 PROJECTED_BEYOND = 10_000
 """``projection="auto"`` projects gradients with more numbers per sample than this (CIFAR-100's head has 51,200)."""
 
@@ -115,13 +118,21 @@ class IsolationForestGradients(Method):
         return scores
 
     def score(self, view: View) -> np.ndarray:
+        import torch
+
+        from harness.gradients.blocks import DenseBlock
         from harness.gradients.products import chunks
-        from methods._isolation_forest import fit
+        from methods._isolation_forest import MAX_SAMPLES, fit
 
         gradients = view.gradients_of(self.layers)
         points = _Points(gradients, self._projection(gradients, view, view.n), scale_for_detectors(gradients))
         view.health["dimension"] = points.dimension
-        forest = fit(points.rows, view.n, points.dimension, self.n_estimators, view.seed)
+        whole = None
+        if self.n_estimators * MAX_SAMPLES >= view.n and 4 * view.n * points.dimension <= WHOLE_BYTES:
+            whole = points.rows(slice(None))  # each point is drawn by several trees: it is built once for all of them
+        forest = fit(points.rows, view.n, points.dimension, self.n_estimators, view.seed, whole)
+        if whole is not None and view.device == "cpu":
+            return forest.score(DenseBlock(torch.from_numpy(whole)))
         if view.device != "cpu":
             forest = forest.to(points.block([0]).rows([0]).device)
         parts = chunks(view.n, 64 * self.n_estimators + points.built_bytes, cached=not points.built_bytes)

@@ -19,7 +19,7 @@ from harness.interfaces.task import Split
 from harness.running.services import recorded
 from tasks._array_models import OnImages
 from tasks._image_task import image_samples
-from tests.conftest import last_layer, view_of
+from tests.conftest import last_layer, plug_in, view_of
 from tests.glue_files import write_glue
 
 
@@ -117,8 +117,9 @@ class Norms(harness.Method):
 
 
 @pytest.mark.parametrize("task", ["moons", "digits[n_train=200,steps=30]"])
-def test_recording_is_charged_to_those_who_use_it(tmp_path: Path, task: str) -> None:
+def test_recording_is_charged_to_those_who_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
     """Whether it was planned (Last says so) or not (Norms alone): the same scores, and never to others."""
+    plug_in(monkeypatch)
     both = harness.run([Last, Norms, "random", "outlier_l2"], task, 2, preset="smoke", out=tmp_path / "both")
     alone = harness.run([Norms, "outlier_l2"], task, 2, preset="smoke", out=tmp_path / "alone")
 

@@ -12,7 +12,7 @@ import harness
 from harness.interfaces.flags import Flags, mixture, otsu
 from harness.running.trimming import flags_of
 from harness.selection.adoption import method_class
-from tests.conftest import last_layer, view_of
+from tests.conftest import last_layer, plug_in, view_of
 
 
 def two_groups(n: int = 2000, share: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +86,8 @@ class Wrong(Own):
         return np.ones(3)
 
 
-def test_own_flags_reach_the_tidy_table(tmp_path: Path) -> None:
+def test_own_flags_reach_the_tidy_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch)
     frame = harness.run(
         [Own, "self_confidence", "self_confidence[threshold=mixture]"], "moons", 1, preset="smoke", out=tmp_path
     )
@@ -100,7 +101,8 @@ def test_own_flags_reach_the_tidy_table(tmp_path: Path) -> None:
     assert {"precision_at_errors", "found_area", "lift_100", "auroc_within_class"} <= set(values)
 
 
-def test_flags_of_another_shape_are_refused(tmp_path: Path) -> None:
+def test_flags_of_another_shape_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch)
     frame = harness.run([Wrong], "moons", 1, preset="smoke", out=tmp_path)
 
     assert frame["error"].iloc[0].startswith("ValueError: wrong.flag returned (3,) float64; (250,) bool was expected")
