@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from harness.commands.output import put, say_problems, stale_text
+    from harness.commands.printing import put, say_problems, stale_text
     from harness.gate.baseline import SECTION, read_baseline, read_provenance, write_text
     from harness.gate.measured import from_results
     from harness.results.folder import Results

@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.commands.output import put, say_problems, say_stale
+    from harness.commands.printing import put, say_problems, say_stale
     from harness.gate.compare import DEFAULT_RULES, compare, parse_rule
     from harness.gate.measured import from_results, measured
     from harness.records.store import is_store

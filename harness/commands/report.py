@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_output, add_plugin
-from harness.commands.output import put, say_problems, say_unknown
+from harness.commands.printing import put, say_problems, say_unknown
 from harness.errors import RequestError
 from harness.results.folder import Results
 from harness.selection.plugins import load_plugin

@@ -60,7 +60,7 @@ def add(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from harness.api import asked, planned, run_request
-    from harness.commands.output import say_problems
+    from harness.commands.printing import say_problems
     from harness.data.files import in_folder
     from harness.results.folder import Results
     from harness.running.progress import Progress

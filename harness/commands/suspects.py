@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.commands.output import put
+    from harness.commands.printing import put
     from harness.data.files import in_folder
     from harness.errors import RequestError
     from harness.results.folder import Results
