@@ -16,6 +16,8 @@ RANKED = {
     "detection_accuracy": 3,
     "auroc": 3,
     "precision": 3,
+    "precision_at_errors": 3,
+    "own_f1": 3,
     "accuracy": 3,
     "class_detection_auc": 3,
     "class_detection_recall": 3,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.results.statistics import Summary
 from reports.comparison import Section
 
 
-def caption(section: Section) -> str:
-    """How to read the table, with the detection accuracy at best and by chance for the trimming budget."""
+def caption(section: Section, detection: bool) -> str:
+    """How to read the table.
+
+    Args:
+        detection: say also what detection accuracy is at best and by chance, for the trimming budget.
+    """
     if any(row.attributes for row in section.rows):
         return (
             "Sorted by AUC, best last; bold: the two best means. ± is the deviation over test samples. "
@@ -26,8 +31,12 @@ def caption(section: Section) -> str:
     if not any("auroc" in row.summaries for row in section.rows):
         return "There is no ranking, because no method completed."
     text = "Sorted by AUROC, best last; bold: the two best means."
+    if any("precision_at_errors" in row.summaries for row in section.rows):
+        text += " Precision at #errors: of as many samples as are wrong, the most suspicious ones."
+    if any("own_f1" in row.summaries for row in section.rows):
+        text += " Own flags: what a method flags by its own threshold, whatever the budget."
     sizes = [section.facts[name] for name in ("n_train", "n_noisy", "n_flagged")]
-    if all(len(values) == 1 for values in sizes):
+    if detection and all(len(values) == 1 for values in sizes):
         n, noisy, flagged = (int(values[0]) for values in sizes)
         best = 1 - abs(noisy - flagged) / n
         chance = 1 - (noisy + flagged - 2 * noisy * flagged / n) / n
@@ -50,7 +59,7 @@ def facts_of(section: Section) -> str:
     if facts["n_noisy"]:
         told.append(f"{span(facts['n_noisy'])} with a wrong label")
     if facts["n_flagged"]:
-        told.append(f"{span(facts['n_flagged'])} flagged{' and removed' if params.get('retrain', True) else ''}")
+        told.append(f"{span(facts['n_flagged'])} flagged{_repair(params)}")
     if facts["accuracy_base"]:
         told.append(f"untrimmed test accuracy {percent(facts['accuracy_base'])} %")
     if {"loss", "loss_before", "accuracy", "accuracy_before"} <= facts["abilities"].keys():
@@ -99,3 +108,10 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "—"
     return f"{value:.4f}" if value < 0.01 else f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
+def _repair(params: Mapping[str, Any]) -> str:
+    """What happened to the flagged samples."""
+    if not params.get("retrain", True):
+        return ""
+    return " and relabelled" if params.get("repair") == "relabel" else " and removed"
