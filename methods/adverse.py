@@ -21,7 +21,8 @@ class AdverseGradient(Method):
     """AGRA: minus the cosine between a sample's gradient and the mean gradient of random batches of samples.
 
     The paper computes the cosine in every training step. This method computes the cosine at every checkpoint, and
-    averages. (At the end of training, mean gradients are about zero, so their cosines carry little information.)
+    averages. Once the model has fitted the right labels, the mean gradient is that of the wrong labels, and the
+    order of the scores turns round.
 
     Args:
         batch: samples per batch.
