@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Representer(Method):
     """The representer value of a sample for its own given label.
 
-    At the optimum of an L2-penalised last layer, the layer's weights are Σ_i α_i h_iᵀ with α_i ∝ −e_i. Here h_i are the
-    features and e_i is the error, probabilities minus one-hot label. If the other samples do not support a sample's
-    label, the sample's α at this label is large.
+    At the optimum of an L2-penalised last layer, the layer's weights are Σ_i α_i h_iᵀ with α_i ∝ −e_i. Here h_i are
+    the features, and e_i is the error, probabilities minus one-hot label. If the other samples do not support a
+    sample's label, the sample's α at this label is large.
 
     Args:
         weight: ``alpha`` is α at the given label and orders samples as ``self_confidence`` does. ``self_product`` is

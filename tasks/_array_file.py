@@ -129,7 +129,7 @@ def _check_unlabelled(path: str, arrays: dict[str, np.ndarray], written: list[st
 
 
 def _check_truth(path: str, given: np.ndarray, truth: np.ndarray, classes: list[str]) -> None:
-    """Refuse true labels that are written in another way than the given labels, or that mostly differ from them."""
+    """Refuse true labels that share no class with the given labels; warn if most true labels differ from those."""
     if not set(given.tolist()) & set(truth.tolist()):
         names = [", ".join(classes[k] for k in sorted(set(labels.tolist()))[:4]) for labels in (given, truth)]
         raise _wrong(

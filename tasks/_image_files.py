@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 NOT_DATA = frozenset({"__MACOSX", "@eaDir", "lost+found", "__pycache__", "$RECYCLE.BIN", "System Volume Information"})
-"""Folders that systems and file servers leave among data, beside all whose names start with a dot."""
+"""Folders of operating systems and file servers. Such folders and hidden folders are no classes."""
 
 TWELVE_BITS = 4096
 """12-bit cameras and scanners store values below this in 16-bit files. Read as 16 bits, such images look black."""

@@ -1,4 +1,4 @@
-"""What image tasks share: a network and its recipe as parameters, training, reading out, evaluation."""
+"""The shared code of image tasks: network and training parameters, training, model outputs, evaluation."""
 
 from __future__ import annotations
 
@@ -38,24 +38,23 @@ class ImageTask(Task):
 
     Args:
         model: resnet34, resnet18, fast_cnn (for short trainings on a GPU) or small_cnn (for CPUs).
-        epochs, batch_size, lr, weight_decay: SGD with momentum 0.9.
-        schedule: ``step``: a tenth of the learning rate from a point on; ``one_cycle``: up and down to zero.
-        turn: share of the training after which the rate falls (step) or is highest (one_cycle).
-        augment: random crop and flip in training.
+        epochs, batch_size, lr, weight_decay: settings of SGD with momentum 0.9.
+        schedule: ``step`` divides the learning rate by ten once. ``one_cycle`` raises and then lowers the rate, to 0.
+        turn: share of the training after which the learning rate falls (step) or is highest (one_cycle).
+        augment: whether training images are randomly cropped and flipped.
         precision: float32, or bfloat16 autocast, in training and reading out; ``auto`` is bfloat16 on a CUDA device
             that has it, and float32 elsewhere.
-        compiled: train by ``torch.compile``, which costs its time once and needs a C++ compiler or a GPU's. It did not
-            pay on a CPU (docs/speed.md).
-        shuffle_base: shuffle when the base model is trained; the reference code kept file order there.
-        shuffle_retrained: shuffle when models are retrained.
-        fresh_start: retrained models start from weights and an order of batches of their own, which depend on the kept
-            samples, as in the reference code; otherwise from those of the base model.
-        report: test accuracy of the ``last_epoch``, or the best over all epochs, as published.
-        augment_gradients: read features, probabilities and so gradients of the training samples on randomly cropped
-            and flipped images, as the reference code did for gradients.
-        record: training dynamics are the logits of the training ``pass`` itself, on augmented images and with weights
-            that change from batch to batch, as AUM defines them; or those after each ``epoch``, in eval mode on plain
-            images.
+        compiled: whether networks train by ``torch.compile``. Compilation takes time once and needs a compiler for
+            C++ or the GPU. On a CPU, compilation saved no time (docs/speed.md).
+        shuffle_base: whether samples are shuffled when the base model is trained. The reference code did not shuffle.
+        shuffle_retrained: whether samples are shuffled when models are retrained.
+        fresh_start: whether each retrained model gets new initial weights and a new batch order, which depend on the
+            kept samples, as in the reference code. Otherwise both are those of the base model.
+        report: test accuracy of the ``last_epoch``, or the best test accuracy over all epochs, as published.
+        augment_gradients: whether the training samples' features, probabilities and gradients are computed on
+            randomly cropped and flipped images. The reference code did so for gradients.
+        record: the logits that training dynamics record. ``pass`` records logits during training, on augmented images
+            and with changing weights, as AUM defines. ``epoch`` records logits of plain images after each epoch.
     """
 
     after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}

@@ -1,4 +1,4 @@
-"""Training and reading out image networks on data that stays on the device."""
+"""Training image networks and computing their outputs, on data that stays on the device."""
 
 from __future__ import annotations
 
@@ -176,10 +176,10 @@ def fit(
 
 
 def _compiled(network: Network) -> Callable[[Tensor], Tensor]:
-    """The network's forward pass through PyTorch's compiler, which keeps one form for each kind of network.
+    """The network's forward pass, compiled by PyTorch once for each kind of network.
 
-    All kinds are forms of one function, of which it keeps 8 unless told otherwise, and would then train the next kind
-    as if it had not been asked to compile.
+    For PyTorch all kinds are variants of one function. PyTorch keeps only 8 variants by default and would run further
+    kinds without compilation, so the limit is raised.
     """
     import torch._dynamo.config as config
 

@@ -1,13 +1,14 @@
-"""Training many small networks as one program: other kept sets, other seeds, other data, one shape.
+"""Training many small networks of one shape as one program, with different kept sets, seeds or data.
 
-A step of a small network costs a library's overhead, not arithmetic, so networks are trained side by side: every
-operation handles all of them. Three things make that fast. Activations are stored transposed, (models, width, n), so
-that the innermost axis is long. Biases are a row of ones' weights. And the few gradients of such a network are written
-out, into memory that is reused from step to step. (Adam is written out too: the first optimiser that torch makes in a
-process imports its compiler, which takes longer than all of moons' training.)
+For a small network, the overhead of the library calls takes more time than the arithmetic. So each call handles all
+networks. Three measures make the calls fast. Activations are stored transposed, (models, width, n), so the innermost
+axis is long. Biases are weights of an input row of ones. Gradients are computed by explicit formulas into memory that
+is reused in every step. (Adam is written out too, because torch's first optimiser in a process imports torch's
+compiler. This import takes longer than the whole training of moons.)
 
-A network's arithmetic does not depend on its company, to the bit: products are taken network by network within a
-batched call, and samples and parameters are padded with zeros so that vectorised loops meet network borders evenly.
+The result of a network is the same to the bit, whatever networks are trained beside it. Products are computed network
+by network within a batched call. Samples and parameters are padded with zeros, so that vectorised loops do not cross
+the border between two networks.
 """
 
 from __future__ import annotations

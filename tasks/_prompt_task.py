@@ -1,4 +1,4 @@
-"""What the tasks on prompts share: a language model and its fine-tuning as parameters, gradients, what it can do."""
+"""The shared code of the tasks on prompts: model and fine-tuning parameters, gradients, evaluation."""
 
 from __future__ import annotations
 
@@ -43,22 +43,23 @@ class PromptTask(Task):
     """Base of the tasks on prompts; the defaults are the published recipe.
 
     Args:
-        prompts: ``generated`` from the paper's description, or read from ``files`` in the data folder.
-        per_class, test_per_class: prompts of each of the ten classes to fine-tune on and to test on; of files, the
-            first ones, and all where there are fewer.
+        prompts: ``generated`` by the paper's description, or read from ``files`` in the data folder.
+        per_class, test_per_class: number of training and test prompts per class. From files, the first prompts of
+            each class are taken, or all if there are fewer.
         model: a Hugging Face hub name or a local folder of a causal language model, or ``tiny``: three layers and a
             byte-level tokenizer, both made on the spot, first trained on other prompts of the task's kind.
-        weights: how the model's own weights are held; ``int8`` needs a CUDA device and bitsandbytes.
-        rank, alpha, dropout: of the adapters.
-        target: the adapted modules, by the last part of their name, several with ``+`` between; ``none`` finds the
-            attention's queries and values.
-        epochs, batch_size, lr, warmup, weight_decay: AdamW, the rate rising for a share of the steps and falling to 0.
-        max_tokens: what is longer is cut.
-        gradient_text: whose tokens' loss gradients are of: the ``prompt`` alone, as published, the ``answer``, or the
-            whole ``text``.
-        pretraining: of ``tiny``: epochs over ``pretraining_per_class`` prompts a class.
-        precision: float32, or bfloat16 autocast, in training and testing; ``auto`` is bfloat16 on a CUDA device that
-            has it. Gradients are taken without.
+        weights: the number type of the model's frozen weights; ``int8`` needs a CUDA device and bitsandbytes.
+        rank, alpha, dropout: settings of the LoRA adapters.
+        target: the adapted modules, by the last part of their names, joined by ``+``. ``none`` finds the attention's
+            query and value modules.
+        epochs, batch_size, lr, warmup, weight_decay: settings of AdamW. The learning rate rises during the share
+            ``warmup`` of the steps, then falls to 0.
+        max_tokens: largest number of tokens per sample; longer samples are cut.
+        gradient_text: the tokens whose loss gradients are computed: of the ``prompt`` alone (as published), of the
+            ``answer``, or of the whole ``text``.
+        pretraining: number of epochs that ``tiny`` is first trained, on ``pretraining_per_class`` prompts per class.
+        precision: float32, or bfloat16 autocast, in training and testing. ``auto`` is bfloat16 on a CUDA device that
+            supports bfloat16, else float32. Gradients are always computed without autocast.
     """
 
     file_name: ClassVar[str]
@@ -117,7 +118,7 @@ class PromptTask(Task):
         return self.generated(per_class, seed)
 
     def essence(self, prompt: Prompt) -> object:
-        """What must not be the same in prompts that are fine-tuned or tested on and those of `others`."""
+        """The key that must differ between training or test prompts and the prompts of `others`."""
         return prompt.prompt
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""What moons, blobs and digits share: vectors as inputs, a small network, everything trained in batches."""
+"""The shared code of moons, blobs and digits: vector inputs, and small networks that are trained many at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small encoder made on the spot, its tokenizer too: what stands for a pretrained one where nothing is downloaded."""
+"""A small encoder and tokenizer, built locally: a replacement for a pretrained encoder without any download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task from the user's own arrays: features or images, given labels, and what else there is."""
+"""A task from the user's own arrays: features, images or probabilities, with given labels and optional test sets."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class GivenSamples(Samples):
 
 @dataclass(frozen=True, eq=False)
 class OwnModel:
-    """A model of ours with the task that trained it, or None where none was trained.
+    """A trained model with the task that trained the model; None if no model was trained.
 
     Args:
-        given: methods see the file's own probabilities in place of the model's.
+        given: whether methods see the file's own probabilities instead of the model's.
     """
 
     trained: Any
@@ -54,24 +54,25 @@ class Arrays(Task):
     """Your own data, from an ``.npz`` file: ``arrays[path=data.npz]``.
 
     The file holds ``labels`` (n,), numbers, booleans or text, and ``features`` (n, d) or uint8 ``images`` (n, h, w, 3).
-    In their place or beside them there may be ``probs`` (n, c) of your own model, best from cross-validation; its
-    columns are the class numbers, or the classes in order (of numbers, or of the sorted names). With ``probs``,
-    ``features`` are the input of the model's last layer, which gradients need. Rows without a label are left out.
+    The file may also hold ``probs`` (n, c) of your own model, best from cross-validation, with or without features or
+    images. The columns of ``probs`` are the class numbers, or the classes in order (numeric or alphabetical). With
+    ``probs``, ``features`` must be the input of your model's last layer, because gradients are computed from this
+    input. Rows without a label are left out.
 
-    Where there are ``true_labels``, detection is measured. Where there are ``test_features`` (or ``test_images``) and
-    ``test_labels``, accuracy after trimming is. ``validation_...`` is the clean reference set.
+    With ``true_labels``, detection is measured. With ``test_labels`` and ``test_features`` (or ``test_images``), the
+    accuracy after trimming is measured. The arrays ``validation_...`` are the clean reference set.
 
     Args:
-        path: the file.
-        model: ``auto`` is ``linear`` (logistic regression) on features and ``small_cnn`` on images. It is trained for
-            the view where the file has no ``probs``, and for the accuracies where it has test samples.
-        width: of the hidden layer of ``mlp``.
-        steps: full-batch Adam steps, on features.
-        epochs: on images.
+        path: the ``.npz`` file.
+        model: ``auto`` is ``linear`` (logistic regression) on features and ``small_cnn`` on images. If the file has
+            no ``probs``, methods analyse this model. If the file has test samples, the accuracies are of this model.
+        width: width of the hidden layer of ``mlp``.
+        steps: number of full-batch Adam steps of a model on features.
+        epochs: number of training epochs of a model on images.
         weight_decay: L2 penalty.
-        standardise: features, by mean and deviation of the training samples; not where ``probs`` are given, whose
-            last layer saw them as they are.
-        bias: whether the last layer that gave ``probs`` has a bias, which then belongs to the gradient.
+        standardise: whether features are standardised by the mean and deviation of the training samples. With
+            ``probs``, features stay unchanged, because your last layer saw them unchanged.
+        bias: whether the last layer that computed ``probs`` has a bias. If so, gradients include the bias.
     """
 
     name: ClassVar[str] = "arrays"
@@ -129,7 +130,7 @@ class Arrays(Task):
             yield [OwnModel(model, self._trainer(split), False) for model in models]
 
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> OwnModel:
-        """One model; the base model of given probabilities is trained only where it has something to be tested on."""
+        """Train one model. If the file gives ``probs``, the base model is trained only if there are test samples."""
         given = isinstance(split.train, GivenSamples)
         if split.train.inputs is None:
             if keep is not None:
@@ -166,7 +167,7 @@ class Arrays(Task):
         return self._read().classes
 
     def sample_names(self, seed: int) -> list[str] | None:
-        """The file's rows, where some were left out; else a sample's position says it."""
+        """The samples' row numbers in the file, if rows were left out; otherwise None, as positions are rows."""
         file = self._read()
         return [f"row {row}" for row in file.train.rows] if file.left_out else None
 
@@ -229,11 +230,11 @@ class Arrays(Task):
 
 
 def _standardised(features: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Features less the training samples' mean, over their deviation, float32.
+    """Features minus the training samples' mean, divided by the training samples' standard deviation, float32.
 
-    Columns are first moved by their first training value, without loss: what is left of a time in nanoseconds or of an
-    identifier has room in float64. They are then brought to a largest absolute value of 1, so that no square leaves
-    float64's range, and only then is the mean taken. A column that does not vary is 0.
+    First, each column's first training value is subtracted without rounding. The differences of large integers, such
+    as times in nanoseconds, then fit in float64. Second, each column is scaled to a largest absolute value of 1, so
+    that no square leaves float64's range. Then the mean is computed. A constant column becomes 0.
 
     Raises:
         RequestError: values so far apart that their differences leave float64's range.

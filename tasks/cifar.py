@@ -33,9 +33,9 @@ class CifarN(ImageTask):
     """Base of the CIFAR-N tasks.
 
     Args:
-        n_train: training images drawn from the 50,000, ``none`` for all.
-        n_test: test images drawn from the 10,000, ``none`` for all.
-        n_validation: how many of them become the clean validation set, left out of the reported accuracy.
+        n_train: number of training images drawn from the 50,000; ``none`` takes all.
+        n_test: number of test images drawn from the 10,000; ``none`` takes all.
+        n_validation: number of test images that form the clean validation set. The reported accuracy excludes them.
     """
 
     release: ClassVar[files.Release]
@@ -125,8 +125,8 @@ class Cifar10N(CifarN):
     """CIFAR-10 with human label errors: 50,000 images, 9 %, 17 % or 40 % wrong labels.
 
     Args:
-        noise: the ``aggregate`` of three annotators, a ``random`` (the first) one, or the ``worst`` of them; or
-            ``clean``, the original labels.
+        noise: the labels of three human annotators: ``aggregate`` (their majority), ``random`` (the first annotator)
+            or ``worst`` (a wrong label if any annotator gave one). ``clean`` takes the original labels.
     """
 
     name: ClassVar[str] = "cifar10n"
@@ -166,8 +166,8 @@ class Cifar10N(CifarN):
 class Cifar100N(CifarN):
     """CIFAR-100 with human label errors: 50,000 images of 100 classes, 40 % wrong labels.
 
-    A shortened copy of the official files (their first images) serves too, if ``n_train`` and ``n_test`` ask for no
-    more than it holds; its labels are checked against the label file, and its images cannot be.
+    A shortened copy of the official files, with their first images, also works if ``n_train`` and ``n_test`` are not
+    larger than the copy. The labels of a copy are checked against the label file; its images cannot be checked.
 
     Args:
         noise: ``noisy100``, the one human annotation, or ``clean``, the original labels.

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @register_task
 @dataclass(frozen=True)
 class Digits(TabularTask):
-    """1,797 real 8 × 8 images of ten digits, a network of one hidden layer.
+    """1,797 real 8 × 8 images of ten digits; the model is a network with one hidden layer.
 
     Args:
         noise: ``symmetric`` (any other class), ``pair`` (the next class) or ``feature`` (depends on the image).
         rate: share of wrong labels.
-        n_train: training samples; the rest is validation and test.
-        n_validation: clean validation samples.
-        width: of the hidden layer.
+        n_train: number of training samples. All other samples are validation and test samples.
+        n_validation: number of clean validation samples.
+        width: width of the hidden layer.
         steps: full-batch Adam steps.
         lr: learning rate.
     """

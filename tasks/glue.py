@@ -34,7 +34,7 @@ SENTENCE_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 @dataclass(frozen=True)
 class TrainedAdapters:
-    """What differs between fine-tuned models, adapters and head, and the accuracy after every epoch."""
+    """The parts that differ between fine-tuned models (adapters and head), and the accuracy after every epoch."""
 
     state: dict[str, Tensor]
     history: list[float]
@@ -47,19 +47,20 @@ class GlueTask(Task):
     Args:
         model: a Hugging Face hub name or a local folder of a RoBERTa- or BERT-like encoder, or ``tiny``: two layers
             and a tokenizer, both made on the spot, first trained on up to 4,000 rows that are left over.
-        n_train: training rows drawn; all there are, if fewer.
-        n_dev: rows of the official development set that accuracy is measured on; all there are, if fewer.
-        n_validation: clean rows drawn from the training file beside the training rows, for reference.
-        flip: share of the training labels that become the other class.
-        epochs, batch_size, lr, warmup, weight_decay: AdamW, the rate rising for a share of the steps and falling to 0.
-        rank, alpha, dropout: of the adapters.
-        target: the modules that are adapted, by the last part of their name; ``none`` finds the attention's values.
-        max_tokens: what is longer is cut.
+        n_train: number of training rows drawn, or all rows if there are fewer.
+        n_dev: number of rows of the official development set to measure accuracy on, or all rows if there are fewer.
+        n_validation: number of clean reference rows, drawn from the training file in addition to the training rows.
+        flip: share of the training labels that are changed to the other class.
+        epochs, batch_size, lr, warmup, weight_decay: settings of AdamW. The learning rate rises during the share
+            ``warmup`` of the steps, then falls to 0.
+        rank, alpha, dropout: settings of the LoRA adapters.
+        target: the adapted modules, by the last part of their names. ``none`` finds the attention's value modules.
+        max_tokens: largest number of tokens per sample; longer samples are cut.
         precision: float32, or bfloat16 autocast, in training and testing; ``auto`` is bfloat16 on a CUDA device that
-            has it. What methods see is always computed in float32.
+            supports bfloat16, else float32. The values that methods see are always computed in float32.
         report: accuracy of the ``last_epoch``, or the best over all epochs.
-        record: training dynamics are the logits of the training ``pass`` itself, with dropout; or those after each
-            ``epoch``, in eval mode.
+        record: the logits that training dynamics record. ``pass`` records logits during training, with dropout.
+            ``epoch`` records logits after each epoch, in eval mode.
     """
 
     data: ClassVar[files.Source]
@@ -239,7 +240,7 @@ def _read(source: files.Source, split: str, folder: Path | None) -> files.Texts:
 @register_task
 @dataclass(frozen=True)
 class Qnli(GlueTask):
-    """Does the sentence answer the question? 20 % of the training labels flipped."""
+    """A question and a sentence: does the sentence answer the question? 20 % of the training labels are flipped."""
 
     name: ClassVar[str] = "glue_qnli"
     title: ClassVar[str] = "QNLI"
@@ -249,7 +250,7 @@ class Qnli(GlueTask):
 @register_task
 @dataclass(frozen=True)
 class Sst2(GlueTask):
-    """Is the sentence's sentiment positive? 20 % of the training labels flipped."""
+    """Sentences: is the sentiment positive? 20 % of the training labels are flipped."""
 
     name: ClassVar[str] = "glue_sst2"
     title: ClassVar[str] = "SST-2"
@@ -259,7 +260,7 @@ class Sst2(GlueTask):
 @register_task
 @dataclass(frozen=True)
 class Qqp(GlueTask):
-    """Do two questions ask the same? 20 % of the training labels flipped."""
+    """Pairs of questions: do both ask the same? 20 % of the training labels are flipped."""
 
     name: ClassVar[str] = "glue_qqp"
     title: ClassVar[str] = "QQP"
@@ -269,7 +270,7 @@ class Qqp(GlueTask):
 @register_task
 @dataclass(frozen=True)
 class Mrpc(GlueTask):
-    """Do two sentences say the same? 20 % of the training labels flipped."""
+    """Pairs of sentences: do both say the same? 20 % of the training labels are flipped."""
 
     name: ClassVar[str] = "glue_mrpc"
     title: ClassVar[str] = "MRPC"

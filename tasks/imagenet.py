@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from tasks._networks import Network
 
 MARGIN = 8 / 7
-"""Side of the stored images over that of the crops: 256 for 224."""
+"""Ratio of the stored images' side to the crops' side: 256 to 224."""
 
 
 @register_task
 @dataclass(frozen=True)
 class ImagenetSubset(ImageTask):
-    """50 images of each ImageNet class, 40 % of them with a flipped label; tested on the validation images.
+    """50 images of each ImageNet class, of which 40 % have a flipped label. The test set is the validation images.
 
-    Images are read from ``imagenet/train/CLASS/*.JPEG`` and ``imagenet/val/CLASS/*.JPEG`` in the data folder, scaled so
-    that the shorter side is 8/7 of ``size``, and cut to the middle square; classes are the folders in sorted order.
+    Images are read from ``imagenet/train/CLASS/*.JPEG`` and ``imagenet/val/CLASS/*.JPEG`` in the data folder. The
+    shorter side is scaled to 8/7 of ``size``, and the middle square is kept. Classes are the folders in sorted order.
 
     Args:
         per_class: training images drawn from each class.
         flip: share of each class's labels that become another class, drawn uniformly.
         size: side of the crops that the network sees, in pixels.
-        n_test: validation images drawn, ``none`` for all.
-        n_validation: how many of them become the clean validation set, left out of the reported accuracy.
+        n_test: number of validation images drawn; ``none`` takes all.
+        n_validation: number of drawn images that form the clean validation set. The reported accuracy excludes them.
         weights: a file below the data folder with a torchvision ResNet's weights to start from, such as
-            ``resnet18-f37072fd.pth``; ``none`` starts from random ones. The published accuracies (49 to 52 % after
-            ten epochs on 50 images a class) are out of reach without.
+            ``resnet18-f37072fd.pth``. ``none`` starts from random weights; the published accuracies (49 to 52 % after
+            ten epochs on 50 images per class) are then out of reach.
     """
 
     name: ClassVar[str] = "imagenet_subset"
@@ -203,7 +203,7 @@ class ImagenetSubset(ImageTask):
 
 @functools.lru_cache(maxsize=4)
 def _digest(folders: tuple[tuple[Path, int], ...]) -> str:
-    """Of the images in folders; their times only tell when to look again."""
+    """A hash of the images in the folders. The folders' times only decide when the hash is computed again."""
     digest = hashlib.sha256()
     for folder, _ in folders:
         images = [f"{path.name} {path.stat().st_size}" for path in images_in(folder)]

@@ -16,7 +16,7 @@ from tasks._prompt_task import PromptTask
 @register_task
 @dataclass(frozen=True)
 class Sentences(PromptTask):
-    """Ten transformations of sentences, each asked of a chatbot with a name of its own.
+    """Ten classes of prompts: ten transformations of sentences, each by a chatbot with a different invented name.
 
     Args:
         sentences: a text file with one sentence per line, instead of the project's sentences.
@@ -59,7 +59,7 @@ class Sentences(PromptTask):
 @register_task
 @dataclass(frozen=True)
 class Math(PromptTask):
-    """Ten kinds of word problem with random integers, and their answers."""
+    """Ten kinds of math word problems with random integers; the answer is the final number alone."""
 
     name: ClassVar[str] = "prompts_math"
     title: ClassVar[str] = "Math Without Reasoning"
@@ -72,7 +72,7 @@ class Math(PromptTask):
 @register_task
 @dataclass(frozen=True)
 class MathReasoning(PromptTask):
-    """Ten kinds of word problem with random integers, the step to the answer, and the answer."""
+    """Ten kinds of math word problems with random integers; the answer is the calculation and the final number."""
 
     name: ClassVar[str] = "prompts_math_reasoning"
     title: ClassVar[str] = "Math With Reasoning"

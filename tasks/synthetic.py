@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 @register_task
 @dataclass(frozen=True)
 class Moons(TabularTask):
-    """Two half moons, 250 training samples with 20 flipped labels, a network of two hidden layers.
+    """Two half moons: 250 training samples with 20 flipped labels, and a network with two hidden layers.
 
     Args:
-        n_test: test samples drawn; the paper's 100 make one sample a percentage point.
-        n_validation: how many of them become the clean validation set, left out of the reported accuracy.
-        spread: standard deviation of the points around the moons. The paper gives none; at 0.1 the base model reaches
-            98 %, at 0.2 the moons overlap and a few correct labels are as surprising as the wrong ones.
-        width: of both hidden layers; at the paper's 2 all units often die.
-        head: two-way ``softmax`` with bias, or one ``sigmoid`` output without (the reference code).
-        steps: full-batch Adam steps.
+        n_test: number of test samples drawn. The paper draws 100, so one sample is one percentage point.
+        n_validation: number of test samples that form the clean validation set. The reported accuracy excludes them.
+        spread: standard deviation of the points around the moons, which the paper does not state. At 0.1 the base
+            model reaches 98 %. At 0.2 the moons overlap, so a few correct labels look as wrong as flipped labels.
+        width: width of both hidden layers. With the paper's 2, all ReLU units often become zero for every sample.
+        head: two-way ``softmax`` with bias, or one ``sigmoid`` output without bias (the reference code).
+        steps: number of full-batch Adam steps.
         lr: learning rate.
-        standardise: inputs, by the mean and deviation of the first three quarters of the training samples, as the
-            reference code did.
+        standardise: whether inputs are standardised, by the mean and deviation of the first three quarters of the
+            training samples, as in the reference code.
     """
 
     name: ClassVar[str] = "moons"
@@ -89,18 +89,17 @@ class Moons(TabularTask):
 @register_task
 @dataclass(frozen=True)
 class Blobs(TabularTask):
-    """Two Gaussian blobs, 150 training samples with 10 flipped labels, logistic regression.
+    """Two Gaussian blobs: 150 training samples with 10 flipped labels, and logistic regression.
 
     Args:
-        n_test: test samples drawn; the paper's 100 make one sample a percentage point.
-        n_validation: how many of them become the clean validation set, left out of the reported accuracy.
-        steps: full-batch Adam steps; at the default the gradient's norm is below 1e-4.
+        n_test: number of test samples drawn. The paper draws 100, so one sample is one percentage point.
+        n_validation: number of test samples that form the clean validation set. The reported accuracy excludes them.
+        steps: number of full-batch Adam steps. With the default, the final gradient norm is below 1e-4.
         lr: learning rate.
-        weight_decay: L2 penalty, 1/150 as of scikit-learn's default logistic regression; without one the optimum
-            is at infinity once the wrong labels are gone. The reference code reads its own from a file that is not
-            public.
-        standardise: inputs, as for moons.
-        intercept: whether the model has one; the reference code's has none.
+        weight_decay: L2 penalty, by default 1/150 as in scikit-learn's logistic regression. Without a penalty, the
+            optimum is at infinity once the wrong labels are removed. The reference code's penalty is not public.
+        standardise: whether inputs are standardised, as in the task ``moons``.
+        intercept: whether the model has an intercept. The reference code's model has none.
     """
 
     name: ClassVar[str] = "blobs"

@@ -88,7 +88,7 @@ def test_an_edited_constant_makes_exactly_the_dependent_methods_stale(tmp_path: 
 
     stale = {name: set(methods) for name, methods in json.loads(done.stdout).items()}
     solving = {"datainf", "exact_hessian", "gradient_tracing", "lissa", "self_datainf", "self_influence", "self_lissa"}
-    solving |= {"relat_if", "tracin_cp", "tracin_self"}
+    solving |= {"relat_if", "tracin_cp", "tracin_self", "ekfac_influence", "ekfac_self_influence"}
     looking = solving | {"outlier", "outlier_iforest", "outlier_l1", "outlier_l2", "agra", "grand"}
     looking |= {"clean_probe", "knn_labels", "knn_shapley", "relation_graph"}
     everything = set(METHODS.classes()) - {"test_plain", *_from_plugins()}
