@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from harness.gradients.blocks import Block
+from harness.gradients.blocks import Block, OuterBlock
 from methods._convergence import Convergence, Solution
-from methods._curvature import Curvature, OuterProduct
+from methods._curvature import Curvature, LastLayerHessian, OuterProduct
+from methods._kronecker import Eigenbasis
 from methods._spectral import Spectrum
 
 FACTOR_BYTES = 4 * 2**30
@@ -90,30 +91,42 @@ def conjugate_gradient(
     vectors: Tensor,
     tolerance: float = CONVERGED,
     max_iterations: int = MOST_ITERATIONS,
+    precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Solution:
     """(C + λI)⁻¹ v for (p, m) vectors without forming C.
 
     Args:
-        tolerance: the iteration stops when |residual| / |v| is at most this number for every v.
+        tolerance: stop when every |residual| / |v| is below it.
+        precondition: a symmetric positive definite stand-in for (C + λI)⁻¹; the nearer, the fewer iterations.
     """
     solution = torch.zeros_like(vectors)
-    residual, direction = vectors.clone(), vectors.clone()
-    squared = (residual**2).sum(0)
-    target = squared * tolerance**2
+    residual = vectors.clone()
+    target = (vectors**2).sum(0) * tolerance**2
+    toward = residual.clone() if precondition is None else precondition(residual)
+    direction, product = toward.clone(), (residual * toward).sum(0)
     iterations = 0
-    while iterations < max_iterations and bool((squared > target).any()):
+    while iterations < max_iterations and bool(((residual**2).sum(0) > target).any()):
         curved = curvature.matvec(direction) + damping * direction
         denominator = (direction * curved).sum(0)
-        step = torch.where(denominator > 0, squared / denominator.clamp_min(1e-300), torch.zeros_like(squared))
+        step = torch.where(denominator > 0, product / denominator.clamp_min(1e-300), torch.zeros_like(product))
         solution += step * direction
         residual -= step * curved
-        new_squared = (residual**2).sum(0)
-        direction = residual + torch.where(squared > 0, new_squared / squared.clamp_min(1e-300), squared) * direction
-        squared = new_squared
+        toward = residual if precondition is None else precondition(residual)
+        before, product = product, (residual * toward).sum(0)
+        direction = toward + torch.where(before > 0, product / before.clamp_min(1e-300), before) * direction
         iterations += 1
-    relative = float((squared / (vectors**2).sum(0).clamp_min(1e-300)).sqrt().max())
+    relative = float(((residual**2).sum(0) / (vectors**2).sum(0).clamp_min(1e-300)).sqrt().max())
     name, dimension = "conjugate_gradient", curvature.dimension
     return Solution(solution, Convergence.iterated(name, damping, iterations, relative, tolerance, dimension))
+
+
+def preconditioner(curvature: Curvature, damping: float) -> Callable[[Tensor], Tensor] | None:
+    """The EK-FAC inverse of a last layer's curvature, which needs two small eigendecompositions; None for others."""
+    block = getattr(curvature, "block", None)
+    if not isinstance(block, OuterBlock) or not damping > 0:
+        return None
+    basis = Eigenbasis.of(block, "exact" if isinstance(curvature, LastLayerHessian) else "outer_product")
+    return partial(basis.solve, damping=damping)
 
 
 class InEigenvectors:
@@ -205,8 +218,10 @@ def solver(curvature: Curvature, damping: float, columns: int = 1) -> Solver:
     def direct(factor: Factorised | InEigenvectors, vectors: Tensor) -> Solution:
         return Solution(factor.solve(vectors), factor.convergence)
 
+    precondition = preconditioner(curvature, damping) if factor is None else None
+
     def iterated(vectors: Tensor) -> Solution:
-        solution = conjugate_gradient(curvature, damping, vectors)
+        solution = conjugate_gradient(curvature, damping, vectors, precondition=precondition)
         if not solution.convergence.converged and 16 * curvature.dimension**2 <= FACTOR_BYTES:
             return direct(Factorised(curvature, damping), vectors)
         return solution

@@ -92,7 +92,7 @@ class ExactSelfInfluence(SelfInfluence):
         from harness.gradients.products import chunks
         from methods._convergence import Convergence
         from methods._curvature import curvature_of
-        from methods._solvers import conjugate_gradient, damping_of, factorised
+        from methods._solvers import conjugate_gradient, damping_of, factorised, preconditioner
 
         curvature = curvature_of(block, self.hessian)
         damping = damping_of(block, self.damping)
@@ -107,9 +107,10 @@ class ExactSelfInfluence(SelfInfluence):
                 "many where one factorisation cannot solve them all (self_datainf has no such limit)"
             )
         scores, convergence = [], Convergence()
+        precondition = preconditioner(curvature, damping)
         for chunk in parts:
             rows = block.rows(chunk, precise=True)
-            solution = conjugate_gradient(curvature, damping, rows.T)
+            solution = conjugate_gradient(curvature, damping, rows.T, precondition=precondition)
             convergence = convergence.worst(solution.convergence)
             scores.append((rows * solution.values.T).sum(1))
         return torch.cat(scores), convergence

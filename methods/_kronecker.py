@@ -1,0 +1,78 @@
+"""The curvature of a layer in the eigenvectors of its Kronecker factors, for EK-FAC and as a preconditioner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from harness.errors import Unsupported
+from harness.gradients.blocks import Block, OuterBlock
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenbasis:
+    """The curvature of a layer in the eigenvectors of its Kronecker factors, float64.
+
+    Args:
+        outputs: U_E, (c, c) orthonormal columns.
+        inputs: U_H, (d, d) orthonormal columns.
+        values: the corrected eigenvalues, (c, d).
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, block: Block, curvature: Literal["auto", "exact", "outer_product"]) -> Eigenbasis:
+        """From a layer's factors.
+
+        Args:
+            curvature: ``exact`` is the true Hessian, which needs output probabilities; ``outer_product`` is F; ``auto``
+                is the first where it is known.
+
+        Raises:
+            Unsupported: the block's factors are not known, or its output probabilities are not.
+        """
+        if not isinstance(block, OuterBlock):
+            raise Unsupported(
+                "EK-FAC needs a layer's inputs and output gradients, which only a last layer with features has"
+            )
+        if curvature == "exact" and block.probs is None:
+            raise Unsupported("the true Hessian is known for a last layer with its output probabilities only")
+        exact = curvature != "outer_product" and block.probs is not None
+        residuals, features = block.residuals.double(), block.features.double()
+        n = block.n
+        if exact:
+            assert block.probs is not None
+            probs = block.probs.double()
+            spread = probs * (1 - probs) if probs.shape[1] == 1 else probs
+            factor = torch.diag(spread.mean(0)) - (probs.T @ probs / n if probs.shape[1] > 1 else 0)
+        else:
+            factor = residuals.T @ residuals / n
+        outputs = torch.linalg.eigh(factor).eigenvectors
+        inputs = torch.linalg.eigh(features.T @ features / n).eigenvectors
+        if exact:  # the variance of the residual along each eigenvector, under the model's own distribution
+            squares = spread @ outputs.square()
+            if probs.shape[1] > 1:
+                squares = squares - (probs @ outputs).square()
+        else:
+            squares = (residuals @ outputs).square()
+        return cls(outputs, inputs, squares.T @ (features @ inputs).square() / n)
+
+    def solve(self, vectors: Tensor, damping: float) -> Tensor:
+        """(UΛUᵀ + λI)⁻¹ v for (p, m) vectors."""
+        c, d = self.values.shape
+        turned = self.outputs.T @ vectors.T.double().reshape(-1, c, d) @ self.inputs
+        solved = self.outputs @ (turned / (self.values + damping)) @ self.inputs.T
+        return solved.reshape(len(solved), -1).T
+
+    def quadratic(self, block: OuterBlock, damping: float) -> Tensor:
+        """gᵀ (UΛUᵀ + λI)⁻¹ g for each sample's gradient, (n,)."""
+        squares = (block.residuals.double() @ self.outputs).square()
+        lengths = (block.features.double() @ self.inputs).square()
+        total: Tensor = (squares @ (1 / (self.values + damping)) * lengths).sum(1)
+        return total
