@@ -229,16 +229,33 @@ def solver(curvature: Curvature, damping: float, columns: int = 1) -> Solver:
     return iterated if factor is None else partial(direct, factor)
 
 
-def largest_eigenvalue(curvature: Curvature, device: torch.device, iterations: int = 50) -> float:
-    """Power iteration's estimate of λmax(C), a little below the true value."""
+def largest_eigenvalue(curvature: Curvature, device: torch.device, products: int = 10) -> float:
+    """The Lanczos estimate of λmax(C), a little below the true value.
+
+    Every basis vector is made orthogonal to all before it, so that no eigenvalue is found twice.
+
+    Args:
+        products: how many products with C it may take.
+    """
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(curvature.dimension, generator=generator, dtype=torch.float64).to(device)
-    value = 0.0
-    for _ in range(iterations):
-        vector = vector / vector.norm().clamp_min(1e-300)
-        vector = curvature.matvec(vector)
-        value = float(vector.norm())
-    return value
+    basis = [vector / vector.norm()]
+    diagonal, beside = [], []
+    for _ in range(min(products, curvature.dimension)):
+        vector = curvature.matvec(basis[-1])
+        diagonal.append(float(vector @ basis[-1]))
+        before = torch.stack(basis)
+        vector = vector - before.T @ (before @ vector)
+        vector = vector - before.T @ (before @ vector)  # once more: the first time leaves rounding behind
+        length = float(vector.norm())
+        if length <= 1e-12 * max(diagonal):
+            break
+        beside.append(length)
+        basis.append(vector / length)
+    small = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    between = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)
+    small += torch.diag(between, 1) + torch.diag(between, -1)
+    return float(torch.linalg.eigvalsh(small)[-1])
 
 
 def neumann(

@@ -6,9 +6,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 
 import harness
 from methods import _solvers as solvers
+from methods._curvature import OuterProduct
 from tests.closed_forms import SHAPES, brute, lam, softmax_hessian
 from tests.conftest import last_layer, view_of
 
@@ -188,3 +190,26 @@ def test_datainf_of_parallel_gradients() -> None:
         for t in (np.float32, np.float64)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(40, 2, 3), (300, 5, 20), (3, 3, 9)])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_lanczos_finds_the_largest_eigenvalue(shape: tuple[int, int, int], scale: float) -> None:
+    """In ten products, to a per cent; from gradients of any size, and of fewer samples than ten."""
+    arrays = last_layer(*shape)
+    arrays["features"] *= scale
+    g = brute(arrays, False)
+    (block,) = view_of(arrays).gradients.values()
+
+    found = solvers.largest_eigenvalue(OuterProduct(block), torch.device("cpu"))
+
+    largest = np.linalg.eigvalsh(g.T @ g / shape[0])[-1]
+    assert 0.99 * largest <= found <= (1 + 1e-9) * largest
+
+
+def test_lanczos_of_zero_gradients() -> None:
+    arrays = last_layer(20, 3, 4)
+    arrays["features"][:] = 0
+    (block,) = view_of(arrays).gradients.values()
+
+    assert solvers.largest_eigenvalue(OuterProduct(block), torch.device("cpu")) == 0
