@@ -87,8 +87,8 @@ def type_text(hint: Any) -> str:
         return "|".join(str(choice) for choice in get_args(hint))
     if origin in (Union, types.UnionType):
         return "|".join(type_text(alternative) for alternative in get_args(hint))
-    if hint is type(None):
-        return "none"
+    if hint in (type(None), bool):
+        return "yes|no" if hint is bool else "none"
     return getattr(hint, "__name__", str(hint))
 
 

@@ -75,11 +75,11 @@ def _alternatives(term: Term) -> list[Term]:
 
 def format_term(name: str, params: dict[str, object]) -> str:
     """The inverse of `parse_term`: ``name[a=1,b=yes]``, or ``name`` alone without parameters."""
-    inside = ",".join(f"{key}={_written(value)}" for key, value in params.items())
+    inside = ",".join(f"{key}={written(value)}" for key, value in params.items())
     return f"{name}[{inside}]" if inside else name
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """A parameter's value as a user writes it."""
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import RequestError
 from harness.interfaces.params import fields_of, type_text
+from harness.interfaces.spec import written
 from harness.selection.plan import PRESETS, PROTOCOLS
 from harness.selection.plugins import load_plugin
 from harness.selection.registry import METHODS, TASKS, Registry
@@ -17,6 +18,15 @@ ABOUT = {
     "fair": "the default: given labels, influence with the right sign on clean validation samples, the true Hessian",
     "paper": "what the reference code behind the published tables did, quirk by quirk",
 }
+
+
+SHARED = {"threshold"}
+"""Parameters that every method has, which are listed once."""
+
+EVERY_METHOD = (
+    "Every method also takes threshold=none (mixture|otsu|none), a threshold on the scores. The samples above the\n"
+    "threshold are the method's own flags, whatever the budget."
+)
 
 
 def listing(what: str | None, plugins: Sequence[str]) -> str:
@@ -34,7 +44,7 @@ def listing(what: str | None, plugins: Sequence[str]) -> str:
             broken.append(f"{plugin}\n    unavailable: {error}")
     parts = []
     if what in (None, "methods"):
-        parts.append("METHODS\n\n" + "\n".join(_entries(METHODS)))
+        parts.append(f"METHODS\n\n{EVERY_METHOD}\n\n" + "\n".join(_entries(METHODS)))
     if what in (None, "tasks"):
         parts.append("TASKS\n\n" + "\n".join(_entries(TASKS)))
     if what in (None, "protocols"):
@@ -49,7 +59,8 @@ def _entries(registry: Registry[Any]) -> list[str]:
     for name, cls in sorted(registry.classes().items()):
         about = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
         lines += [name, f"    {about}"]
-        parameters = [f"{key}={_shown(default)} ({type_text(hint)})" for key, (hint, default) in fields_of(cls).items()]
+        own = {key: field for key, field in fields_of(cls).items() if key not in SHARED or field[1] is not None}
+        parameters = [f"{key}={_shown(default)} ({type_text(hint)})" for key, (hint, default) in own.items()]
         lines += [f"    parameters: {', '.join(parameters)}"] if parameters else []
         lines += [f"    source: {cls.source}"] if cls.source else []
         if hasattr(cls, "uses"):
@@ -83,4 +94,4 @@ def _values(values: Mapping[str, Any] | None) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
+    return written(value)
