@@ -8,10 +8,11 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,6 +81,19 @@ class Recording:
     moments: Sequence[Moment]
 
 
+class _Saved:
+    """A model in a file without a name, which is closed when nobody needs the model any more."""
+
+    def __init__(self, model: Any) -> None:
+        self._file = tempfile.TemporaryFile(prefix="influence-harness-", suffix=".model")  # noqa: SIM115 - read later
+        weakref.finalize(self, self._file.close)
+        torch.save(model, self._file)
+
+    def load(self) -> Any:
+        self._file.seek(0)
+        return torch.load(self._file, weights_only=False)  # written by this process
+
+
 class Recorder:
     """Receives a base model's training; `Task.train_recorded` calls it.
 
@@ -102,7 +116,7 @@ class Recorder:
         self.as_model: Callable[[Any], Any] = lambda model: model
         self.seconds = 0.0
         self._moments = 0
-        self._states: list[tuple[int, IO[bytes]]] = []
+        self._states: list[tuple[int, _Saved]] = []
 
     def start(self, learning_rates: Sequence[float], epochs: Sequence[float] | None = None) -> None:
         """Make room for the moments.
@@ -118,8 +132,8 @@ class Recorder:
         if 2 * np.prod(shape, dtype=np.float64) <= IN_MEMORY:
             self.logits: np.ndarray = np.zeros(shape, dtype=np.float16)
         else:
-            file = tempfile.TemporaryFile(prefix="influence-harness-", suffix=".logits")  # noqa: SIM115 - mapped
-            self.logits = np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
+            with tempfile.TemporaryFile(prefix="influence-harness-", suffix=".logits") as file:
+                self.logits = np.memmap(file, dtype=np.float16, mode="w+", shape=shape)  # has its own hold of the file
         self._kept = _at_equal_shares(self.learning_rates, self.checkpoints)
         self._current: Tensor | None = None
 
@@ -157,9 +171,7 @@ class Recorder:
             raise ValueError("a moment has no logits: call batch before, or give logits")
         self.logits[self._moments] = self._current.cpu().numpy()
         if self._moments in self._kept:
-            file = tempfile.TemporaryFile(prefix="influence-harness-", suffix=".model")  # noqa: SIM115 - read later
-            torch.save(self.as_model(model), file)
-            self._states.append((self._moments, file))
+            self._states.append((self._moments, _Saved(self.as_model(model))))
         self._moments += 1
         self.seconds += time.perf_counter() - started
 
@@ -177,14 +189,12 @@ class Recorder:
         ends = np.cumsum(self.learning_rates)[self._kept]
         shares = np.diff(ends, prepend=0.0)
 
-        def outputs_at(file: IO[bytes], name: str) -> Outputs:
-            file.seek(0)
-            model = torch.load(file, weights_only=False)  # written by this process, to a file without a name
-            return outputs(model, name)
+        def outputs_at(saved: _Saved, name: str) -> Outputs:
+            return outputs(saved.load(), name)
 
         moments = [
-            Moment(float(self.epochs[k]), float(share), partial(outputs_at, file))
-            for (k, file), share in zip(self._states, shares, strict=True)
+            Moment(float(self.epochs[k]), float(share), partial(outputs_at, saved))
+            for (k, saved), share in zip(self._states, shares, strict=True)
         ]
         return Recording(Dynamics(self.logits, self.epochs, self.learning_rates), moments)
 
