@@ -32,7 +32,7 @@ class AdverseGradient(Method):
 
     name: ClassVar[str] = "agra"
     title: ClassVar[str] = "AGRA"
-    source: ClassVar[str] = "Sedova et al., ECML PKDD 2023 (arXiv 2306.04502), section 3"
+    source: ClassVar[str] = "Sedova et al., ECML PKDD 2023 (arXiv 2306.04502)"
 
     batch: int = 128
     batches: int = 10

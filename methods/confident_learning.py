@@ -10,6 +10,7 @@ import numpy as np
 from harness.interfaces.flags import Flags
 from harness.interfaces.method import Method
 from harness.selection.registry import register_method
+from methods._probabilities import margins, probs_of, word_for
 
 if TYPE_CHECKING:
     from harness.interfaces.view import View
@@ -28,11 +29,7 @@ class OnProbabilities(Method):
 
     @property
     def uses(self) -> tuple[str, ...]:
-        return ("labels", "out-of-sample probabilities" if self.probs == "out_of_sample" else "probs")
-
-    def seen(self, view: View) -> np.ndarray:
-        """The class probabilities that ``probs`` selects, (n, c)."""
-        return view.probs if self.probs == "in_sample" else view.out_of_sample_probs
+        return ("labels", word_for(self.probs))
 
 
 @register_method
@@ -66,14 +63,16 @@ class ConfidentLearning(OnProbabilities):
     def score(self, view: View) -> np.ndarray:
         from cleanlab.rank import get_label_quality_scores
 
-        quality = get_label_quality_scores(view.labels, self.seen(view), method=self.quality, adjust_pred_probs=False)
+        quality = get_label_quality_scores(
+            view.labels, probs_of(view, self.probs), method=self.quality, adjust_pred_probs=False
+        )
         return 1 - np.asarray(quality)
 
     def flag(self, view: View, scores: np.ndarray) -> Flags:
         from cleanlab.count import num_label_issues
         from cleanlab.filter import find_label_issues
 
-        labels, probs = view.labels, self.seen(view)
+        labels, probs = view.labels, probs_of(view, self.probs)
         flagged = find_label_issues(labels, probs, filter_by=self.filter_by, n_jobs=1)
         estimated = num_label_issues(labels, probs, estimation_method="off_diagonal_calibrated")
         return Flags(np.asarray(flagged), float(estimated))
@@ -93,10 +92,7 @@ class ArgmaxDisagrees(OnProbabilities):
     source: ClassVar[str] = "the plain rule behind cleanlab's predicted_neq_given"
 
     def score(self, view: View) -> np.ndarray:
-        probs, rows, labels = self.seen(view), np.arange(view.n), view.labels
-        others = probs.copy()
-        others[rows, labels] = -np.inf
-        return np.asarray(others.max(1) - probs[rows, labels])
+        return -margins(probs_of(view, self.probs), view.labels)
 
     def flag(self, view: View, scores: np.ndarray) -> np.ndarray:
         return np.asarray(scores > 0)

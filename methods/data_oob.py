@@ -29,7 +29,7 @@ class OutOfBag(Method):
 
     name: ClassVar[str] = "data_oob"
     title: ClassVar[str] = "Data-OOB"
-    source: ClassVar[str] = "Kwon & Zou, ICML 2023, Eq. (2)"
+    source: ClassVar[str] = "Kwon & Zou, ICML 2023"
 
     n_models: int = 50
 

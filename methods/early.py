@@ -31,7 +31,7 @@ class ErrorNorm(Method):
 
     name: ClassVar[str] = "el2n"
     title: ClassVar[str] = "EL2N"
-    source: ClassVar[str] = "Paul et al., NeurIPS 2021, section 2"
+    source: ClassVar[str] = "Paul et al., NeurIPS 2021"
 
     progress: float = 0.2
 
@@ -62,7 +62,7 @@ class EarlyGradientNorm(Method):
 
     name: ClassVar[str] = "grand"
     title: ClassVar[str] = "GraNd"
-    source: ClassVar[str] = "Paul et al., NeurIPS 2021, section 2"
+    source: ClassVar[str] = "Paul et al., NeurIPS 2021"
 
     progress: float = 0.2
     layers: str = "all"

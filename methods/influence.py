@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.errors import Unsupported
 from harness.interfaces.method import Method
+from harness.interfaces.uses import of_reference
 from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ class Influence(Method):
 
     @property
     def uses(self) -> tuple[str, ...]:
-        sees = {"validation": "clean validation", "noisy_validation": "noisy validation"}
-        return ("labels", "gradients", *([sees[self.reference]] if self.reference in sees else []))
+        return ("labels", "gradients", *of_reference(self.reference))
 
     @abstractmethod
     def inverse(self, block: Block, columns: int) -> Solver:

@@ -11,6 +11,7 @@ import numpy as np
 from harness.interfaces.method import Method
 from harness.interfaces.params import option
 from harness.selection.registry import register_method
+from methods._probabilities import probs_of, word_for
 
 if TYPE_CHECKING:
     from harness.interfaces.view import View
@@ -35,12 +36,11 @@ class LabelQuality(Method):
 
     @property
     def uses(self) -> tuple[str, ...]:
-        looked_at = ("labels", "probs") if self.labels == "given" else ("probs",)
-        return (*looked_at[:-1], "out-of-sample probabilities") if self.probs == "out_of_sample" else looked_at
+        return (*(["labels"] if self.labels == "given" else []), word_for(self.probs))
 
     def seen(self, view: View) -> tuple[np.ndarray, np.ndarray]:
         """The labels (n,) and probabilities (n, c) that the parameters select."""
-        probs = view.probs if self.probs == "in_sample" else view.out_of_sample_probs
+        probs = probs_of(view, self.probs)
         return (view.labels if self.labels == "given" else probs.argmax(1)), probs
 
     def score(self, view: View) -> np.ndarray:

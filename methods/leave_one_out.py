@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import Unsupported
 from harness.interfaces.method import Method
+from harness.interfaces.uses import of_reference
 from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class LeaveOneOut(Method):
 
     @property
     def uses(self) -> tuple[str, ...]:
-        sees = {"validation": "clean validation", "noisy_validation": "noisy validation"}
-        return ("labels", "retraining", *([sees[self.reference]] if self.reference in sees else []))
+        return ("labels", "retraining", *of_reference(self.reference))
 
     def score(self, view: View) -> np.ndarray:
         if view.n > MOST_SAMPLES:

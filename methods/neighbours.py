@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.interfaces.flags import Flags
 from harness.interfaces.method import Method
+from harness.interfaces.uses import of_reference
 from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class NeighbourLabels(Method):
 
     name: ClassVar[str] = "knn_labels"
     title: ClassVar[str] = "Neighbours' labels (SimiFeat)"
-    source: ClassVar[str] = "Zhu et al., ICML 2022 (arXiv 2110.06283), section 3"
+    source: ClassVar[str] = "Zhu et al., ICML 2022 (arXiv 2110.06283)"
 
     k: int = 10
     rule: Literal["vote", "ranking"] = "vote"
@@ -89,7 +90,7 @@ class RelationGraph(Method):
 
     name: ClassVar[str] = "relation_graph"
     title: ClassVar[str] = "Relation Graph"
-    source: ClassVar[str] = "Kim et al., NeurIPS 2023 (arXiv 2301.12321), section 3"
+    source: ClassVar[str] = "Kim et al., NeurIPS 2023 (arXiv 2301.12321)"
 
     power: float = 4.0
 
@@ -105,8 +106,9 @@ class RelationGraph(Method):
         import torch
 
         from harness.gradients.products import chunks
+        from harness.interfaces.neighbours import unit_rows
 
-        features = torch.nn.functional.normalize(view.features.double(), dim=1).float()
+        features = unit_rows(view.features).float()
         probs = torch.from_numpy(view.probs).float().to(features.device)
         labels = torch.from_numpy(view.labels).to(features.device)
         total = torch.zeros(view.n, dtype=torch.float64, device=features.device)
@@ -133,7 +135,7 @@ class NeighbourShapley(Method):
 
     name: ClassVar[str] = "knn_shapley"
     title: ClassVar[str] = "KNN-Shapley"
-    source: ClassVar[str] = "Jia et al., VLDB 2019, Theorem 1"
+    source: ClassVar[str] = "Jia et al., VLDB 2019"
 
     k: int = 10
     reference: Literal["validation", "noisy_validation", "test"] = "validation"
@@ -144,19 +146,19 @@ class NeighbourShapley(Method):
 
     @property
     def uses(self) -> tuple[str, ...]:
-        return ("labels", "features", "clean validation" if self.reference == "validation" else "noisy validation")
+        return ("labels", "features", *of_reference(self.reference))
 
     def score(self, view: View) -> np.ndarray:
         import torch
 
         from harness.errors import Unsupported
         from harness.gradients.products import chunks
+        from harness.interfaces.neighbours import unit_rows
 
         reference = view.reference(self.reference)
         if reference.features is None:
             raise Unsupported("this view has no last-layer features of its reference set")
-        unit = torch.nn.functional.normalize(view.features.double(), dim=1)
-        asked = torch.nn.functional.normalize(reference.features.double(), dim=1)
+        unit, asked = unit_rows(view.features), unit_rows(reference.features)
         labels = torch.from_numpy(view.labels).to(unit.device)
         wanted = torch.from_numpy(reference.labels).to(unit.device)
         n = view.n

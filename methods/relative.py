@@ -25,7 +25,7 @@ class RelatIF(ExactHessian):
 
     name: ClassVar[str] = "relat_if"
     title: ClassVar[str] = "RelatIF"
-    source: ClassVar[str] = "Barshan et al., AISTATS 2020, Definition 3.2 (θ-relative influence)"
+    source: ClassVar[str] = "Barshan et al., AISTATS 2020 (θ-relative influence)"
 
     def score(self, view: View) -> np.ndarray:
         return np.asarray(super().score(view) / self._lengths(view))

@@ -31,7 +31,7 @@ class Representer(Method):
 
     name: ClassVar[str] = "representer"
     title: ClassVar[str] = "Representer value"
-    source: ClassVar[str] = "Yeh et al., NeurIPS 2018, Theorem 3.1"
+    source: ClassVar[str] = "Yeh et al., NeurIPS 2018"
 
     weight: Literal["alpha", "self_product"] = "alpha"
 

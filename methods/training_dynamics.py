@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.interfaces.method import Method
 from harness.selection.registry import register_method
+from methods._probabilities import margins
 
 if TYPE_CHECKING:
     from harness.interfaces.view import View
@@ -26,19 +27,6 @@ class Watching(Method):
 
     @abstractmethod
     def score(self, view: View) -> np.ndarray: ...
-
-
-def margins(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The given label's value minus the largest value of another class, (n,).
-
-    Args:
-        values: logits or probabilities, (n, c).
-        labels: (n,).
-    """
-    rows = np.arange(len(labels))
-    others = values.copy()
-    others[rows, labels] = -np.inf
-    return np.asarray(values[rows, labels] - others.max(1))
 
 
 def given_probs(view: View) -> Iterator[np.ndarray]:
@@ -61,7 +49,7 @@ class AreaUnderMargin(Watching):
 
     name: ClassVar[str] = "aum"
     title: ClassVar[str] = "AUM"
-    source: ClassVar[str] = "Pleiss et al., NeurIPS 2020, section 3"
+    source: ClassVar[str] = "Pleiss et al., NeurIPS 2020"
 
     margin: Literal["logits", "probs"] = "logits"
 
@@ -87,7 +75,7 @@ class DataMaps(Watching):
 
     name: ClassVar[str] = "data_maps"
     title: ClassVar[str] = "Data Maps"
-    source: ClassVar[str] = "Swayamdipta et al., EMNLP 2020, section 2"
+    source: ClassVar[str] = "Swayamdipta et al., EMNLP 2020"
 
     statistic: Literal["confidence", "variability", "correctness"] = "confidence"
 
@@ -115,7 +103,7 @@ class Forgetting(Watching):
 
     name: ClassVar[str] = "forgetting"
     title: ClassVar[str] = "Forgetting Events"
-    source: ClassVar[str] = "Toneva et al., ICLR 2019, section 3"
+    source: ClassVar[str] = "Toneva et al., ICLR 2019"
 
     def score(self, view: View) -> np.ndarray:
         labels, dynamics = view.labels, view.dynamics
@@ -140,9 +128,7 @@ class LossAverage(Watching):
 
     name: ClassVar[str] = "loss_ema"
     title: ClassVar[str] = "Loss, moving average"
-    source: ClassVar[str] = (
-        "Yang et al., Data Maps for label errors in LEMoN's comparison, 2024; Laine & Aila, ICLR 2017"
-    )
+    source: ClassVar[str] = "as compared in MLforHealth/LEMoN, lib/metrics/distance_metrics.py"
 
     decay: float = 0.9
 

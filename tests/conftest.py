@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import harness
 import harness.selection.registry
+from harness.running.services import predictor, recorded
 from tests.native import cifar10, cifar100, imagenet  # noqa: F401 - fixtures
 
 
@@ -70,3 +72,11 @@ def plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a test register methods and tasks that are gone after it."""
     for registry in (harness.selection.registry.METHODS, harness.selection.registry.TASKS):
         monkeypatch.setattr(registry, "_classes", dict(registry.classes()))
+
+
+def trained_view(name: str = "digits[n_train=200,steps=30]") -> tuple[Any, Any, harness.View]:
+    """A task, its split, and the view of a model whose training was recorded and can be repeated."""
+    task = harness.task(name)
+    split, _ = task.load(0)
+    view = task.view(task.train(split, None, 3), split)
+    return task, split, view.fresh(1, recording=lambda: recorded(task, split, 3), retrained=predictor(task, split, 3))

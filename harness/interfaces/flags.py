@@ -31,7 +31,7 @@ def mixture(scores: np.ndarray) -> Flags:
     of these probabilities. Scores are first cut off at their 0.1 % quantiles, so that no outlier makes a component
     of its own.
 
-    Source: DivideMix (Li et al., ICLR 2020), section 3.1.
+    Source: DivideMix (Li et al., ICLR 2020).
 
     Args:
         scores: (n,), higher = more suspicious; scores that are not finite are cut off at the quantiles.

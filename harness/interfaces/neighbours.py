@@ -39,8 +39,8 @@ def nearest(features: Tensor, k: int, among: Tensor | None = None) -> Neighbours
     """
     if k < 1:
         raise ValueError(f"k={k} must be at least 1")
-    unit = _unit(features)
-    others = unit if among is None else _unit(among)
+    unit = unit_rows(features).float()
+    others = unit if among is None else unit_rows(among).float()
     if len(others) - (among is None) < k:
         raise Unsupported(f"{k} neighbours need more samples than the {len(others)} that there are")
     indices, similarities = [], []
@@ -55,8 +55,8 @@ def nearest(features: Tensor, k: int, among: Tensor | None = None) -> Neighbours
     return Neighbours(torch.cat(indices).numpy(), torch.cat(similarities).numpy())
 
 
-def _unit(features: Tensor) -> Tensor:
-    """Rows of length 1 in float32; rows of zeros stay zeros."""
+def unit_rows(features: Tensor) -> Tensor:
+    """Rows of length 1 in float64; rows of zeros stay zeros."""
     scaled = features.double()
     scaled = scaled / scaled.abs().amax(1, keepdim=True).clamp_min(1e-300)  # so that no square leaves the range
-    return torch.nn.functional.normalize(scaled, dim=1).float()
+    return torch.nn.functional.normalize(scaled, dim=1)

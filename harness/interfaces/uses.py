@@ -35,6 +35,11 @@ FROM_LABELS = {"gradients", "retraining", "out-of-sample probabilities"}
 """Parts that are computed from the given labels. A method that uses such a part also uses the labels."""
 
 
+def of_reference(name: str) -> tuple[str, ...]:
+    """The word for a reference set, as a tuple; empty for sets that count as no extra data (`train`, `test`)."""
+    return (WORDS[f"reference:{name}"],) if f"reference:{name}" in WORDS else ()
+
+
 def observed(used: Collection[str]) -> tuple[str, ...]:
     """The words for the parts that a view says were used, in the order of `WORDS`."""
     names = {name.rpartition("/")[2] for name in used}  # of a checkpoint's parts, "checkpoint 0/probs"
