@@ -53,6 +53,6 @@ class OutOfBag(Method):
                 f"n_models={self.n_models}"
             )
         wrong = np.zeros(n)
-        for keep, probs in zip(keeps, view.retrained_probs(keeps), strict=True):
-            wrong += ~keep & (probs.argmax(1) != labels)
+        for keep, retrained in zip(keeps, view.retrained(keeps), strict=True):
+            wrong += ~keep & (retrained.predictions != labels)
         return np.asarray(wrong / (~keeps).sum(0))

@@ -42,6 +42,8 @@ class Row:
     gain: Difference | None
     score_seconds: float | None
     total_seconds: float | None
+    dearest: str
+    """The largest part of the total: extraction, recording, cross-validation, retraining or scoring."""
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stale: bool = False
@@ -178,6 +180,7 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
         gain=paired_difference(pairs["accuracy"].to_numpy(), pairs["accuracy_base"].to_numpy()) if len(pairs) else None,
         score_seconds=_median(cells["score_seconds"]),
         total_seconds=_median(cells["total_seconds"]),
+        dearest=_dearest(cells),
         troubles=troubles,
         notes=[*notes, *_health_notes(ok.drop_duplicates("seed"))],
         stale=bool(set(frame["key"]) & set(stale)),
@@ -188,6 +191,16 @@ def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
 def _median(times: pd.Series) -> float | None:
     known = times.dropna()
     return float(known.median()) if len(known) else None
+
+
+def _dearest(cells: pd.DataFrame) -> str:
+    """The part of `total_seconds` with the largest sum over the seeds; empty if no record has parts."""
+    total: dict[str, float] = {}
+    for text in cells["cost"].dropna():
+        for part, seconds in json.loads(text).items():
+            if part != "repair":
+                total[part] = total.get(part, 0.0) + seconds
+    return max(total, key=lambda part: total[part]).replace("_", "-") if any(total.values()) else ""
 
 
 def _health_notes(cells: pd.DataFrame) -> list[str]:

@@ -102,6 +102,7 @@ def _section(section: Section) -> str:
     header += [
         "Scoring s",
         "Total s",
+        "Most of it",
         "Uses",
         *(f"Printed: {columns[metric][0].lower()}{columns[metric][1:]}" for metric in printed),
     ]
@@ -110,7 +111,7 @@ def _section(section: Section) -> str:
         line = [_name(row), *(_value(row, metric, section) for metric in shown)]
         if "accuracy" in shown:
             line.append(_gain(row.gain))
-        line += [seconds(row.score_seconds), seconds(row.total_seconds), ", ".join(row.uses) or "—"]
+        line += [seconds(row.score_seconds), seconds(row.total_seconds), row.dearest or "—", ", ".join(row.uses) or "—"]
         line += [_printed(values[row.spec]) for values in printed.values()]
         body.append(line)
     noted: dict[str, list[str]] = {}

@@ -158,7 +158,7 @@ class ImageTask(Task):
             raise Unsupported(f"compiled=yes, and PyTorch cannot compile here: {str(error).splitlines()[0]}") from error
         return model
 
-    def module(self, model: TrainedNetwork) -> Callable[..., Any]:
+    def module(self, model: TrainedNetwork, split: Split) -> Callable[..., Any]:
         """The network on uint8 images, cut and scaled as in evaluation."""
         from tasks._images import OnImages
 

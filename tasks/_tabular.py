@@ -57,7 +57,7 @@ class TabularTask(Task):
 
         return train_recorded(split.train.inputs, split.train.labels, seed, self.recipe(split.n_classes), recorder)
 
-    def module(self, model: Stack) -> nn.Module:
+    def module(self, model: Stack, split: Split) -> nn.Module:
         from tasks._mlp import as_module
 
         return as_module(model)

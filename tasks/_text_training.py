@@ -177,7 +177,7 @@ def adapter_gradients(
     order = tokens.lengths.argsort(stable=True)
     parts = {name: values[order.to(values.device)] for name, values in tokens.parts.items()}
     targets = targets[order.to(targets.device)]
-    model, own = _Cut(tokens.adapted.model), dict(tokens.adapted.model.named_parameters())
+    model, own = Cut(tokens.adapted.model), dict(tokens.adapted.model.named_parameters())
     result = allocated({name: tuple(own[name].shape) for name in names}, len(tokens), tokens.device)
     layers = [f"model.{name}" for name in names]
     done, together = 0, GRADIENT_TOKENS[tokens.device.type]
@@ -199,8 +199,8 @@ def adapter_gradients(
     return {_short(name): result[name] for name in names}
 
 
-class _Cut(nn.Module):
-    """A model's logits, with padding that no sample of the batch needs cut off first."""
+class Cut(nn.Module):
+    """A model's logits from token ids, attention mask and the like; padding that no sample needs is cut off first."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

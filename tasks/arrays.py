@@ -148,10 +148,10 @@ class Arrays(Task):
         recorder.as_model = lambda trained: OwnModel(trained, trainer, False)
         return OwnModel(trainer.train_recorded(split, seed, recorder), trainer, False)
 
-    def module(self, model: OwnModel) -> Callable[..., Any]:
+    def module(self, model: OwnModel, split: Split) -> Callable[..., Any]:
         if model.given:
             raise Unsupported("the file gives probabilities and no model")
-        module: Callable[..., Any] = model.trainer.module(model.trained)
+        module: Callable[..., Any] = model.trainer.module(model.trained, split)
         return module
 
     def outputs(self, model: OwnModel, samples: Samples) -> Outputs:

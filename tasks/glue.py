@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -183,6 +183,19 @@ class GlueTask(Task):
         samples.inputs.adapted.load(model.state)
         features, probs = read_out(samples.inputs)
         return Outputs(samples.labels, probs, features, blocks=gradients, with_head=True)
+
+    def module(self, model: TrainedAdapters, split: Split) -> Callable[..., Any]:
+        """A copy of the encoder, because later trainings change the one that all models of a seed share."""
+        from copy import deepcopy
+
+        from tasks._text_training import Cut
+
+        adapted = split.train.inputs.adapted
+        adapted.load(model.state)
+        return Cut(deepcopy(adapted.model)).eval()
+
+    def module_inputs(self, samples: Samples) -> Mapping[str, Tensor]:
+        return dict(samples.inputs.parts)
 
     def evaluate(self, model: TrainedAdapters, split: Split) -> dict[str, float]:
         last, best = model.history[-1], max(model.history)

@@ -12,7 +12,7 @@ import torch
 
 import harness
 import harness.selection.registry
-from harness.running.services import predictor, recorded
+from harness.running.services import training
 from tests.native import cifar10, cifar100, imagenet  # noqa: F401 - fixtures
 
 
@@ -79,4 +79,4 @@ def trained_view(name: str = "digits[n_train=200,steps=30]") -> tuple[Any, Any, 
     task = harness.task(name)
     split, _ = task.load(0)
     view = task.view(task.train(split, None, 3), split)
-    return task, split, view.fresh(1, recording=lambda: recorded(task, split, 3), retrained=predictor(task, split, 3))
+    return task, split, view.fresh(1, training(task, split, 3, 4))

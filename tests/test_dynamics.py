@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from harness.interfaces.task import Split
 from harness.running.services import recorded
 from tasks._array_models import OnImages
 from tasks._image_task import image_samples
+from tests.command_line import call
 from tests.conftest import last_layer, plug_in, view_of
 from tests.glue_files import write_glue
 
@@ -133,8 +135,28 @@ def test_recording_is_charged_to_those_who_use_it(tmp_path: Path, monkeypatch: p
     seconds = both.groupby("method")["extract_seconds"].max()
     assert seconds["last"] > 0
     assert seconds["random"] == 0
+    costs = both.groupby("method")["cost"].first().map(json.loads)
+    assert costs["last"]["recording"] > 0
+    assert costs["outlier_l2"]["recording"] == 0
     uses = both.groupby("method")["uses"].first()
     assert uses["norms"] == "labels;gradients;checkpoints"
+
+
+def test_a_cost_is_the_sum_of_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cross-validation and the method's own retraining stand apart, and the parts sum to the total."""
+    methods = "self_confidence,confident_learning,leave_one_out,data_oob[n_models=20],aum"
+    frame = harness.run(methods, "blobs[retrain=no]", 1, preset="smoke", out=tmp_path / "out")
+
+    rows = frame.drop_duplicates("key").set_index("method")
+    costs = rows["cost"].map(json.loads)
+    for method, cost in costs.items():
+        assert sum(cost.values()) == pytest.approx(rows.loc[method, "total_seconds"], rel=1e-6), method
+    dearest = {method: max(cost, key=cost.get) for method, cost in costs.items()}
+    assert dearest["confident_learning"] == "cross_validation"
+    assert dearest["leave_one_out"] == dearest["data_oob"] == "retraining"
+    assert costs["self_confidence"]["cross_validation"] == 0
+    _, report, _ = call(capsys, "report", str(tmp_path / "out"))
+    assert {"cross-validation", "retraining"} <= {cell.strip() for cell in report.split("|")}
 
 
 def test_a_view_offers_inputs_and_a_model() -> None:
@@ -198,7 +220,7 @@ def test_the_module_of_a_network_gives_its_logits() -> None:
     split = small_images()
     model = task.train(split, None, 4)
 
-    logits = task.module(model)(split.train.inputs)
+    logits = task.module(model, split)(split.train.inputs)
 
     np.testing.assert_allclose(logits.softmax(1).detach().numpy(), outputs_of(task, model, split), rtol=1e-4, atol=1e-6)
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 import harness
 from harness.cli import main
 from harness.errors import RequestError, Unsupported
-from harness.running.services import retrainer
+from harness.running.services import training
 from harness.seeds import derive
 from harness.testing import task_checks
 from tests.glue_files import HEADERS, encoder_folders, glue, glue_folder, offline, write_glue  # noqa: F401 - fixtures
@@ -153,7 +153,7 @@ def test_bfloat16_trains_and_what_methods_see_is_float32(glue: Path, encoder_fol
 def test_retraining_as_often_as_there_are_samples_is_declined(glue: Path) -> None:  # noqa: F811
     task = small()
     split, _ = task.load(0)
-    view = task.view(task.train(split, None, 0), split).fresh(0, retrain=retrainer(task, split, 0))
+    view = task.view(task.train(split, None, 0), split).fresh(0, training(task, split, 0, 0))
     with pytest.raises(Unsupported, match="glue_sst2 allows 10 retrainings for one method's scores; 121 were asked"):
         harness.method("leave_one_out").score(view)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.errors import RequestError
 from harness.interfaces.params import build
 from harness.interfaces.spec import parse_selection
 from harness.records.store import Store
-from harness.running.services import services
+from harness.running.services import training
 from harness.seeds import derive
 from harness.selection.plan import make_plan
 from reports.markdown import tables
@@ -152,8 +153,9 @@ def test_suspects_are_relabelled_or_removed(tmp_path: Path) -> None:
     task = harness.task("blobs", preset="smoke")
     split, _ = task.load(derive("data", "blobs", 0))
     seed = derive("model", "blobs", 0)
-    offered = services(task, split, seed, derive("folds", "blobs", 0))
-    predicted = offered["out_of_sample"]().argmax(1)
+    offered = training(task, split, seed, derive("folds", "blobs", 0))
+    assert offered.out_of_sample is not None
+    predicted = offered.out_of_sample().argmax(1)
     (flagged,) = (
         arrays["flagged"]
         for record, arrays in Store(out).records()
@@ -168,3 +170,6 @@ def test_suspects_are_relabelled_or_removed(tmp_path: Path) -> None:
     assert set(scores) == {1}
     seconds = frame.drop_duplicates("key").set_index(["task_spec", "method"])["retrain_seconds"]
     assert seconds["blobs[repair=relabel]", "self_confidence"] > 0
+    costs = frame.drop_duplicates("key").set_index(["task_spec", "method"])["cost"].map(json.loads)
+    assert costs["blobs[repair=relabel]", "self_confidence"]["repair"] > 0
+    assert costs["blobs", "self_confidence"]["repair"] == 0

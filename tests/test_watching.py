@@ -11,6 +11,7 @@ import torch
 import harness
 from harness.interfaces.dynamics import Dynamics, Recording
 from harness.interfaces.outputs import Outputs
+from harness.interfaces.trained import Training
 from tests.conftest import trained_view
 
 
@@ -19,7 +20,7 @@ def watched(logits: np.ndarray, labels: np.ndarray) -> harness.View:
     times = np.arange(1.0, len(logits) + 1)
     dynamics = Dynamics(logits.astype(np.float16), times, np.ones(len(logits)))
     outputs = Outputs(torch.from_numpy(labels), torch.from_numpy(logits[-1]).softmax(1))
-    return harness.View(labels, lambda: outputs, recording=lambda: Recording(dynamics, []))
+    return harness.View(labels, lambda: outputs, training=Training(recording=lambda: Recording(dynamics, [])))
 
 
 @pytest.fixture

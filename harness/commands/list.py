@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_plugin
@@ -22,7 +24,8 @@ def add(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from harness.selection.listing import listing
+    from harness.selection.listing import listing, wrapped
 
-    print(listing(args.what, args.plugin))
+    text = listing(args.what, args.plugin)
+    print(wrapped(text, max(40, shutil.get_terminal_size().columns)) if sys.stdout.isatty() else text)
     return 0

@@ -19,6 +19,7 @@ from harness.errors import Unsupported
 from harness.interfaces.dynamics import Recorder, Recording
 from harness.interfaces.outputs import Outputs
 from harness.interfaces.task import Samples, Split, Task
+from harness.interfaces.trained import Training
 from harness.interfaces.view import View
 
 CLASSES = 3
@@ -160,9 +161,9 @@ class Problem:
             probs = torch.stack([_probs(weights, inputs) for weights in optima]).numpy()
             return np.asarray(probs[fold, np.arange(len(labels))])
 
-        def retrained(keeps: np.ndarray) -> Iterator[np.ndarray]:
+        def retrained(keeps: np.ndarray) -> Iterator[View]:
             for weights in newton(inputs, labels, torch.from_numpy(keeps)):
-                yield _probs(weights, inputs).numpy()
+                yield CheckTask().view(weights, split.to(device))
 
         def recording() -> Recording:
             recorder = Recorder(len(labels), CLASSES)
@@ -172,8 +173,7 @@ class Problem:
             return recorder.recording(lambda weights, name: CheckTask().outputs(weights, sets[name]))
 
         view = CheckTask().view(self.sharpness * self.weights, split.to(device))
-        services = {"retrain": retrain, "retrained": retrained, "out_of_sample": out_of_sample, "recording": recording}
-        return view.fresh(seed, **services)
+        return view.fresh(seed, Training(retrain, retrained, out_of_sample, recording))
 
 
 @cache

@@ -66,11 +66,13 @@ class Moment:
         epoch: when it was, as in `Dynamics`.
         learning_rate: the sum of the learning rates of the steps that the moment stands for.
         outputs: the `Outputs` of a set at that moment: ``"train"``, or a reference set's name.
+        module: the model of that moment as a callable of inputs.
     """
 
     epoch: float
     learning_rate: float
     outputs: Callable[[str], Outputs]
+    module: Callable[[], Callable[..., Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,11 +177,14 @@ class Recorder:
         self._moments += 1
         self.seconds += time.perf_counter() - started
 
-    def recording(self, outputs: Callable[[Any, str], Outputs]) -> Recording:
+    def recording(
+        self, outputs: Callable[[Any, str], Outputs], module: Callable[[Any], Callable[..., Any]] | None = None
+    ) -> Recording:
         """What was recorded.
 
         Args:
             outputs: of a model and a set's name.
+            module: a model as a callable of inputs.
 
         Raises:
             ValueError: the training had another number of moments than it had announced.
@@ -192,8 +197,17 @@ class Recorder:
         def outputs_at(saved: _Saved, name: str) -> Outputs:
             return outputs(saved.load(), name)
 
+        def module_at(saved: _Saved) -> Callable[..., Any]:
+            assert module is not None
+            return module(saved.load())
+
         moments = [
-            Moment(float(self.epochs[k]), float(share), partial(outputs_at, saved))
+            Moment(
+                float(self.epochs[k]),
+                float(share),
+                partial(outputs_at, saved),
+                None if module is None else partial(module_at, saved),
+            )
             for (k, saved), share in zip(self._states, shares, strict=True)
         ]
         return Recording(Dynamics(self.logits, self.epochs, self.learning_rates), moments)

@@ -7,6 +7,9 @@ from typing import Any, Self
 
 from harness.interfaces.parts import Parts
 
+KINDS = {"recording": "recording", "out_of_sample_probs": "cross_validation"}
+"""The kind of cost of each part that is more than a pass over the data."""
+
 
 class Extraction:
     """The parts of a view with their times; methods read them through `harness.interfaces.view.View`.
@@ -46,6 +49,14 @@ class Extraction:
     def extract_seconds(self) -> float:
         """Seconds that the parts used here took, whichever method asked for them first."""
         return sum(self._parts.seconds.get(name, 0.0) for name in self.used)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """The seconds of `extract_seconds` by kind: ``extraction``, ``recording`` and ``cross_validation``."""
+        cost = dict.fromkeys(("extraction", *KINDS.values()), 0.0)
+        for name in self.used:
+            cost[KINDS.get(name, "extraction")] += self._parts.seconds.get(name, 0.0)
+        return cost
 
     @property
     def computed_seconds(self) -> float:

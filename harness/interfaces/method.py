@@ -30,6 +30,8 @@ class Method(ABC):
         requires: modules that the method imports for scoring. A missing module makes the method unavailable.
         protocols: parameter values by protocol, where they differ from the defaults. The defaults are the values of
             the fair protocol.
+        needs: how to get what ``requires`` names, for `list`.
+        named_only: whether ``all`` and globs leave the method out.
         trims: False for a method that flags nothing (the untrimmed model).
         version: increase this number when scores change although the code of the method's module does not.
         expected_failures: the reason for each conformance check that the method is known to fail, by check name.
@@ -44,6 +46,8 @@ class Method(ABC):
     source: ClassVar[str] = ""
     requires: ClassVar[tuple[str, ...]] = ()
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    needs: ClassVar[str] = ""
+    named_only: ClassVar[bool] = False
     trims: ClassVar[bool] = True
     version: ClassVar[int] = 1
     expected_failures: ClassVar[Mapping[str, str]] = {}

@@ -107,20 +107,37 @@ def _dense(blocks: Mapping[str, Tensor]) -> dict[str, Block]:
     return {name: DenseBlock(values) for name, values in blocks.items()}
 
 
-@dataclass(frozen=True)
 class Reference:
     """A reference set as a method sees it.
 
     Args:
+        gradients: computes `gradients`.
+        labels: (n_reference,); maybe wrong if the set is noisy.
         inputs: as `View.inputs`; None where they are not known.
-        features: the last layer's input, (n_reference, d); None where it is not known.
+        features: computes `features`.
     """
 
-    gradients: Gradients
-    labels: np.ndarray
-    inputs: Any = None
-    features: Tensor | None = None
+    def __init__(
+        self,
+        gradients: Callable[[], Gradients],
+        labels: np.ndarray,
+        inputs: Any,
+        features: Callable[[], Tensor | None],
+    ) -> None:
+        self._gradients, self._features = gradients, features
+        self.labels, self.inputs = labels, inputs
 
     @property
     def n(self) -> int:
-        return self.gradients.n
+        """Number of reference samples."""
+        return len(self.labels)
+
+    @property
+    def gradients(self) -> Gradients:
+        """Per-sample gradients of the loss in the chosen layers."""
+        return self._gradients()
+
+    @property
+    def features(self) -> Tensor | None:
+        """The last layer's input, (n_reference, d); None where it is not known."""
+        return self._features()

@@ -209,13 +209,17 @@ class Task(ABC):
         """
         raise Unsupported(f"{self.name} does not record its training")
 
-    def module(self, model: Any) -> Callable[..., Any]:
+    def module(self, model: Any, split: Split) -> Callable[..., Any]:
         """A trained model as a callable from inputs to logits, in eval mode; a torch module where there is one.
 
         Raises:
             Unsupported: the task gives no model to methods.
         """
         raise Unsupported(f"{self.name} gives no model to methods")
+
+    def module_inputs(self, samples: Samples) -> Any:
+        """The inputs of samples as `module` takes them: a tensor, a tuple or a mapping of tensors, (n, …) each."""
+        return samples.inputs
 
     # Optional: further results.
 
@@ -271,15 +275,15 @@ class Task(ABC):
 
     def view(self, model: Any, split: Split) -> View:
         """What methods see of a trained model, built from `outputs`. A task does not override `view`."""
+        from harness.interfaces.trained import Model
         from harness.interfaces.view import View
 
+        references = {name: self.module_inputs(samples) for name, samples in split.references.items()}
         return View(
             split.train.labels.cpu().numpy(),
             partial(self.training_outputs, model, split.train),
             {name: partial(self.outputs, model, samples) for name, samples in split.references.items()},
             device=split.device,
             classes=split.train.classes,
-            inputs=split.train.inputs,
-            reference_inputs={name: samples.inputs for name, samples in split.references.items()},
-            model=partial(self.module, model),
+            model=Model(self.module_inputs(split.train), references, partial(self.module, model, split)),
         )

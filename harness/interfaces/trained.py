@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
 
 import numpy as np
 
 from harness.errors import Unsupported
+from harness.interfaces.clock import timed
 from harness.interfaces.dynamics import Dynamics, Recording
 from harness.interfaces.extraction import Extraction
 from harness.interfaces.outputs import Outputs
 
-Retrain = Callable[[np.ndarray, str], np.ndarray]
-Retrained = Callable[[np.ndarray], Iterator[np.ndarray]]
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a view offers where models can be trained. An entry is None where it is not offered.
+
+    Args:
+        losses: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of models retrained on kept sets.
+        views: ``(keeps (m, n) bool) -> m views`` of models retrained on kept sets, with all training samples.
+        out_of_sample: computes cross-validated probabilities, (n, c).
+        recording: records the base model's training.
+    """
+
+    losses: Callable[[np.ndarray, str], np.ndarray] | None = None
+    views: Callable[[np.ndarray], Iterator[Any]] | None = None
+    out_of_sample: Callable[[], np.ndarray] | None = None
+    recording: Callable[[], Recording] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The trained model and what it takes. An entry is None where only the model's outputs are known.
+
+    Args:
+        inputs: the training inputs, as the model takes them.
+        reference_inputs: the inputs of each reference set by name.
+        module: gives the trained model as a callable of inputs.
+    """
+
+    inputs: Any = None
+    reference_inputs: Mapping[str, Any] = field(default_factory=dict)
+    module: Callable[[], Callable[..., Any]] | None = None
 
 
 class Trained(Extraction):
@@ -21,25 +53,15 @@ class Trained(Extraction):
 
     Args:
         device: as for `harness.interfaces.view.View`, like all arguments.
+
+    Attributes:
+        retraining_seconds: what retraining for this view's method took. Parts of other views are not in it.
     """
 
-    def __init__(
-        self,
-        device: str,
-        retrain: Retrain | None,
-        retrained: Retrained | None,
-        out_of_sample: Callable[[], np.ndarray] | None,
-        recording: Callable[[], Recording] | None,
-        inputs: Any,
-        reference_inputs: Mapping[str, Any] | None,
-        model: Callable[[], Callable[..., Any]] | None,
-    ) -> None:
+    def __init__(self, device: str, model: Model, training: Training) -> None:
         super().__init__(device)
-        self._retrain, self._retrained = retrain, retrained
-        self._out_of_sample = out_of_sample
-        self._recording = recording
-        self._inputs, self._reference_inputs = inputs, dict(reference_inputs or {})
-        self._model = model
+        self._model, self._training = model, training
+        self.retraining_seconds = 0.0
         self._labels: np.ndarray
         self._references: Mapping[str, Callable[[], Outputs]]
 
@@ -50,10 +72,10 @@ class Trained(Extraction):
         Raises:
             Unsupported: only the model's outputs are known.
         """
-        if self._inputs is None:
+        if self._model.inputs is None:
             raise Unsupported("the inputs are not known here, only the model's outputs")
         self._asked.add("inputs")
-        return self._inputs
+        return self._model.inputs
 
     @property
     def model(self) -> Callable[..., Any]:
@@ -62,9 +84,9 @@ class Trained(Extraction):
         Raises:
             Unsupported: the task gives no model.
         """
-        if self._model is None:
+        if self._model.module is None:
             raise Unsupported("there is no model here, only its outputs")
-        return cast("Callable[..., Any]", self._get("model", self._model))
+        return cast("Callable[..., Any]", self._get("model", self._model.module))
 
     @property
     def dynamics(self) -> Dynamics:
@@ -77,9 +99,9 @@ class Trained(Extraction):
         return dynamics
 
     def _recorded(self) -> Recording:
-        if self._recording is None:
+        if self._training.recording is None:
             raise Unsupported("training dynamics need a task that records its training")
-        return cast(Recording, self._get("recording", self._recording))
+        return cast(Recording, self._get("recording", self._training.recording))
 
     @property
     def out_of_sample_probs(self) -> np.ndarray:
@@ -88,9 +110,9 @@ class Trained(Extraction):
         Raises:
             Unsupported: the view comes from arrays, so nothing can be retrained.
         """
-        if self._out_of_sample is None:
+        if self._training.out_of_sample is None:
             raise Unsupported("out-of-sample probabilities need a task that can retrain its model")
-        return np.asarray(self._get("out_of_sample_probs", self._out_of_sample)).copy()
+        return np.asarray(self._get("out_of_sample_probs", self._training.out_of_sample)).copy()
 
     def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
         """Mean reference loss of models retrained from the same start on each kept set.
@@ -105,15 +127,16 @@ class Trained(Extraction):
         Raises:
             Unsupported: the view comes from arrays, or there is no such reference set.
         """
-        if self._retrain is None:
+        if self._training.losses is None:
             raise Unsupported("retraining needs a task; a view of arrays has no model to train")
         if reference != "train" and reference not in self._references:
             raise Unsupported(f"there is no reference set {reference!r} here")
         self._asked |= {"retraining", f"reference:{reference}"}
-        return self._retrain(keeps, reference)
+        with self._retraining():
+            return self._training.losses(keeps, reference)
 
-    def retrained_probs(self, keeps: np.ndarray) -> Iterator[np.ndarray]:
-        """Class probabilities of all training samples by models retrained on each kept set, (n, c) per set, in order.
+    def retrained(self, keeps: np.ndarray) -> Iterator[Self]:
+        """Views of models retrained from the same start on each kept set, in order; each shows all training samples.
 
         Args:
             keeps: (m, n) bool, one kept set per row.
@@ -121,7 +144,19 @@ class Trained(Extraction):
         Raises:
             Unsupported: the view comes from arrays, or the task allows fewer retrainings.
         """
-        if self._retrained is None:
+        if self._training.views is None:
             raise Unsupported("retraining needs a task; a view of arrays has no model to train")
         self._asked.add("retraining")
-        return self._retrained(keeps)
+        views = self._training.views(keeps)
+        while True:
+            with self._retraining():
+                view = next(views, None)
+            if view is None:
+                return
+            yield view
+
+    @contextmanager
+    def _retraining(self) -> Iterator[None]:
+        with timed(self.device) as watch:
+            yield
+        self.retraining_seconds += watch.seconds

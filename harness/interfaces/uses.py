@@ -22,8 +22,8 @@ WORDS = {
 }
 """The word of `Method.uses` for each part of a view."""
 
-NEEDS_TRAINING = {"retraining", "out-of-sample probabilities", "training dynamics", "checkpoints"}
-"""Words of what a view of arrays cannot offer, because no model can be trained."""
+NEEDS_MODEL = {"retraining", "out-of-sample probabilities", "training dynamics", "checkpoints", "inputs", "model"}
+"""Words of what a view of arrays cannot offer, because it has no model."""
 
 RECORDED = {"training dynamics", "checkpoints"}
 """Words of what is recorded while the base model trains."""

@@ -15,6 +15,7 @@
         view.neighbours(10)                             # the nearest training samples by features, and similarities
         view.classes                                    # class of each training sample, (n,), on attribution tasks
         view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
+        view.retrained(keeps)                           # views of such models, one by one
         view.rng                                        # the method's own randomness, seeded
         view.health["iterations"] = 12                  # numbers worth keeping beside the scores
 
@@ -25,7 +26,7 @@ work. No part says which labels are truly wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -36,10 +37,10 @@ from torch import Tensor
 from harness.errors import Unsupported
 from harness.gradients.gradients import Gradients
 from harness.interfaces.checked import checked_blocks, checked_like, checked_outputs, checked_reference
-from harness.interfaces.dynamics import Moment, Recording
+from harness.interfaces.dynamics import Moment
 from harness.interfaces.neighbours import Neighbours, nearest
 from harness.interfaces.outputs import Outputs, Reference
-from harness.interfaces.trained import Retrain, Retrained, Trained
+from harness.interfaces.trained import Model, Trained, Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +59,11 @@ class View(Trained):
         labels: given labels of the training samples, (n,).
         train: computes the training samples' `Outputs`.
         references: computes the `Outputs` of each reference set by name.
-        retrain: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of m retrained models.
-        retrained: ``(keeps (m, n) bool) -> m × (n, c)`` probabilities of the training samples by retrained models.
-        out_of_sample: computes cross-validated probabilities, (n, c).
+        training: what is offered where models can be trained.
+        model: the trained model, and the inputs it takes.
         seed: seeds the method's own randomness.
         device: ``"cpu"`` or ``"cuda:0"``, for timing.
         classes: the class of each training sample, (n,), on attribution tasks.
-        recording: records the base model's training.
-        inputs: the training inputs, as the model takes them.
-        reference_inputs: the inputs of each reference set by name.
-        model: the trained model as a callable of inputs.
     """
 
     def __init__(
@@ -76,18 +72,13 @@ class View(Trained):
         train: Callable[[], Outputs],
         references: Mapping[str, Callable[[], Outputs]] | None = None,
         *,
-        retrain: Retrain | None = None,
-        retrained: Retrained | None = None,
-        out_of_sample: Callable[[], np.ndarray] | None = None,
+        training: Training | None = None,
+        model: Model | None = None,
         seed: int = 0,
         device: str = "cpu",
         classes: np.ndarray | None = None,
-        recording: Callable[[], Recording] | None = None,
-        inputs: Any = None,
-        reference_inputs: Mapping[str, Any] | None = None,
-        model: Callable[[], Callable[..., Any]] | None = None,
     ) -> None:
-        super().__init__(device, retrain, retrained, out_of_sample, recording, inputs, reference_inputs, model)
+        super().__init__(device, model or Model(), training or Training())
         self._labels = np.asarray(labels)
         self._train = train
         self._references = dict(references or {})
@@ -95,23 +86,21 @@ class View(Trained):
         self.seed = seed
         self.health: dict[str, Any] = {}
 
-    def fresh(self, seed: int, *, retrain: Any = None, retrained: Any = None, out_of_sample: Any = None,
-              recording: Any = None) -> View:  # fmt: skip
-        """A view for another method with the same shared parts, a new seed, empty health and no recorded use."""
+    def fresh(self, seed: int, training: Training | None = None) -> View:
+        """A view for another method with the same shared parts, a new seed, empty health and no recorded use.
+
+        Args:
+            training: what is offered where models can be trained; None for what this view offers.
+        """
         view = View(
             self._labels,
             self._train,
             self._references,
-            retrain=retrain or self._retrain,
-            retrained=retrained or self._retrained,
-            out_of_sample=out_of_sample or self._out_of_sample,
+            training=training or self._training,
+            model=self._model,
             seed=seed,
             device=self.device,
             classes=self._classes,
-            recording=recording or self._recording,
-            inputs=self._inputs,
-            reference_inputs=self._reference_inputs,
-            model=self._model,
         )
         return view._shared(self)
 
@@ -172,7 +161,8 @@ class View(Trained):
 
     def _at(self, k: int, moment: Moment) -> Checkpoint:
         outputs = {name: partial(moment.outputs, name) for name in self._references}
-        view = View(self._labels, partial(moment.outputs, "train"), outputs, device=self.device)
+        model = replace(self._model, module=moment.module)
+        view = View(self._labels, partial(moment.outputs, "train"), outputs, model=model, device=self.device)
         return Checkpoint(moment.epoch, moment.learning_rate, view._shared(self, f"checkpoint {k}/"))
 
     def neighbours(self, k: int) -> Neighbours:
@@ -219,13 +209,15 @@ class View(Trained):
             Unsupported: the task has no such set.
         """
         if name == "train":
-            return Reference(self.gradients_of(layers), self.labels, self._inputs, self._outputs().features)
+            own = partial(self.gradients_of, layers)
+            return Reference(own, self.labels, self._model.inputs, lambda: self._outputs().features)
         if name not in self._references:
             offered = ", ".join(["train", *self._references])
             raise Unsupported(f"there is no reference set {name!r} here; there is: {offered}")
         outputs = partial(self._reference_outputs, name)
-        labels, inputs = outputs().labels.cpu().numpy().copy(), self._reference_inputs.get(name)
-        return Reference(self._layers(f":{name}", outputs, layers), labels, inputs, outputs().features)
+        gradients = partial(self._layers, f":{name}", outputs, layers)
+        labels, inputs = outputs().labels.cpu().numpy().copy(), self._model.reference_inputs.get(name)
+        return Reference(gradients, labels, inputs, lambda: outputs().features)
 
     @property
     def rng(self) -> np.random.Generator:

@@ -42,6 +42,8 @@ class Record:
     Times are in seconds, memory is in MiB, metrics are fractions. ``extract_seconds`` is the time of all parts that
     the method used: passes over the data, gradients, cross-validation. A shared part counts for every method that
     used the part. ``total_seconds`` is ``extract_seconds`` plus ``score_seconds``, without training the base model.
+    ``cost`` splits the total into extraction, recording, cross_validation, retraining and scoring. The entry
+    ``repair``, the cross-validation for ``repair=relabel``, comes on top.
     ``metrics`` holds metrics of models, ``curves`` holds metrics at each training step. Detection metrics are
     computed from the raw scores when results are read.
     """
@@ -69,6 +71,7 @@ class Record:
     extract_seconds: float | None = None
     score_seconds: float | None = None
     total_seconds: float | None = None
+    cost: dict[str, float] = field(default_factory=dict)
     retrain_seconds: float | None = None
     peak_memory_mib: float | None = None
     n_train: int | None = None

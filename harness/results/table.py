@@ -36,6 +36,7 @@ COLUMNS = (
     "score_seconds",
     "total_seconds",
     "retrain_seconds",
+    "cost",
     "peak_memory_mib",
     "n_train",
     "n_flagged",
@@ -93,6 +94,7 @@ def _rows(record: Record, arrays: Mapping[str, np.ndarray]) -> list[dict[str, ob
         "method_params": json.dumps(record.method_params, sort_keys=True),
         "uses": ";".join(record.uses),
         "health": json.dumps(record.health, sort_keys=True),
+        "cost": json.dumps(record.cost, sort_keys=True),
         "versions": json.dumps(record.versions, sort_keys=True),
         "schema": record.versions.get("schema"),
     }

@@ -53,7 +53,7 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
             yield from _failed(entries, error)
     if not pending:
         return
-    pending.sort(key=lambda made: (made.seed, made.seconds > 0))  # one data set's kept sets together
+    pending.sort(key=lambda made: (made.seed, made.repair_seconds > 0))  # one data set's kept sets together
     yield Begin("retrain", tuple(entry.cell for made in pending for entry in made.entries))
     yield from _trained(pending, task, device)
 
@@ -72,7 +72,9 @@ def _trained(pending: list[Retraining], task: Task, device: str) -> Iterator[Fin
                 models = next(batches)
             for model in models:
                 made = left[0]
-                finished = list(_finished(made.entries, model, watch.seconds / len(models) + made.seconds))
+                for entry in made.entries:
+                    entry.record.cost["repair"] = made.repair_seconds
+                finished = list(_finished(made.entries, model, watch.seconds / len(models)))
                 left.pop(0)
                 yield from finished
     except (Exception, SystemExit) as error:

@@ -10,7 +10,7 @@ import torch
 from harness.interfaces.task import Split
 from harness.running.base_models import model_seed
 from harness.running.scoring import Scored
-from harness.running.services import services
+from harness.running.services import training
 from harness.seeds import derive
 
 
@@ -20,13 +20,13 @@ class Retraining:
 
     Args:
         split, keep: the data and the kept set that the model is trained on.
-        seconds: what it took to find the labels that replace the suspects'.
+        repair_seconds: what it took to find the labels that replace the suspects'.
     """
 
     entries: list[Scored]
     split: Split
     keep: np.ndarray
-    seconds: float = 0.0
+    repair_seconds: float = 0.0
 
     @property
     def seed(self) -> int:
@@ -43,8 +43,8 @@ def retraining(entries: list[Scored]) -> Retraining:
     base, task = first.base, first.cell.task
     if task.repair == "remove":
         return Retraining(entries, base.split, first.keep)
-    offered = services(task, base.split, model_seed(task, base.seed), derive("folds", task.name, base.seed))
-    view = base.view.fresh(0, **offered)
+    offered = training(task, base.split, model_seed(task, base.seed), derive("folds", task.name, base.seed))
+    view = base.view.fresh(0, offered)
     predicted = torch.from_numpy(view.out_of_sample_probs.argmax(1)).to(base.split.train.labels)
     suspects = torch.from_numpy(~first.keep).to(predicted.device)
     labels = torch.where(suspects, predicted, base.split.train.labels)

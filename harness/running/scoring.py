@@ -20,7 +20,7 @@ from harness.interfaces.view import View
 from harness.records.store import Record
 from harness.running.base_models import Base, curves_of, model_seed
 from harness.running.events import Begin, Event, Finished, failure, new_record
-from harness.running.services import services
+from harness.running.services import training
 from harness.running.trimming import flagged, flags_of, tie_seed
 from harness.seeds import derive
 from harness.selection.plan import Cell
@@ -42,6 +42,7 @@ class Scoring:
     extract_seconds: float | None = None
     score_seconds: float | None = None
     total_seconds: float | None = None
+    cost: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: float | None = None
     uses: list[str] = field(default_factory=list)
 
@@ -60,11 +61,11 @@ class Scored:
 def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
     """Score one seed's cells, each method with its parameters once. A cell that fails ends with a failed record."""
     task, seed, view = base.cells[0].task, base.seed, base.view
-    offered = services(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
+    offered = training(task, base.split, model_seed(task, seed), derive("folds", task.name, seed))
     scored = []
     for cells in _by_method(base.cells):
         yield Begin("score", cells)
-        own = view.fresh(derive("method", task.name, cells[0].method.name, seed), **offered)
+        own = view.fresh(derive("method", task.name, cells[0].method.name, seed), offered)
         scoring = Scoring(base.seconds, view.n, None if base.noisy is None else int(base.noisy.sum()))
         memory = PeakMemory(device)
         scores, flags = None, None
@@ -176,6 +177,8 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.nd
     scoring.extract_seconds = view.extract_seconds
     scoring.score_seconds = max(0.0, watch.seconds - (view.computed_seconds - before))
     scoring.total_seconds = scoring.extract_seconds + scoring.score_seconds
+    own = max(0.0, scoring.score_seconds - view.retraining_seconds)
+    scoring.cost = {**view.cost, "retraining": scoring.score_seconds - own, "scoring": own}
     scoring.health = _plain(view.health)
     if scores.shape != shape:
         raise ValueError(f"{cell.method.name} returned scores of shape {scores.shape}; {shape} was expected")

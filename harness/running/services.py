@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -13,46 +13,39 @@ from harness.errors import Unsupported
 from harness.interfaces.dynamics import Recorder, Recording
 from harness.interfaces.outputs import Outputs
 from harness.interfaces.task import Split, Task
-from harness.interfaces.trained import Retrain, Retrained
+from harness.interfaces.trained import Training
+from harness.interfaces.view import View
 
 FOLDS = 5
 
 
-def services(task: Task, split: Split, seed: int, fold_seed: int) -> dict[str, Any]:
-    """All that a view offers beyond one model's outputs, by the names of `View.fresh`.
+def training(task: Task, split: Split, seed: int, fold_seed: int) -> Training:
+    """What a task's views offer because its models can be trained.
 
     Args:
         seed: of the base model.
         fold_seed: of the folds of cross-validation.
     """
-    return {
-        "retrain": retrainer(task, split, seed),
-        "retrained": predictor(task, split, seed),
-        "out_of_sample": cross_validated(task, split, seed, fold_seed),
-        "recording": partial(recorded, task, split, seed),
-    }
+    return Training(
+        losses=partial(retrained_losses, task, split, seed),
+        views=partial(retrained_views, task, split, seed),
+        out_of_sample=partial(cross_validated, task, split, seed, fold_seed),
+        recording=partial(recorded, task, split, seed),
+    )
 
 
-def retrainer(task: Task, split: Split, seed: int) -> Retrain:
-    """A view's ``retrain``: mean reference losses of models trained from the base model's start on kept sets."""
-
-    def losses(keeps: np.ndarray, reference: str) -> np.ndarray:
-        samples = split.train if reference == "train" else split.references[reference]
-        outputs = task.training_outputs if reference == "train" else task.outputs
-        models = _retrained(task, split, keeps, seed)
-        return np.array([outputs(model, samples).losses().mean() for model in models])
-
-    return losses
+def retrained_losses(task: Task, split: Split, seed: int, keeps: np.ndarray, reference: str) -> np.ndarray:
+    """Mean reference losses of models trained from the base model's start on kept sets, (m,)."""
+    samples = split.train if reference == "train" else split.references[reference]
+    outputs = task.training_outputs if reference == "train" else task.outputs
+    models = _retrained(task, split, keeps, seed)
+    return np.array([outputs(model, samples).losses().mean() for model in models])
 
 
-def predictor(task: Task, split: Split, seed: int) -> Retrained:
-    """A view's ``retrained``: probabilities of the training samples by models trained on kept sets."""
-
-    def probs(keeps: np.ndarray) -> Iterator[np.ndarray]:
-        for model in _retrained(task, split, keeps, seed):
-            yield task.training_outputs(model, split.train).class_probs()
-
-    return probs
+def retrained_views(task: Task, split: Split, seed: int, keeps: np.ndarray) -> Iterator[View]:
+    """Views of models trained from the base model's start on kept sets."""
+    for model in _retrained(task, split, keeps, seed):
+        yield task.view(model, split)
 
 
 def _retrained(task: Task, split: Split, keeps: np.ndarray, seed: int) -> Iterator[Any]:
@@ -89,19 +82,15 @@ def recorded(task: Task, split: Split, seed: int, recorder: Recorder | None = No
             else task.outputs(model, split.references[name])
         )
 
-    return recorder.recording(outputs)
+    return recorder.recording(outputs, lambda model: task.module(model, split))
 
 
-def cross_validated(task: Task, split: Split, seed: int, fold_seed: int) -> Callable[[], np.ndarray]:
-    """A view's ``out_of_sample_probs``: each sample's probabilities from a model trained on the other folds."""
-
-    def held_out() -> np.ndarray:
-        n = len(split.train)
-        fold = np.random.default_rng(fold_seed).permutation(n) % FOLDS
-        models = chain.from_iterable(task.train_all([(split, [fold != k for k in range(FOLDS)], seed)]))
-        probs = np.empty((n, split.n_classes))
-        for k, model in enumerate(models):
-            probs[fold == k] = task.training_outputs(model, split.train).class_probs()[fold == k]
-        return probs
-
-    return held_out
+def cross_validated(task: Task, split: Split, seed: int, fold_seed: int) -> np.ndarray:
+    """Each training sample's probabilities from a model trained on the other folds, (n, c)."""
+    n = len(split.train)
+    fold = np.random.default_rng(fold_seed).permutation(n) % FOLDS
+    models = chain.from_iterable(task.train_all([(split, [fold != k for k in range(FOLDS)], seed)]))
+    probs = np.empty((n, split.n_classes))
+    for k, model in enumerate(models):
+        probs[fold == k] = task.training_outputs(model, split.train).class_probs()[fold == k]
+    return probs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ SHARED = {"threshold"}
 """Parameters that every method has, which are listed once."""
 
 EVERY_METHOD = (
-    "Every method also takes threshold=none (mixture|otsu|none), a threshold on the scores. The samples above the\n"
+    "Every method also takes threshold=none (mixture|otsu|none), a threshold on the scores. The samples above the "
     "threshold are the method's own flags, whatever the budget."
 )
 
@@ -52,6 +53,17 @@ def listing(what: str | None, plugins: Sequence[str]) -> str:
     if broken:
         parts.append("PLUG-INS\n\n" + "\n".join(broken))
     return "\n\n".join(parts)
+
+
+def wrapped(text: str, width: int) -> str:
+    """A listing with long lines broken at a width. A continued line is indented further."""
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)
 
 
 def _entries(registry: Registry[Any]) -> list[str]:

@@ -16,6 +16,7 @@ import harness
 from harness.interfaces.dynamics import Dynamics, Recording
 from harness.interfaces.neighbours import nearest
 from harness.interfaces.outputs import Outputs
+from harness.interfaces.trained import Training
 from methods._curvature import LastLayerHessian
 from methods._solvers import Factorised, damping_of, solver
 from tests.benchmarks.conftest import ROWS, Row, Versus, extra_mib, seconds
@@ -85,7 +86,7 @@ def test_scores(versus: Versus, spec: str) -> None:
         logits = np.random.default_rng(0).standard_normal((20, n, c)).astype(np.float16)
         recording = Recording(Dynamics(logits, np.arange(1.0, 21), np.ones(20)), [])
         outputs = Outputs(torch.from_numpy(arrays["labels"]), torch.from_numpy(arrays["probs"]))
-        view = harness.View(arrays["labels"], lambda: outputs, recording=lambda: recording)
+        view = harness.View(arrays["labels"], lambda: outputs, training=Training(recording=lambda: recording))
 
     if not versus.full:
         assert method.score(view).shape == (n,)
