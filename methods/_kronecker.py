@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from harness.errors import Unsupported
 from harness.gradients.blocks import Block, OuterBlock
+
+if TYPE_CHECKING:
+    from methods._network import Network, Weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Eigenbasis:
 
     @classmethod
     def of(cls, block: Block, curvature: Literal["auto", "exact", "outer_product"]) -> Eigenbasis:
-        """From a layer's factors.
+        """From the last layer's factors.
 
         Args:
             curvature: ``exact`` is the true Hessian, which needs output probabilities; ``outer_product`` is F; ``auto``
@@ -39,7 +42,7 @@ class Eigenbasis:
         """
         if not isinstance(block, OuterBlock):
             raise Unsupported(
-                "EK-FAC needs a layer's inputs and output gradients, which only a last layer with features has"
+                "EK-FAC needs a layer's inputs and output gradients, which dense blocks of gradients do not have"
             )
         if curvature == "exact" and block.probs is None:
             raise Unsupported("the true Hessian is known for a last layer with its output probabilities only")
@@ -63,12 +66,38 @@ class Eigenbasis:
             squares = (residuals @ outputs).square()
         return cls(outputs, inputs, squares.T @ (features @ inputs).square() / n)
 
+    @classmethod
+    def of_layers(cls, network: Network, inputs: Any, expected: list[Weighted]) -> dict[str, Eigenbasis]:
+        """From any layers' factors, by two passes over the samples for each entry of the expectation.
+
+        The second pass corrects the eigenvalues: they become E[(U_Eᵀ G U_H)²] of the samples' gradients G.
+        """
+        from methods._network import factors_of
+
+        bases = {}
+        for name, made in factors_of(network, inputs, expected).items():
+            outputs, inner = (torch.linalg.eigh(factor).eigenvectors for factor in (made.outputs, made.inputs))
+            bases[name] = cls(outputs, inner, torch.zeros(len(outputs), len(inner), dtype=torch.float64))
+        for entry in expected:
+            for rows, gradients in network.gradients(inputs, entry.targets):
+                for name, basis in bases.items():
+                    squares = basis.turned(gradients[name]).square()
+                    weights = entry.weights[rows].to(squares.dtype) / len(entry.targets)
+                    basis.values.add_(torch.einsum("n,ncd->cd", weights, squares).cpu())
+        return {name: cls(basis.outputs, basis.inputs, basis.values.to(basis.outputs)) for name, basis in bases.items()}
+
+    def turned(self, gradients: Tensor) -> Tensor:
+        """U_Eᵀ G U_H for gradients (n, c, d), in their own precision."""
+        return self.outputs.T.to(gradients) @ gradients @ self.inputs.to(gradients)
+
     def solve(self, vectors: Tensor, damping: float) -> Tensor:
         """(UΛUᵀ + λI)⁻¹ v for (p, m) vectors."""
         c, d = self.values.shape
-        turned = self.outputs.T @ vectors.T.double().reshape(-1, c, d) @ self.inputs
-        solved = self.outputs @ (turned / (self.values + damping)) @ self.inputs.T
-        return solved.reshape(len(solved), -1).T
+        return self.solved(vectors.T.double().reshape(-1, c, d), damping).flatten(1).T
+
+    def solved(self, gradients: Tensor, damping: float) -> Tensor:
+        """(UΛUᵀ + λI)⁻¹ G for gradients (n, c, d), float64."""
+        return self.outputs @ (self.turned(gradients.double()) / (self.values + damping)) @ self.inputs.T
 
     def quadratic(self, block: OuterBlock, damping: float) -> Tensor:
         """gᵀ (UΛUᵀ + λI)⁻¹ g for each sample's gradient, (n,)."""
@@ -76,3 +105,7 @@ class Eigenbasis:
         lengths = (block.features.double() @ self.inputs).square()
         total: Tensor = (squares @ (1 / (self.values + damping)) * lengths).sum(1)
         return total
+
+    def quadratics(self, gradients: Tensor, damping: float) -> Tensor:
+        """gᵀ (UΛUᵀ + λI)⁻¹ g for gradients (n, c, d), (n,) float64."""
+        return (self.turned(gradients).double().square() / (self.values + damping)).sum((1, 2))

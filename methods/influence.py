@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.errors import Unsupported
-from harness.interfaces.method import Method
-from harness.interfaces.uses import of_reference
 from harness.selection.registry import register_method
+from methods._reference import ReferenceMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,18 +57,8 @@ def means(block: Block) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Influence(Method):
-    """Influence of each training sample on a reference set's loss.
-
-    Args:
-        reference: the samples whose loss is used: clean ``validation``, ``noisy_validation``, ``train``, or the
-            ``test`` samples of an attribution task. With ``train`` and a converged model, ḡ is about zero.
-        sign: 1 treats positive influence as harmful, which agrees with the derivation. −1 treats negative influence
-            as harmful, as in Eq. (2) of the paper and in the published baseline runs.
-        layers: the layers to take gradients of: ``all``, ``last``, or a glob over the names of gradient blocks.
-        class_mean: in attribution tasks, every training sample gets the mean influence of its class. Outlier methods
-            also give one value per class.
-    """
+class Influence(ReferenceMethod):
+    """Influence of each training sample on a reference set's loss, by one linear system for each gradient block."""
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train", "sign": -1}}
 
@@ -80,15 +68,6 @@ class Influence(Method):
     An exact inverse divides by λ the part of v that is orthogonal to all gradients. In float32, rounding errors would
     let this large part change the influence.
     """
-
-    reference: Literal["validation", "noisy_validation", "train", "test"] = "validation"
-    sign: Literal[1, -1] = 1
-    layers: str = "all"
-    class_mean: bool = False
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return ("labels", "gradients", *of_reference(self.reference))
 
     @abstractmethod
     def inverse(self, block: Block, columns: int) -> Solver:
@@ -101,8 +80,7 @@ class Influence(Method):
     def score(self, view: View) -> np.ndarray:
         import torch
 
-        if self.class_mean:
-            raise Unsupported("class_mean=yes is for attributions; this task asks for one score per training sample")
+        self.refuse_class_mean()
         reference = view.reference(self.reference, self.layers)
         total = torch.zeros(view.n, dtype=torch.float64)
         for name, block in view.gradients_of(self.layers).items():
@@ -111,14 +89,6 @@ class Influence(Method):
             view.health[name] = solution.convergence.as_health()
             total -= block.matvec(solution.values, precise=self.precise)[:, 0].cpu()
         return self.sign * total.numpy()
-
-    def attribute(self, view: View) -> np.ndarray:
-        influence = self.sign * self.pairwise(view)
-        if self.class_mean:
-            classes = view.classes
-            for c in np.unique(classes):
-                influence[:, classes == c] = influence[:, classes == c].mean(axis=1, keepdims=True)
-        return influence
 
     def pairwise(self, view: View) -> np.ndarray:
         """The influence of every training sample on every reference sample, (n_reference, n)."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from harness.selection.registry import register_method
-from methods.influence import ExactHessian
+from methods.influence import ExactHessian, means
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.gradients.blocks import Block
     from harness.interfaces.view import View
 
 
@@ -28,21 +32,34 @@ class RelatIF(ExactHessian):
     source: ClassVar[str] = "Barshan et al., AISTATS 2020 (θ-relative influence)"
 
     def score(self, view: View) -> np.ndarray:
-        return np.asarray(super().score(view) / self._lengths(view))
+        self.refuse_class_mean()
+        return np.asarray(self.sign * self._relative(view, lambda block: block.rmatvec(means(block)).unsqueeze(0))[0])
 
-    def attribute(self, view: View) -> np.ndarray:
-        return np.asarray(super().attribute(view) / self._lengths(view))
+    def pairwise(self, view: View) -> np.ndarray:
+        return self._relative(view, lambda block: block.rows(slice(None), precise=True))
 
-    def _lengths(self, view: View) -> np.ndarray:
-        """|(C + λI)⁻¹ g_i| over all layers, (n,); 1 for a zero gradient."""
+    def _relative(self, view: View, reference_rows: Callable[[Block], Tensor]) -> np.ndarray:
+        """The relative influences on m reference gradients, (m, n), from one solved system per training sample.
+
+        Args:
+            reference_rows: the reference gradients (m, p) of a block of the reference set.
+        """
         import torch
 
         from harness.gradients.products import chunks
+        from methods._convergence import Convergence
 
-        squares = torch.zeros(view.n, dtype=torch.float64)
-        for block in view.gradients_of(self.layers).values():
-            solve = self.inverse(block, view.n)
+        reference = view.reference(self.reference, self.layers).gradients
+        influence, squares = torch.zeros((), dtype=torch.float64), torch.zeros(view.n, dtype=torch.float64)
+        for name, block in view.gradients_of(self.layers).items():
+            solve, convergence, left = self.inverse(block, view.n), Convergence(), reference_rows(reference[name])
+            products = torch.zeros(len(left), view.n, dtype=torch.float64)
             for rows in chunks(view.n, 8 * 6 * block.dimension):
-                solved = solve(block.rows(rows, precise=True).T).values
-                squares[rows] += solved.square().sum(0).cpu()
-        return np.where(squares > 0, np.sqrt(squares.numpy()), 1.0)
+                solution = solve(block.rows(rows, precise=True).T)
+                convergence = convergence.worst(solution.convergence)
+                products[:, rows] = (left @ solution.values).cpu()
+                squares[rows] += solution.values.square().sum(0).cpu()
+            influence = influence - products
+            view.health[name] = convergence.as_health()
+        lengths = torch.where(squares > 0, squares.sqrt(), 1.0)  # a zero gradient has influence 0
+        return np.asarray((influence / lengths).numpy())

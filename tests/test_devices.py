@@ -228,7 +228,8 @@ def _notebook(protocol: str, device: str) -> list[tuple[str, np.ndarray, np.ndar
             "blocks": harness.View.from_blocks(train, reference, labels=here["labels"], seed=1),
         }
         results = {}
-        for name, (kind, view), action in product(METHODS.classes(), views.items(), ("score", "attribute")):
+        ours = [name for name, cls in METHODS.classes().items() if not cls.named_only]
+        for name, (kind, view), action in product(ours, views.items(), ("score", "attribute")):
             with suppress(Unsupported, NotImplementedError):  # what a method cannot do, it can on no device
                 ask = getattr(harness.method(name, protocol=protocol), action)
                 results[f"{name}.{action} of {kind}"] = ask(view.fresh(1))

@@ -100,8 +100,8 @@ def conv2d(layer: nn.Module, inputs: Tensor, delta: Tensor, into: dict[str, Sum]
                 total.add(_weight_gradient(layer, inputs[rows], deltas))
                 continue
             n, groups = len(deltas), layer.groups
-            windows = _windows(layer, inputs[rows], delta.shape[2:]).reshape(n * groups, -1, size)
-            total.add_product(deltas.reshape(n * groups, layer.out_channels // groups, -1), windows.mT)
+            under = windows(layer, inputs[rows], delta.shape[2:]).reshape(n * groups, -1, size)
+            total.add_product(deltas.reshape(n * groups, layer.out_channels // groups, -1), under.mT)
         into["weight"].started = True
     if "bias" in into:
         into["bias"].add(delta.sum((2, 3)))
@@ -128,7 +128,7 @@ def _weight_gradient(layer: nn.Conv2d, inputs: Tensor, delta: Tensor) -> Tensor:
     return torch.as_tensor(gradient).unsqueeze(0)
 
 
-def _windows(layer: nn.Conv2d, inputs: Tensor, size: tuple[int, ...]) -> Tensor:
+def windows(layer: nn.Conv2d, inputs: Tensor, size: tuple[int, ...]) -> Tensor:
     """The input under each kernel position, (n, c, kh, kw, h', w'), as a view of the padded input."""
     assert not isinstance(layer.padding, str)
     height, width = layer.padding

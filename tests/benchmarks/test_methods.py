@@ -13,7 +13,7 @@ import pytest
 
 import harness
 from harness.conformance.problem import problem
-from harness.interfaces.uses import NEEDS_TRAINING
+from harness.interfaces.uses import NEEDS_MODEL
 from harness.selection.registry import METHODS
 from tests.benchmarks.test_scores import head
 
@@ -25,7 +25,7 @@ SIZES = {"last layer, n=5,000 c=10 d=256": (5_000, 10, 256), "last layer, n=500 
 def test_cost_of_a_method(benchmark: Any, name: str, size: str) -> None:
     method = harness.method(name)
     shape = (60, 3, 5) if benchmark.disabled else SIZES[size]
-    if NEEDS_TRAINING & set(method.uses):
+    if NEEDS_MODEL & set(method.uses):
         if size != next(iter(SIZES)):
             pytest.skip("its problem has one size")
         benchmark.group = f"{name}, conformance problem"
