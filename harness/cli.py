@@ -57,6 +57,9 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"invalid choice: {value!r}{near}; choose from {', '.join(choices)}")
 
     def error(self, message: str) -> NoReturn:
+        _, unrecognised, words = message.partition("unrecognized arguments: ")
+        if unrecognised and not words.startswith("-"):
+            message += "; join names by commas, without spaces: --methods aum,datainf"
         self.exit(2, f"{self.prog}: {message}\n")
 
 

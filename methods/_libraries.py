@@ -6,11 +6,13 @@ replace layers and draw random numbers. So a library gets a copy of the model, a
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -48,7 +50,7 @@ class LibraryMethod(ReferenceMethod):
 
     def score(self, view: View) -> np.ndarray:
         self.refuse_class_mean()
-        with seeded(view):
+        with hosted(view):
             if self.of == "self":
                 return np.asarray(self.on_itself(view), dtype=np.float64)
             return np.asarray(self.sign * self.harm(view).mean(0), dtype=np.float64)
@@ -56,7 +58,7 @@ class LibraryMethod(ReferenceMethod):
     def pairwise(self, view: View) -> np.ndarray:
         if self.of == "self":
             raise Unsupported("of=self gives one score per training sample and attributes nothing to reference samples")
-        with seeded(view):
+        with hosted(view):
             return np.asarray(self.harm(view), dtype=np.float64)
 
     @abstractmethod
@@ -73,11 +75,16 @@ class LibraryMethod(ReferenceMethod):
 
 
 @contextmanager
-def seeded(view: View) -> Iterator[None]:
-    """Seed the global generators, from which the libraries draw, and put them back."""
+def hosted(view: View) -> Iterator[None]:
+    """Seed the global generators, from which libraries draw, and put them back.
+
+    Progress bars, prints and warnings of the libraries about their own code are hidden.
+    """
     from harness.randomness import global_seed
 
-    with global_seed(view.seed % 2**31):
+    unread = StringIO()
+    with global_seed(view.seed % 2**31), warnings.catch_warnings(), redirect_stdout(unread), redirect_stderr(unread):
+        warnings.simplefilter("ignore")
         yield
 
 

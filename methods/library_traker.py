@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from contextlib import redirect_stderr
 from dataclasses import dataclass
-from io import StringIO
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -72,8 +70,7 @@ class Traker(LibraryMethod):
             traker.load_checkpoint(handed.model.state_dict(), model_id=0)
             for batch in DataLoader(handed.train, batch_size=self.batch_size):
                 traker.featurize(batch, num_samples=len(batch[-1]))
-            with redirect_stderr(StringIO()):  # traker draws a progress bar
-                traker.finalize_features()
+            traker.finalize_features()
             traker.start_scoring_checkpoint("harness", handed.model.state_dict(), 0, num_targets=len(handed.held))
             for batch in DataLoader(handed.held, batch_size=self.batch_size):
                 traker.score(batch, num_samples=len(batch[-1]))

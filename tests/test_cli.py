@@ -83,6 +83,7 @@ WRONG = {
     "too many seeds": (["--seeds", "1000000000"], "is not valid; give a number of seeds such as 5"),
     "dask with a limit": (["--backend", "dask", "--timeout", "5"], "--timeout starts processes"),
     "contradiction": (["--scheduler", "tcp://x:1"], "--scheduler tcp://x:1 goes with --backend dask, not loky"),
+    "names with spaces": (["--methods", "aum", "datainf"], "datainf; join names by commas, without spaces: --methods"),
     "unknown option": (["--method", "x", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
     "unclosed bracket": (["--methods", "lissa[iterations=3"], "has unbalanced brackets"),
 }

@@ -150,6 +150,23 @@ def test_bfloat16_trains_and_what_methods_see_is_float32(glue: Path, encoder_fol
     assert np.corrcoef(found["float32"][:, 1], found["bfloat16"][:, 1])[0, 1] > 0.9
 
 
+def test_the_module_is_the_encoder_as_it_was_trained(glue: Path) -> None:  # noqa: F811
+    """It gives the probabilities that methods see, even after another training, and its layers have EK-FAC scores."""
+    task = small(epochs=3)
+    split, _ = task.load(0)
+    view = task.view(task.train(split, None, 0), split)
+    model = view.model
+
+    task.train(split, None, 1)
+
+    logits = model(**view.inputs)
+    np.testing.assert_allclose(logits.softmax(1).detach().numpy(), view.probs, rtol=1e-4, atol=1e-6)
+    scores = harness.method("ekfac_self_influence", layers="all").score(view)
+    assert np.isfinite(scores).all()
+    head = harness.method("trak", layers="*classifier*").score(view)
+    assert np.corrcoef(head, harness.method("trak").score(view))[0, 1] > 0.99
+
+
 def test_retraining_as_often_as_there_are_samples_is_declined(glue: Path) -> None:  # noqa: F811
     task = small()
     split, _ = task.load(0)
@@ -172,7 +189,7 @@ def test_from_the_command_line_to_figure_3(
     assert main([*run, "--tasks", paper, "--seeds", "1", "--protocol", "paper"]) == 0
     frame = harness.load_results(out)
     skipped = frame[frame["status"] != "ok"]
-    assert set(skipped["method"]) == {"data_oob", "clean_probe", "knn_shapley", "tracin_cp"}
+    assert set(skipped["method"]) == {"data_oob", "clean_probe", "knn_shapley", "tracin_cp", "trak"}
     assert skipped["error"].str.contains("allows 10 retrainings|no reference set 'validation'").all()
     curves = frame[frame["metric"] == "accuracy_by_epoch"].set_index(["protocol", "method", "seed", "step"])["value"]
     last = frame[frame["metric"] == "accuracy"].set_index(["protocol", "method", "seed"])["value"]
