@@ -30,6 +30,9 @@ ATTRIBUTION = {
 }
 """Columns of attribution tasks."""
 
+CONTROL = "clean_probe"
+"""The method that shows what clean validation samples find by themselves."""
+
 
 def report(
     frame: pd.DataFrame,
@@ -119,6 +122,12 @@ def _section(section: Section) -> str:
         for note in [*row.troubles, *row.notes]:
             noted.setdefault(note, []).append(f"`{row.spec}`")
     notes = [f"- {', '.join(specs)}: {note}" for note, specs in noted.items()]
+    guided = any("clean validation" in row.uses for row in rows)
+    if guided and not any(row.attributes for row in rows) and not any(row.spec.startswith(CONTROL) for row in rows):
+        notes.append(
+            f"- Some methods see clean validation samples. `--methods {CONTROL}` adds the control that shows how many "
+            "wrong labels these samples find by themselves."
+        )
     if any(row.stale for row in rows):
         notes.append("- † made by other code than the code at hand; `run --rerun stale` computes it again")
     heading = f"## {section.title}: `{section.spec}`, protocol {section.protocol}, preset {section.preset}"

@@ -21,6 +21,7 @@ from tasks._prompt_sets import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.interfaces.dynamics import Recorder
     from harness.interfaces.outputs import Outputs
     from tasks._adapters import Adapters
     from tasks._language_models import LanguageModel
@@ -164,6 +165,12 @@ class PromptTask(Task):
         return Split(samples(train), tested, {"test": tested}, len(kinds)), None
 
     def train(self, split: Split, keep: np.ndarray | None, seed: int) -> FineTuned:
+        return self._trained(split, keep, seed, None)
+
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> FineTuned:
+        return self._trained(split, None, seed, recorder)
+
+    def _trained(self, split: Split, keep: np.ndarray | None, seed: int, recorder: Recorder | None) -> FineTuned:
         import torch
 
         from tasks._language_training import answers, token_losses
@@ -177,8 +184,16 @@ class PromptTask(Task):
             return answers(test.text, test.answers, recipe)
 
         before, losses = able(), []
+
+        def after_epoch() -> None:
+            losses.append(able())
+            if recorder is not None:
+                recorder.moment(FineTuned(model.state(), losses[-1], []))
+
+        if recorder is not None:
+            recorder.start(recipe.masses(len(split.train)), logits=False)
         kept = None if keep is None else torch.from_numpy(np.flatnonzero(keep))
-        fit(train.text, train.targets, recipe, seed, lambda: losses.append(able()), kept, token_losses)
+        fit(train.text, train.targets, recipe, seed, after_epoch, kept, token_losses)
         metrics = {**losses[-1], **{f"{name}_before": value for name, value in before.items()}}
         return FineTuned(model.state(), metrics, [epoch["loss"] for epoch in losses])
 

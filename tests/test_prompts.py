@@ -91,12 +91,12 @@ def test_from_the_command_line_to_table_3(
     skipped = frame[frame["status"] == "skipped"]
     assert set(skipped["error"]) == {
         "it gives one score per training sample and attributes nothing to reference samples",
-        "prompts_math_reasoning does not record its training",
-        "EK-FAC needs a layer's inputs and output gradients, which only a last layer with features has",
+        "EK-FAC needs a layer's inputs and output gradients, which dense blocks of gradients do not have",
+        "TRAK needs class probabilities and the inputs of the last layer",
     }
     ok = frame[frame["status"] == "ok"]
     assert set(ok["method"]) == {
-        "datainf", "exact_hessian", "gradient_tracing", "lissa", "outlier_iforest", "random", "relat_if",
+        "datainf", "exact_hessian", "gradient_tracing", "lissa", "outlier_iforest", "random", "relat_if", "tracin_cp",
     }  # fmt: skip
     uses = ok.drop_duplicates("method_spec").set_index("method_spec")["uses"]
     assert uses["outlier_iforest"] == uses["datainf[class_mean=yes]"] == "class labels;gradients"
@@ -176,3 +176,22 @@ def test_the_tiny_model_never_saw_what_it_is_tested_on(monkeypatch: pytest.Monke
     train, test = task._sets(derive("data", "x", 0))
     assert len(seen) < 4000  # pairs of two numbers do repeat
     assert not {p.prompt for p in seen} & {p.prompt for p in (*train, *test)}
+
+
+def test_fine_tuning_leaves_checkpoints_and_no_class_logits() -> None:
+    from harness.running.services import training
+
+    task = small("prompts_math", epochs=3)
+    split, _ = task.load(0)
+    base = task.train(split, None, 1)
+    view = task.view(base, split).fresh(0, training(task, split, 1, 2))
+
+    first, *_, last = view.checkpoints
+
+    rows = view.gradients.rows(slice(None))
+    np.testing.assert_array_equal(last.view.gradients.rows(slice(None)), rows)
+    assert not np.allclose(first.view.gradients.rows(slice(None)), rows)
+    with pytest.raises(harness.Unsupported, match="no class logits"):
+        _ = view.dynamics
+    attributed = harness.method("tracin_cp", reference="test").attribute(view)
+    assert attributed.shape == (len(split.test), view.n)

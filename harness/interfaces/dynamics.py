@@ -77,9 +77,9 @@ class Moment:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What a recorded training left."""
+    """What a recorded training left; ``dynamics`` is None where samples have no class logits, such as prompts."""
 
-    dynamics: Dynamics
+    dynamics: Dynamics | None
     moments: Sequence[Moment]
 
 
@@ -120,17 +120,21 @@ class Recorder:
         self._moments = 0
         self._states: list[tuple[int, _Saved]] = []
 
-    def start(self, learning_rates: Sequence[float], epochs: Sequence[float] | None = None) -> None:
+    def start(
+        self, learning_rates: Sequence[float], epochs: Sequence[float] | None = None, *, logits: bool = True
+    ) -> None:
         """Make room for the moments.
 
         Args:
             learning_rates: the sum of the learning rates between the moment before and each moment, (T,).
             epochs: when the moments are, (T,); 1 to T if left out.
+            logits: whether samples have class logits. Without them, only checkpoints are kept.
         """
+        self._with_logits = logits
         self.learning_rates = np.asarray(learning_rates, dtype=np.float64)
         total = len(learning_rates)
         self.epochs = np.arange(1.0, total + 1) if epochs is None else np.asarray(epochs, dtype=np.float64)
-        shape = (total, self.n, self.n_classes)
+        shape = (total, self.n if logits else 0, self.n_classes)
         if 2 * np.prod(shape, dtype=np.float64) <= IN_MEMORY:
             self.logits: np.ndarray = np.zeros(shape, dtype=np.float16)
         else:
@@ -169,9 +173,10 @@ class Recorder:
             spent = self.seconds
             self.batch(torch.arange(self.n), logits())
             self.seconds = spent  # it is within the time taken here
-        if self._current is None:
+        if self._current is not None:
+            self.logits[self._moments] = self._current.cpu().numpy()
+        elif self._with_logits:
             raise ValueError("a moment has no logits: call batch before, or give logits")
-        self.logits[self._moments] = self._current.cpu().numpy()
         if self._moments in self._kept:
             self._states.append((self._moments, _Saved(self.as_model(model))))
         self._moments += 1
@@ -210,7 +215,8 @@ class Recorder:
             )
             for (k, saved), share in zip(self._states, shares, strict=True)
         ]
-        return Recording(Dynamics(self.logits, self.epochs, self.learning_rates), moments)
+        dynamics = Dynamics(self.logits, self.epochs, self.learning_rates) if self._with_logits else None
+        return Recording(dynamics, moments)
 
 
 def _at_equal_shares(masses: np.ndarray, count: int) -> list[int]:

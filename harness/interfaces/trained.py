@@ -93,9 +93,11 @@ class Trained(Extraction):
         """The logits of all training samples while the base model trained.
 
         Raises:
-            Unsupported: the task does not record its training.
+            Unsupported: the task does not record its training, or its samples have no class logits.
         """
-        dynamics: Dynamics = self._get("dynamics", lambda: self._recorded().dynamics)
+        dynamics: Dynamics | None = self._get("dynamics", lambda: self._recorded().dynamics)
+        if dynamics is None:
+            raise Unsupported("the samples here have no class logits whose course could be recorded")
         return dynamics
 
     def _recorded(self) -> Recording:
