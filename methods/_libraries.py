@@ -160,10 +160,12 @@ def _tensors(inputs: Any) -> tuple[list[Tensor], tuple[str, ...]]:
 
 
 def _dataset(inputs: list[Tensor], labels: np.ndarray) -> TensorDataset:
+    """Inputs and labels; images of bytes become floats of the same numbers, because libraries differentiate inputs."""
     import torch
     from torch.utils.data import TensorDataset
 
-    return TensorDataset(*inputs, torch.from_numpy(labels).to(inputs[0].device))
+    floats = [values.float() if values.dtype == torch.uint8 else values for values in inputs]
+    return TensorDataset(*floats, torch.from_numpy(labels).to(inputs[0].device))
 
 
 def states_of(view: View) -> list[tuple[float, dict[str, Tensor]]]:

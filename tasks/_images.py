@@ -56,6 +56,11 @@ class Windows:
         top, left = ((side - self.size) // 2 for side in images.shape[2:])
         return images[:, :, top : top + self.size, left : left + self.size]
 
+    def views(self, images: Tensor, drawn: Tensor | None) -> Tensor:
+        """The crops that were drawn, or else the middle, with the channels last, which convolutions read fastest."""
+        views = self.centre(images) if drawn is None else self.cut(images, drawn)
+        return views.contiguous(memory_format=torch.channels_last)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -143,7 +148,7 @@ def fit(
     device = labels.device
     kept = torch.arange(len(labels), device=device) if kept is None else kept
     n = len(kept)
-    network.adapt(images[kept[:ADAPTED_TO]])
+    network.adapt(images[kept[:ADAPTED_TO]].contiguous(memory_format=torch.channels_last))
     forward: Callable[[Tensor], Tensor] = _compiled(network) if recipe.compiled else network
     per_epoch = math.ceil(n / recipe.batch_size)
     step = 0
@@ -159,8 +164,8 @@ def fit(
             batch = order[start : start + recipe.batch_size]
             if len(batch) == 1:
                 continue  # batch normalisation has no statistics of one sample
-            x = images[batch]
-            x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + len(batch)])
+            rows = slice(start, start + len(batch))
+            x = recipe.windows.views(images[batch], None if drawn is None else drawn[rows])
             optimiser.zero_grad()
             with recipe.autocast(device):
                 logits = forward(x).float()
@@ -225,8 +230,8 @@ def read_out(
     features, probs = [], []
     size = max(1, READ_PIXELS // recipe.windows.size**2)
     for start in range(0, len(images), size):
-        x = images[start : start + size]
-        x = recipe.windows.centre(x) if drawn is None else recipe.windows.cut(x, drawn[start : start + size])
+        rows = slice(start, start + size)
+        x = recipe.windows.views(images[rows], None if drawn is None else drawn[rows])
         with recipe.autocast(images.device):
             hidden = network.features(x)
         features.append(hidden.float())

@@ -58,7 +58,7 @@ class Network(nn.Module):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Images of mean 0 and deviation 1, by channel."""
-        return (images.to(memory_format=torch.channels_last).float() - self.mean) / self.std
+        return (images.float() - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images))
