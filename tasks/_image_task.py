@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from harness.interfaces.outputs import Outputs
     from tasks._images import Recipe, Windows
     from tasks._networks import Network
+    from tasks._probe import Probe
+
+HIDDEN: Mapping[str, Any] = {"epochs": 15, "batch_size": 512, "lr": 2e-3, "weight_decay": 1e-2}
+"""How a probe with a hidden layer is trained; see `tasks._hidden_head`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,8 @@ class ImageTask(Task):
     """Base of tasks on images; the defaults are the published recipe.
 
     Args:
-        model: resnet34, resnet18, fast_cnn (for short trainings on a GPU) or small_cnn (for CPUs).
+        model: resnet34, resnet18, fast_cnn (for short trainings on a GPU), small_cnn (for CPUs), or ``probe``: a head
+            on the features of a frozen encoder. Of the following parameters, a probe uses the last five alone.
         epochs, batch_size, lr, weight_decay: settings of SGD with momentum 0.9.
         schedule: ``step`` divides the learning rate by ten once. ``one_cycle`` raises and then lowers the rate, to 0.
         turn: share of the training after which the learning rate falls (step) or is highest (one_cycle).
@@ -55,10 +60,16 @@ class ImageTask(Task):
             randomly cropped and flipped images. The reference code did so for gradients.
         record: the logits that training dynamics record. ``pass`` records logits during training, on augmented images
             and with changing weights, as AUM defines. ``epoch`` records logits of plain images after each epoch.
+        encoder: of a probe: ``efficientnet_lite0`` (ImageNet weights), a name of timm, or a Hugging Face name or local
+            folder of an image encoder.
+        pixels: the side that a probe's encoder sees images at.
+        penalty: λ of (λ/2)|W|² in a probe's softmax regression, or ``auto``: chosen by the cross-entropy of the noisy
+            validation labels.
+        tolerance: a probe's gradient norm at the end, relative to the norm at zero weights. The optimiser is L-BFGS.
+        width: of a hidden layer between a probe's features and its classes; 0 for softmax regression, which is convex.
     """
 
     after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}
-    most_retrainings: ClassVar[int] = 10
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
             "n_validation": 0,
@@ -70,7 +81,7 @@ class ImageTask(Task):
     }
 
     budget: float = 0.05
-    model: Literal["resnet34", "resnet18", "fast_cnn", "small_cnn"] = "resnet34"
+    model: Literal["resnet34", "resnet18", "fast_cnn", "small_cnn", "probe"] = "resnet34"
     epochs: int = 100
     batch_size: int = 128
     lr: float = 0.1
@@ -86,10 +97,19 @@ class ImageTask(Task):
     report: Literal["last_epoch", "best_epoch"] = "last_epoch"
     augment_gradients: bool = False
     record: Literal["pass", "epoch"] = option("pass")
+    encoder: str = option("efficientnet_lite0")
+    pixels: int = option(128)
+    penalty: float | Literal["auto"] = option("auto")
+    tolerance: float = option(1e-4)
+    width: int = option(0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, epochs=1, batch_size=2)
+        at_least(self, epochs=1, batch_size=2, pixels=16, width=0)
+        if self.penalty != "auto" and not float(self.penalty) > 0:
+            raise ValueError(f"penalty={self.penalty} must be positive, or auto")
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance={self.tolerance} must lie between 0 and 1")
         if not 0 < self.turn <= 1:
             raise ValueError(f"turn={self.turn} must be a share in (0, 1]")
 
@@ -121,12 +141,50 @@ class ImageTask(Task):
             self.compiled,
         )
 
-    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> TrainedNetwork:
+    @property
+    def most_retrainings(self) -> int:  # type: ignore[override]  # a class variable of other tasks
+        return Task.most_retrainings if self.is_probe else 10
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the model is a head on the features of a frozen encoder."""
+        return self.model == "probe"
+
+    def check_probe(self) -> None:
+        """Raise a `RequestError` if a probe's encoder cannot be loaded."""
+        if self.is_probe:
+            from tasks._vision_encoders import check_encoder
+
+            check_encoder(self.encoder)
+
+    def as_seen(self, split: Split) -> Split:
+        """A split of images as the model takes them: unchanged for a network, features for a probe."""
+        if not self.is_probe:
+            return split
+        from tasks._embedding import embedded
+
+        return embedded(split, self.encoder, self.pixels)
+
+    def _probe(self) -> Probe:
+        from tasks._hidden_head import HiddenRecipe
+        from tasks._probe import Probe
+
+        hidden = HiddenRecipe(self.width, **HIDDEN) if self.width else None
+        return Probe(None if isinstance(self.penalty, str) else self.penalty, self.tolerance, hidden)
+
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
+        return self._probe().train_all(wanted) if self.is_probe else super().train_all(wanted)
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int) -> Any:
+        if self.is_probe:
+            return self._probe().train(split, keep, seed)
         if keep is not None and self.fresh_start:
             seed = derive("fresh start", seed, np.packbits(keep).tobytes().hex())
         return self._trained(split, keep, seed, None)
 
-    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> TrainedNetwork:
+    def train_recorded(self, split: Split, seed: int, recorder: Recorder) -> Any:
+        if self.is_probe:
+            return self._probe().train(split, None, seed, recorder)
         return self._trained(split, None, seed, recorder)
 
     def _trained(self, split: Split, keep: np.ndarray | None, seed: int, recorder: Recorder | None) -> TrainedNetwork:
@@ -158,38 +216,55 @@ class ImageTask(Task):
             raise Unsupported(f"compiled=yes, and PyTorch cannot compile here: {str(error).splitlines()[0]}") from error
         return model
 
-    def module(self, model: TrainedNetwork, split: Split) -> Callable[..., Any]:
-        """The network on uint8 images, cut and scaled as in evaluation."""
+    def module(self, model: Any, split: Split) -> Callable[..., Any]:
+        """The network on uint8 images, cut and scaled as in evaluation, or the head on the encoder's features."""
+        if self.is_probe:
+            from tasks._probe import module_of
+
+            return module_of(model)
         from tasks._images import OnImages
 
         return OnImages(model.network, model.recipe).eval()
 
-    def outputs(self, model: TrainedNetwork, samples: Samples, augment_seed: int | None = None) -> Outputs:
+    def module_inputs(self, samples: Samples) -> Any:
+        return samples.inputs.values if self.is_probe else samples.inputs
+
+    def outputs(self, model: Any, samples: Samples, augment_seed: int | None = None) -> Outputs:
         """As of any task.
 
         Args:
             augment_seed: read randomly cropped and flipped images, drawn from this seed; None reads plain ones.
         """
+        if self.is_probe:
+            from tasks._probe import outputs
+
+            return outputs(model, samples)
         from harness.interfaces.outputs import Outputs
         from tasks._images import read_out
 
         features, probs = read_out(model.network, samples.inputs, model.recipe, augment_seed)
         return Outputs(samples.labels, probs, features)
 
-    def training_outputs(self, model: TrainedNetwork, samples: Samples) -> Outputs:
-        return self.outputs(model, samples, model.seed if self.augment_gradients else None)
+    def training_outputs(self, model: Any, samples: Samples) -> Outputs:
+        augmented = self.augment_gradients and not self.is_probe
+        return self.outputs(model, samples, model.seed if augmented else None)
 
-    def evaluate(self, model: TrainedNetwork, split: Split) -> dict[str, float]:
+    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
+        if self.is_probe:
+            from tasks._probe import evaluate
+
+            return evaluate(model, split.test)
         last, best = model.history[-1], max(model.history)
         return {"accuracy": best if self.report == "best_epoch" else last, "accuracy_best_epoch": best}
 
-    def curves(self, model: TrainedNetwork, split: Split) -> Mapping[str, Sequence[float]]:
-        return {"accuracy_by_epoch": model.history}
+    def curves(self, model: Any, split: Split) -> Mapping[str, Sequence[float]]:
+        return {} if self.is_probe else {"accuracy_by_epoch": model.history}
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         import torch
 
-        images: torch.Tensor = split.train.inputs[torch.from_numpy(indices)]
+        every: torch.Tensor = split.train.inputs.images if self.is_probe else split.train.inputs
+        images = every[torch.from_numpy(indices)]
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
 

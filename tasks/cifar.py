@@ -57,6 +57,7 @@ class CifarN(ImageTask):
             raise ValueError(f"n_validation={self.n_validation} must leave test images of {most}")
 
     def check(self) -> None:
+        self.check_probe()
         require(self.name, self.downloads)
 
     def load(self, seed: int) -> tuple[Split, np.ndarray]:
@@ -103,7 +104,7 @@ class CifarN(ImageTask):
             }
         train = image_samples(images[chosen], given[chosen])
         test = image_samples(test_images[reported], test_labels[reported])
-        return Split(train, test, references, n_classes), clean[chosen]
+        return self.as_seen(Split(train, test, references, n_classes)), clean[chosen]
 
     def _chosen(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return np.sort(rng.permutation(n)[: self.n_train])
@@ -151,6 +152,7 @@ class Cifar10N(CifarN):
             "augment": False,
         },
         "fast": FAST,
+        "probe": {"model": "probe", "n_validation": 5000},
     }
 
     noise: Literal["clean", "aggregate", "random", "worst"] = "worst"
@@ -191,11 +193,13 @@ class Cifar100N(CifarN):
             "augment": False,
         },
         "fast": FAST,
+        "probe": {"model": "probe", "n_validation": 5000},
     }
 
     noise: Literal["clean", "noisy100"] = "noisy100"
 
     def check(self) -> None:
+        self.check_probe()
         folder, release = data_folder(), self.release
         shortened = []
         for (name,), asked, whole in (

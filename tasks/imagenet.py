@@ -64,9 +64,10 @@ class ImagenetSubset(ImageTask):
             "augment": False,
         },
         "fast": {"size": 64, "n_test": 10_000, "batch_size": 256, "schedule": "one_cycle", "turn": 0.2},
+        "probe": {"model": "probe", "size": 128},
     }
 
-    model: Literal["resnet34", "resnet18", "fast_cnn", "small_cnn"] = "resnet18"
+    model: Literal["resnet34", "resnet18", "fast_cnn", "small_cnn", "probe"] = "resnet18"
     epochs: int = 10
     per_class: int = 50
     flip: float = 0.4
@@ -88,6 +89,7 @@ class ImagenetSubset(ImageTask):
             raise ValueError(f"weights={self.weights} are a ResNet's; model={self.model} has no such layers")
 
     def check(self) -> None:
+        self.check_probe()
         classes = self._classes()
         for name, folder in (("train", self._folder("train")), ("val", self._folder("val"))):
             names = [entry.name for entry in folder.iterdir() if is_class_folder(entry)]
@@ -151,7 +153,8 @@ class ImagenetSubset(ImageTask):
                 "noisy_validation": image_samples(pixels[held], noisy),
             }
         train = image_samples(_read(train_files, round(MARGIN * self.size)), labels)
-        return Split(train, image_samples(pixels[reported], answers[reported]), references, len(classes)), truth
+        split = Split(train, image_samples(pixels[reported], answers[reported]), references, len(classes))
+        return self.as_seen(split), truth
 
     def _drawn(self, classes: Sequence[str], rng: np.random.Generator) -> tuple[list[Path], np.ndarray, np.ndarray]:
         """Training images with their true and their given labels, in the order of training."""

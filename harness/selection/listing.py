@@ -78,7 +78,11 @@ def _entries(registry: Registry[Any]) -> list[str]:
         if hasattr(cls, "uses"):
             lines += [f"    uses: {', '.join(cls().uses) or 'nothing'}"]
         if getattr(cls, "presets", None):
-            lines += [f"    preset {preset}: {_values(cls.presets.get(preset))}" for preset in PRESETS]
+            lines += [
+                f"    preset {preset}: {_values(cls.presets.get(preset))}"
+                for preset in PRESETS
+                if preset in cls.presets or preset != "probe"
+            ]
         if getattr(cls, "needs", ""):
             lines += [f"    needs: {cls.needs}"]
         missing = [module for module in cls.requires if importlib.util.find_spec(module.partition(".")[0]) is None]

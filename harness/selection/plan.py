@@ -23,7 +23,7 @@ SCHEMA = 1
 """Version of the record; raise it when a record's fields get another meaning."""
 
 PROTOCOLS = ("fair", "paper")
-PRESETS = ("smoke", "fast", "full")
+PRESETS = ("smoke", "fast", "probe", "full")
 """Sizes of data, model and training; ``full`` is the published size."""
 PRESET_ALIASES = {"paper": "full"}
 """Former names of presets, which are still accepted."""

@@ -1,0 +1,123 @@
+"""Features of images, computed once per encoder and image, and kept in files beside the data.
+
+    <data folder>/features/<encoder>-<pixels>-<hash of the weights>/part-<hash>.npz
+
+A part holds the features of some images, with a hash of each image's bytes. Parts are written whole and never changed,
+so a computation that is cut off goes on where it was, two processes may compute at once, and every seed, task and
+subset of the same images shares them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from harness.data.files import data_folder
+from harness.errors import RequestError
+
+if TYPE_CHECKING:
+    from tasks._vision_encoders import VisionEncoder
+
+PART = 1024
+"""Images in a part."""
+
+BATCH = 16
+"""Images that the encoder takes at a time on a CPU, whose cache then holds what the layers give."""
+
+BATCH_CUDA = 512
+
+
+def features_of(images: Tensor, name: str, encoder: VisionEncoder, device: str = "cpu") -> Tensor:
+    """Features (n, d) float32 on the CPU of images (n, 3, h, w) uint8, from the files or computed.
+
+    Args:
+        name: of the encoder, for the folder and for messages.
+        device: where missing features are computed.
+    """
+    keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.numpy()]
+    folder = _folder(f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{encoder.pixels}-{encoder.digest}")
+    positions = dict(zip(keys, range(len(keys)), strict=True))
+    known = _index(folder)
+    missing = [key for key in positions if key not in known]
+    with _progress(len(missing), f"features of {name}, {encoder.pixels} pixels") as bar:
+        for start in range(0, len(missing), PART):
+            chosen = missing[start : start + PART]
+            _write(folder, chosen, _computed(images[[positions[key] for key in chosen]], encoder, device, bar))
+    return _gathered(folder, keys)
+
+
+def _computed(images: Tensor, encoder: VisionEncoder, device: str, bar: tqdm[Any]) -> np.ndarray:
+    parts = []
+    for batch in torch.split(images, BATCH_CUDA if device.startswith("cuda") else BATCH):
+        parts.append(encoder.features(batch.to(device)).cpu())
+        bar.update(len(batch))
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def _folder(name: str) -> Path:
+    """The folder beside the data, or in the user's cache if the data's folder cannot be written."""
+    import pooch
+
+    for base in (data_folder(), Path(pooch.os_cache("influence-harness"))):
+        folder = base / "features" / name
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    raise RequestError(f"features need a folder that can be written; {data_folder()} and {folder} cannot")
+
+
+def _index(folder: Path) -> dict[bytes, tuple[Path, int]]:
+    """The part and the row of each image whose features are stored. A part that cannot be read is left out."""
+    return {key: (path, row) for path, keys in _parts(folder) for row, key in enumerate(keys)}
+
+
+def _parts(folder: Path) -> Iterator[tuple[Path, list[bytes]]]:
+    for path in sorted(folder.glob("part-*.npz")):
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as stored:
+            yield path, [bytes(key) for key in stored["keys"]]
+
+
+def _write(folder: Path, keys: Sequence[bytes], values: np.ndarray) -> None:
+    """Store a part whole: into a temporary file, then into place."""
+    name = hashlib.blake2b(b"".join(keys), digest_size=8).hexdigest()
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
+        np.savez(file, keys=np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1), values=values)
+    Path(file.name).chmod(0o644)  # temporary files are their owner's alone, and data folders are shared
+    os.replace(file.name, folder / f"part-{name}.npz")
+
+
+def _gathered(folder: Path, keys: Sequence[bytes]) -> Tensor:
+    index = _index(folder)
+    by_part: dict[Path, list[tuple[int, int]]] = {}
+    for position, key in enumerate(keys):
+        path, row = index[key]
+        by_part.setdefault(path, []).append((position, row))
+    features: Tensor | None = None
+    for path, places in by_part.items():
+        with np.load(path) as stored:
+            values = stored["values"]
+        if features is None:
+            features = torch.empty(len(keys), values.shape[1])
+        positions, rows = (list(column) for column in zip(*places, strict=True))
+        features[positions] = torch.from_numpy(values[rows])
+    return torch.zeros(0, 0) if features is None else features
+
+
+def _progress(total: int, what: str) -> tqdm[Any]:
+    """A bar on a terminal; a line every half minute elsewhere; nothing if nothing is to be done."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc=what, unit=" images", disable=total == 0, mininterval=interval, file=sys.stderr)

