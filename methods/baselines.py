@@ -1,4 +1,4 @@
-"""The two baselines of every comparison: no trimming, and random trimming."""
+"""The bounds of every comparison: no trimming, random trimming, and trimming of what is wrong in truth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from harness.interfaces.method import Method
+from harness.interfaces.method import Method, TruthControl
 from harness.selection.registry import register_method
 
 if TYPE_CHECKING:
@@ -50,3 +50,19 @@ class Random(Method):
 
     def attribute(self, view: View) -> np.ndarray:
         return view.rng.random((view.reference("test").n, view.n))
+
+
+@register_method
+@dataclass(frozen=True)
+class Oracle(TruthControl):
+    """The truth: wrong labels in random order, then right labels in random order. What a perfect detector would give.
+
+    Ties are broken at random, so a budget below the share of wrong labels removes a random part of the wrong labels.
+    """
+
+    name: ClassVar[str] = "oracle"
+    title: ClassVar[str] = "Oracle (control)"
+    source: ClassVar[str] = "control"
+
+    def score_truth(self, wrong: np.ndarray) -> np.ndarray:
+        return wrong.astype(np.float64)

@@ -54,7 +54,7 @@ def test_selection_by_name_glob_all_and_exclusion() -> None:
     assert names("outlier_*") == ["outlier_l1", "outlier_l2", "outlier_iforest"]
     classes = METHODS.classes()
     assert set(names("all")) == {name for name, cls in classes.items() if not cls.named_only}
-    assert set(classes) - set(names("all")) == {"captum", "dattri", "kronfluence", "pydvl", "traker"}
+    assert set(classes) - set(names("all")) == {"captum", "dattri", "kronfluence", "oracle", "pydvl", "traker"}
     assert "lissa" not in names("all,-lissa")
     assert not set(names("all,-self_*")) & {"self_lissa", "self_confidence"}
     assert names("datainf,datainf") == ["datainf"]

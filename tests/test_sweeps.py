@@ -21,6 +21,7 @@ from harness.seeds import derive
 from harness.selection.plan import make_plan
 from reports.markdown import tables
 from tasks.synthetic import Moons
+from tests.conftest import trained_view
 
 
 def test_alternatives_stand_for_several_terms() -> None:
@@ -173,3 +174,19 @@ def test_suspects_are_relabelled_or_removed(tmp_path: Path) -> None:
     costs = frame.drop_duplicates("key").set_index(["task_spec", "method"])["cost"].map(json.loads)
     assert costs["blobs[repair=relabel]", "self_confidence"]["repair"] > 0
     assert costs["blobs", "self_confidence"]["repair"] == 0
+
+
+def test_the_oracle_removes_what_is_wrong(tmp_path: Path) -> None:
+    """Below the share of wrong labels it removes wrong ones alone, beyond it all of them; its uses say what it saw."""
+    frame = harness.run("oracle,random", "blobs[budget=0.04|0.2]", 2, preset="smoke", out=tmp_path / "out")
+
+    values = frame.pivot_table(index=["method", "task_spec"], columns="metric", values="value")
+    assert values.loc[("oracle", "blobs[budget=0.04]"), "precision"] == 1
+    assert values.loc[("oracle", "blobs[budget=0.2]"), "recall"] == 1
+    assert values.loc["oracle", "auroc"].tolist() == [1, 1]
+    assert set(frame[frame["method"] == "oracle"]["uses"]) == {"true labels"}
+
+
+def test_no_view_tells_the_oracle() -> None:
+    with pytest.raises(harness.Unsupported, match="told which labels are wrong"):
+        harness.method("oracle").score(trained_view("blobs")[2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -102,3 +102,25 @@ class Method(ABC):
             Unsupported: the method gives one score per sample and no attribution, or the view lacks what it needs.
         """
         raise Unsupported("it gives one score per training sample and attributes nothing to reference samples")
+
+
+@dataclass(frozen=True)
+class TruthControl(Method):
+    """A control that is told which labels are wrong: an upper bound, no detector. ``all`` leaves it out."""
+
+    named_only: ClassVar[bool] = True
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return ("true labels",)
+
+    def score(self, view: View) -> np.ndarray:
+        raise Unsupported("it needs to be told which labels are wrong, and no view knows")
+
+    @abstractmethod
+    def score_truth(self, wrong: np.ndarray) -> np.ndarray:
+        """Suspicion of each training sample, (n,) float64.
+
+        Args:
+            wrong: which labels are wrong, (n,) bool.
+        """

@@ -19,6 +19,7 @@ WORDS = {
     "checkpoints": "checkpoints",
     "inputs": "inputs",
     "model": "model",
+    "truth": "true labels",
 }
 """The word of `Method.uses` for each part of a view."""
 

@@ -14,6 +14,7 @@ import torch
 from harness.errors import Unsupported
 from harness.interfaces.clock import PeakMemory, timed
 from harness.interfaces.flags import Flags
+from harness.interfaces.method import TruthControl
 from harness.interfaces.task import Split
 from harness.interfaces.uses import observed
 from harness.interfaces.view import View
@@ -70,7 +71,7 @@ def score_all(base: Base, device: str) -> Generator[Event, None, list[Scored]]:
         memory = PeakMemory(device)
         scores, flags = None, None
         try:
-            scores, flags = _score(cells[0], own, scoring, len(base.split.test))
+            scores, flags = _score(cells[0], own, scoring, base)
         except (Exception, SystemExit) as error:
             scoring.status, scoring.error = failure(error)
         scoring.peak_memory_mib = memory.mib()
@@ -140,7 +141,7 @@ def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray
     return {"attribution": kept} | classes
 
 
-def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.ndarray, Flags | None]:
+def _score(cell: Cell, view: View, scoring: Scoring, base: Base) -> tuple[np.ndarray, Flags | None]:
     """A method's scores (n,) with its own flags, or its attributions (n_test, n) on an attribution task, float64.
 
     Args:
@@ -151,7 +152,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.nd
         ValueError: the method returned None, scores of another shape, or no finite score.
     """
     attributes = cell.task.attributes
-    shape = (n_test, view.n) if attributes else (view.n,)
+    shape = (len(base.split.test), view.n) if attributes else (view.n,)
     for module in cell.method.requires:
         try:
             importlib.import_module(module)  # before the clock starts
@@ -162,7 +163,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.nd
     scoring.uses = list(cell.method.uses)
     before = view.computed_seconds
     with timed(view.device) as watch:
-        returned = cell.method.attribute(view) if attributes else cell.method.score(view)
+        returned = _asked(cell, view, base)
         flags = (
             None
             if attributes or np.shape(returned) != shape
@@ -189,6 +190,17 @@ def _score(cell: Cell, view: View, scoring: Scoring, n_test: int) -> tuple[np.nd
     if not attributes:
         scoring.health["largest_tie"] = largest_tie(scores[np.isfinite(scores)])
     return scores, flags
+
+
+def _asked(cell: Cell, view: View, base: Base) -> Any:
+    """What the method returns. A control is told the truth apart from the view, which knows none."""
+    if cell.task.attributes:
+        return cell.method.attribute(view)
+    if not isinstance(cell.method, TruthControl):
+        return cell.method.score(view)
+    if base.noisy is None:
+        raise Unsupported("it needs to be told which labels are wrong, and nobody knows here")
+    return cell.method.score_truth(base.noisy.copy())
 
 
 def largest_tie(scores: np.ndarray) -> int:

@@ -21,7 +21,7 @@ SIZES = {"last layer, n=5,000 c=10 d=256": (5_000, 10, 256), "last layer, n=500 
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", sorted(METHODS.classes()))
+@pytest.mark.parametrize("name", sorted(name for name, cls in METHODS.classes().items() if not cls.named_only))
 def test_cost_of_a_method(benchmark: Any, name: str, size: str) -> None:
     method = harness.method(name)
     shape = (60, 3, 5) if benchmark.disabled else SIZES[size]
