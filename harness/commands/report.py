@@ -32,7 +32,11 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("out", metavar="OUT", help="a results folder")
     what = parser.add_argument_group("what to print (default: the whole comparison)").add_mutually_exclusive_group()
-    what.add_argument("--table", metavar="N", help="one table of the paper: 1 to 5, 7, 8, 9, or figure3")
+    what.add_argument(
+        "--table",
+        metavar="N",
+        help="a table of the paper: 1 to 5, 7, 8, 9 or figure3; or budget, the gain at each budget",
+    )
     what.add_argument("--figure", metavar="N", help="one figure of the paper: 2, which needs the data, 3, 4 or 5")
     what.add_argument(
         "--judge", metavar="METHOD", help="rank correlation of every method with this one, such as leave_one_out"
@@ -73,6 +77,7 @@ def main(args: argparse.Namespace) -> int:
 def _text(results: Results, args: argparse.Namespace) -> str:
     """What the options ask for, in the wanted format."""
     from harness.results.agreement import agreement
+    from reports.budgets import budget_tables
     from reports.judged import judged
     from reports.markdown import provenance, report
     from reports.paper_tables import paper_table
@@ -84,6 +89,8 @@ def _text(results: Results, args: argparse.Namespace) -> str:
         return _formatted(judged(frame, args.judge, provenance(results.frame, results.commands)), args.format)
     if args.format == "csv":
         return results.frame.to_csv(index=False)
+    if args.table == "budget":
+        return _formatted(budget_tables(results.frame, results.stale), args.format)
     if args.table:
         return _formatted(paper_table(results.frame, args.table, results.stale), args.format)
     frame, problems = results.frame, list(dict.fromkeys(results.problems))

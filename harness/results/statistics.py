@@ -57,3 +57,31 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray, confidence: float = 
         return Difference(summary.mean, None, None, 1)
     half = float(t.ppf((1 + confidence) / 2, summary.count - 1)) * summary.std / math.sqrt(summary.count)
     return Difference(summary.mean, summary.mean - half, summary.mean + half, summary.count)
+
+
+def paired_p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The two-sided p-value of Student's paired t-test; 1 if all differences are zero.
+
+    Args:
+        ours, theirs: (k ≥ 2,), in the same order of seeds.
+    """
+    from scipy.stats import t
+
+    summary = summarise(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64))
+    assert summary.std is not None
+    if summary.std == 0:
+        return 1.0 if summary.mean == 0 else 0.0
+    return float(2 * t.sf(abs(summary.mean) * math.sqrt(summary.count) / summary.std, summary.count - 1))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """p-values adjusted for several tests by Holm's step-down method (Holm 1979), (k,).
+
+    The chance that any true null hypothesis has an adjusted p-value below α is at most α.
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_values)
+    stepped = np.maximum.accumulate(p_values[order] * (len(p_values) - np.arange(len(p_values))))
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
