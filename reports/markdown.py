@@ -11,7 +11,7 @@ from harness.results.statistics import Difference
 from reports.comparison import Row, Section, sections
 from reports.published import Published, published
 from reports.variants import differences, variants
-from reports.words import caption, facts_of, fraction, percent, plus, seconds, signed
+from reports.words import CLEAN_CONTROL, caption, facts_of, fraction, percent, plus, seconds, signed
 
 COLUMNS = {
     "auroc": "AUROC",
@@ -29,9 +29,6 @@ ATTRIBUTION = {
     "class_detection_recall_absolute": "Class detection recall by |influence|",
 }
 """Columns of attribution tasks."""
-
-CONTROL = "clean_probe"
-"""The method that shows what clean validation samples find by themselves."""
 
 
 def report(
@@ -123,9 +120,13 @@ def _section(section: Section) -> str:
             noted.setdefault(note, []).append(f"`{row.spec}`")
     notes = [f"- {', '.join(specs)}: {note}" for note, specs in noted.items()]
     guided = any("clean validation" in row.uses for row in rows)
-    if guided and not any(row.attributes for row in rows) and not any(row.spec.startswith(CONTROL) for row in rows):
+    if (
+        guided
+        and not any(row.attributes for row in rows)
+        and not any(row.spec.startswith(CLEAN_CONTROL) for row in rows)
+    ):
         notes.append(
-            f"- Some methods see clean validation samples. `--methods {CONTROL}` adds the control that shows how many "
+            f"- Some methods see clean validation samples. `--methods {CLEAN_CONTROL}` adds the control that shows how many "
             "wrong labels these samples find by themselves."
         )
     if any(row.stale for row in rows):

@@ -9,6 +9,9 @@ from typing import Any
 from harness.results.statistics import Summary
 from reports.comparison import Section
 
+CLEAN_CONTROL = "clean_probe"
+"""The control that reports ask for where methods see clean validation samples: what these find by themselves."""
+
 
 def caption(section: Section, detection: bool) -> str:
     """How to read the table.

@@ -21,19 +21,10 @@ if TYPE_CHECKING:
     from tasks._images import Recipe, Windows
     from tasks._networks import Network
     from tasks._probe import Probe
+    from tasks._trained_network import TrainedNetwork
 
 HIDDEN: Mapping[str, Any] = {"epochs": 15, "batch_size": 512, "lr": 2e-3, "weight_decay": 1e-2}
 """How a probe with a hidden layer is trained; see `tasks._hidden_head`."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedNetwork:
-    """A network with its test accuracy after every epoch, its recipe, and the seed it was trained from."""
-
-    network: Network
-    history: list[float]
-    recipe: Recipe
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -191,6 +182,7 @@ class ImageTask(Task):
         import torch
 
         from tasks._images import accuracy, fit
+        from tasks._trained_network import TrainedNetwork
 
         network = self.network(split.n_classes, seed).to(split.device)
         recipe = self.recipe(self.shuffle_base if keep is None else self.shuffle_retrained)
@@ -203,7 +195,7 @@ class ImageTask(Task):
             if len(test):
                 history.append(accuracy(network, test.inputs, test.labels, recipe))
             if recorder is not None:
-                recorder.moment(model, None if self.record == "pass" else lambda: logits_of(network, train, recipe))
+                recorder.moment(model, None if self.record == "pass" else lambda: model.logits(train))
 
         if recorder is not None:
             recorder.start(recipe.masses(len(train)))
@@ -217,48 +209,27 @@ class ImageTask(Task):
         return model
 
     def module(self, model: Any, split: Split) -> Callable[..., Any]:
-        """The network on uint8 images, cut and scaled as in evaluation, or the head on the encoder's features."""
-        if self.is_probe:
-            from tasks._probe import module_of
-
-            return module_of(model)
-        from tasks._images import OnImages
-
-        return OnImages(model.network, model.recipe).eval()
+        module: Callable[..., Any] = model.module()
+        return module
 
     def module_inputs(self, samples: Samples) -> Any:
         return samples.inputs.values if self.is_probe else samples.inputs
 
-    def outputs(self, model: Any, samples: Samples, augment_seed: int | None = None) -> Outputs:
-        """As of any task.
-
-        Args:
-            augment_seed: read randomly cropped and flipped images, drawn from this seed; None reads plain ones.
-        """
-        if self.is_probe:
-            from tasks._probe import outputs
-
-            return outputs(model, samples)
-        from harness.interfaces.outputs import Outputs
-        from tasks._images import read_out
-
-        features, probs = read_out(model.network, samples.inputs, model.recipe, augment_seed)
-        return Outputs(samples.labels, probs, features)
+    def outputs(self, model: Any, samples: Samples) -> Outputs:
+        outputs: Outputs = model.outputs(samples)
+        return outputs
 
     def training_outputs(self, model: Any, samples: Samples) -> Outputs:
-        augmented = self.augment_gradients and not self.is_probe
-        return self.outputs(model, samples, model.seed if augmented else None)
+        outputs: Outputs = model.outputs(samples, augmented=self.augment_gradients)
+        return outputs
 
     def evaluate(self, model: Any, split: Split) -> dict[str, float]:
-        if self.is_probe:
-            from tasks._probe import evaluate
-
-            return evaluate(model, split.test)
-        last, best = model.history[-1], max(model.history)
-        return {"accuracy": best if self.report == "best_epoch" else last, "accuracy_best_epoch": best}
+        metrics: dict[str, float] = model.metrics(split, self.report)
+        return metrics
 
     def curves(self, model: Any, split: Split) -> Mapping[str, Sequence[float]]:
-        return {} if self.is_probe else {"accuracy_by_epoch": model.history}
+        curves: Mapping[str, Sequence[float]] = model.curves()
+        return curves
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         import torch
@@ -266,17 +237,6 @@ class ImageTask(Task):
         every: torch.Tensor = split.train.inputs.images if self.is_probe else split.train.inputs
         images = every[torch.from_numpy(indices)]
         return images.permute(0, 2, 3, 1).cpu().numpy()
-
-
-def logits_of(network: Network, samples: Samples, recipe: Recipe) -> torch.Tensor:
-    """Logits of plain images in eval mode, (n, c)."""
-    import torch
-
-    from tasks._images import read_out
-
-    features, _ = read_out(network, samples.inputs, recipe)
-    with torch.no_grad():
-        return torch.as_tensor(network.head(features))
 
 
 def image_samples(images: np.ndarray, labels: np.ndarray) -> Samples:

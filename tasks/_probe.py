@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,48 @@ class Features:
         return coordinates
 
 
+@dataclass(frozen=True, eq=False)
+class TrainedProbe:
+    """A trained head, with the interface of `tasks._trained_network.TrainedNetwork`."""
+
+    head: Head | HiddenHead
+
+    def module(self) -> nn.Module:
+        """The head as a torch module from features to logits."""
+        if isinstance(self.head, HiddenHead):
+            return self.head
+        linear = nn.Linear(self.head.weight.shape[1], len(self.head.weight), device="meta")  # draws no numbers
+        linear.weight, linear.bias = nn.Parameter(self.head.weight.clone()), nn.Parameter(self.head.bias.clone())
+        return linear.eval()
+
+    def outputs(self, samples: Samples, augmented: bool = False) -> Outputs:
+        """What methods see: the last layer's input is the encoder's features, or the hidden layer.
+
+        Args:
+            augmented: has no effect, because features are of plain images.
+        """
+        values: Tensor = samples.inputs.values
+        with torch.no_grad():
+            if isinstance(self.head, Head):
+                return Outputs(samples.labels, self.head.logits(values).softmax(1), values, bias=True)
+            inner = self.head.inner(values)
+            return Outputs(samples.labels, self.head.head(inner).softmax(1), inner, bias=True)
+
+    def metrics(self, split: Split, report: str) -> dict[str, float]:
+        """Test accuracy, and how far the optimiser of a softmax regression came.
+
+        Args:
+            report: has no effect, because only the last weights are measured.
+        """
+        probs = self.outputs(split.test).probs
+        assert probs is not None
+        metrics = {"accuracy": float((probs.argmax(1) == split.test.labels).double().mean())}
+        return metrics | ({"gradient_norm": self.head.gradient_norm} if isinstance(self.head, Head) else {})
+
+    def curves(self) -> Mapping[str, Sequence[float]]:
+        return {}
+
+
 @dataclass(frozen=True)
 class Probe:
     """How a head is trained.
@@ -75,7 +117,7 @@ class Probe:
     tolerance: float
     hidden: HiddenRecipe | None
 
-    def train(self, split: Split, keep: np.ndarray | None, seed: int, recorder: Recorder | None = None) -> Any:
+    def train(self, split: Split, keep: np.ndarray | None, seed: int, recorder: Recorder | None = None) -> TrainedProbe:
         """One head; all samples for ``keep=None``."""
         if self.hidden is not None:
             return self._hidden(split, keep, seed, self.hidden, recorder)
@@ -100,10 +142,12 @@ class Probe:
             recorder.start([1.0] * len(path))
             for logits, made in path:
                 recorder.batch(torch.arange(len(features)), logits)
-                recorder.moment(made)
-        return head
+                recorder.moment(TrainedProbe(made))
+        return TrainedProbe(head)
 
-    def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[Any]]:
+    def train_all(
+        self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]
+    ) -> Iterator[list[TrainedProbe]]:
         """As `harness.interfaces.task.Task.train_all`: the kept sets of one split are one program."""
         for split, keeps, seed in wanted:
             if self.hidden is not None or any(keep is None for keep in keeps):
@@ -112,13 +156,13 @@ class Probe:
             else:
                 yield from self._regressions(split, [keep for keep in keeps if keep is not None])
 
-    def _regressions(self, split: Split, keeps: Sequence[np.ndarray]) -> Iterator[list[Head]]:
+    def _regressions(self, split: Split, keeps: Sequence[np.ndarray]) -> Iterator[list[TrainedProbe]]:
         """Softmax regressions on kept sets, from the base model's weights where they are known."""
         features, penalty = split.train.inputs, self._penalty(split)
         device = features.values.device
         for start in range(0, len(keeps), TOGETHER):
             kept = torch.from_numpy(np.stack(keeps[start : start + TOGETHER])).to(device)
-            yield fit(
+            heads = fit(
                 features.preconditioned(penalty),
                 split.train.labels,
                 kept,
@@ -127,6 +171,7 @@ class Probe:
                 self.tolerance,
                 features.fitted.get("head"),
             )
+            yield [TrainedProbe(head) for head in heads]
 
     def _penalty(self, split: Split) -> float:
         """λ, chosen once for all heads on the same features."""
@@ -139,7 +184,7 @@ class Probe:
 
     def _hidden(
         self, split: Split, keep: np.ndarray | None, seed: int, recipe: HiddenRecipe, recorder: Recorder | None
-    ) -> HiddenHead:
+    ) -> TrainedProbe:
         features, labels = split.train.inputs, split.train.labels
         values, spectrum = features.values, features.spectrum
         scale = float(spectrum.values.mean().sqrt())
@@ -157,41 +202,13 @@ class Probe:
             recipe,
             seed,
             None if recorder is None else recorder.batch,
-            None if recorder is None else lambda: recorder.moment(head),
+            None if recorder is None else lambda: recorder.moment(TrainedProbe(head)),
         )
-        return head.eval()
+        return TrainedProbe(head.eval())
 
 
 TOGETHER = 32
 """Heads that are trained as one program."""
-
-
-def outputs(model: Any, samples: Samples) -> Outputs:
-    """What methods see of a head: the last layer's input is the features, or the hidden layer."""
-    values: Tensor = samples.inputs.values
-    with torch.no_grad():
-        if isinstance(model, Head):
-            return Outputs(samples.labels, model.logits(values).softmax(1), values, bias=True)
-        inner = model.inner(values)
-        return Outputs(samples.labels, model.head(inner).softmax(1), inner, bias=True)
-
-
-def evaluate(model: Any, samples: Samples) -> dict[str, float]:
-    """Test accuracy, and how far the softmax regression's optimiser came."""
-    with torch.no_grad():
-        logits = model.logits(samples.inputs.values) if isinstance(model, Head) else model(samples.inputs.values)
-    metrics = {"accuracy": float((logits.argmax(1) == samples.labels).double().mean())}
-    return metrics | ({"gradient_norm": model.gradient_norm} if isinstance(model, Head) else {})
-
-
-def module_of(model: Any) -> nn.Module:
-    """A head as a torch module from features to logits."""
-    if not isinstance(model, Head):
-        head: nn.Module = model
-        return head
-    linear = nn.Linear(model.weight.shape[1], len(model.weight), device="meta")  # draws no numbers
-    linear.weight, linear.bias = nn.Parameter(model.weight.clone()), nn.Parameter(model.bias.clone())
-    return linear.eval()
 
 
 def _chosen(split: Split) -> float:

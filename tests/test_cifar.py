@@ -12,8 +12,8 @@ import torch
 import harness
 from harness.errors import RequestError
 from tasks import _cifar_files as files
-from tasks._image_task import TrainedNetwork
 from tasks._networks import make_network
+from tasks._trained_network import TrainedNetwork
 from tasks.cifar import Cifar10N, Cifar100N
 from tests.native import official, write_batch
 

@@ -137,7 +137,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def probe(cifar10: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
     """A probe on small CIFAR files, with its split and a view that can retrain."""
     pytest.importorskip("efficientnet_lite_pytorch")
-    task = harness.task("cifar10n[model=probe,n_train=60,n_test=12,n_validation=6,pixels=32]")
+    task = harness.task("cifar10n[model=probe,tolerance=1e-7,n_train=60,n_test=12,n_validation=6,pixels=32]")
     split, _ = task.load(0)
     base = task.train(split, None, 1)
     return task, split, task.view(base, split).fresh(0, training(task, split, 1, 2))
@@ -181,9 +181,9 @@ def test_a_hidden_layer(cifar10: Path) -> None:
     logits = task.module(model, split)(task.module_inputs(split.train))
     np.testing.assert_allclose(logits.softmax(1).detach(), outputs.probs, atol=1e-5)
     again = task.train(split, None, 1)
-    assert torch.equal(again.head.weight, model.head.weight)
+    assert torch.equal(again.head.head.weight, model.head.head.weight)
     kept = task.train(split, np.arange(60) < 30, 1)
-    assert not torch.equal(kept.head.weight, model.head.weight)
+    assert not torch.equal(kept.head.head.weight, model.head.head.weight)
     assert 0 <= task.evaluate(model, split)["accuracy"] <= 1
 
 
@@ -194,5 +194,5 @@ def test_a_run_removes_and_relabels(cifar10: Path, tmp_path: Path) -> None:
     frame = harness.run("self_confidence,outlier_l2,random,none", task, 2, preset="probe", out=out)
 
     assert set(frame["status"]) == {"ok"}
-    assert (frame[frame["metric"] == "gradient_norm"]["value"] <= 1e-5).all()
+    assert (frame[frame["metric"] == "gradient_norm"]["value"] <= 1e-4).all()
     assert frame[frame["metric"] == "accuracy"].shape[0] == 4 * 4 * 2
