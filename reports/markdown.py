@@ -85,6 +85,18 @@ def provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
     return lines
 
 
+def _control_note(rows: Sequence[Row]) -> list[str]:
+    """What to run beside methods that see clean validation samples, if the control is not there."""
+    guided = any("clean validation" in row.uses for row in rows)
+    known = any(row.attributes or row.spec.startswith(CLEAN_CONTROL) for row in rows)
+    if known or not guided:
+        return []
+    return [
+        f"- Some methods see clean validation samples. `--methods {CLEAN_CONTROL}` adds the control that shows how "
+        "many wrong labels these samples find by themselves."
+    ]
+
+
 def _section(section: Section) -> str:
     rows = section.rows
     columns = ATTRIBUTION if any(row.attributes for row in rows) else COLUMNS
@@ -119,16 +131,7 @@ def _section(section: Section) -> str:
         for note in [*row.troubles, *row.notes]:
             noted.setdefault(note, []).append(f"`{row.spec}`")
     notes = [f"- {', '.join(specs)}: {note}" for note, specs in noted.items()]
-    guided = any("clean validation" in row.uses for row in rows)
-    if (
-        guided
-        and not any(row.attributes for row in rows)
-        and not any(row.spec.startswith(CLEAN_CONTROL) for row in rows)
-    ):
-        notes.append(
-            f"- Some methods see clean validation samples. `--methods {CLEAN_CONTROL}` adds the control that shows how many "
-            "wrong labels these samples find by themselves."
-        )
+    notes += _control_note(rows)
     if any(row.stale for row in rows):
         notes.append("- † made by other code than the code at hand; `run --rerun stale` computes it again")
     heading = f"## {section.title}: `{section.spec}`, protocol {section.protocol}, preset {section.preset}"

@@ -27,7 +27,7 @@ MAY_NAME = (
     "figures.py",
     "words.py",
 )
-"""Examples in help texts, the paper's own tables and figures, whose rows are what the paper chose, and a control."""
+"""Examples in help texts, the paper's own tables and figures (the paper chose their rows), and a control."""
 
 
 def test_the_harness_knows_no_method_or_task_by_name() -> None:
