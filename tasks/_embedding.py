@@ -29,7 +29,7 @@ def embedded(split: Split, encoder: str, pixels: int, device: str = "cpu") -> Sp
     seen = {key: Features(part.clone(), values) for (key, values), part in zip(images.items(), parts, strict=True)}
 
     def changed(samples: Samples) -> Samples:
-        return Samples(seen[id(samples.inputs)], samples.labels, classes=samples.classes)
+        return replace(samples, inputs=seen[id(samples.inputs)])
 
     references = {name: changed(samples) for name, samples in split.references.items()}
     return replace(split, train=changed(split.train), test=changed(split.test), references=references)

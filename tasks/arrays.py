@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import RequestError, Unsupported
+from harness.interfaces.params import option
 from harness.interfaces.task import Samples, Split, Task
 from harness.selection.registry import register_task
 from tasks._array_file import ArrayFile, Part, digest, read
@@ -64,14 +65,16 @@ class Arrays(Task):
 
     Args:
         path: the ``.npz`` file.
-        model: ``auto`` is ``linear`` (logistic regression) on features and ``small_cnn`` on images. If the file has
-            no ``probs``, methods analyse this model. If the file has test samples, the accuracies are of this model.
+        model: ``auto`` is ``linear`` (logistic regression) on features and ``small_cnn`` on images. ``probe`` is
+            softmax regression on the features of a frozen encoder of images. If the file has no ``probs``, methods
+            analyse this model. If the file has test samples, the accuracies are of this model.
         width: width of the hidden layer of ``mlp``.
         steps: number of full-batch Adam steps of a model on features.
         epochs: number of training epochs of a model on images.
         weight_decay: L2 penalty.
         standardise: whether features are standardised by the mean and deviation of the training samples. With
             ``probs``, features stay unchanged, because your last layer saw them unchanged.
+        encoder, pixels: of a ``probe``, as for the task ``cifar10n``.
         bias: whether the last layer that computed ``probs`` has a bias. If so, gradients include the bias.
     """
 
@@ -84,13 +87,15 @@ class Arrays(Task):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"steps": 100, "epochs": 2}}
 
     path: str = ""
-    model: Literal["auto", "linear", "mlp", "small_cnn", "fast_cnn", "resnet18", "resnet34"] = "auto"
+    model: Literal["auto", "linear", "mlp", "small_cnn", "fast_cnn", "resnet18", "resnet34", "probe"] = "auto"
     width: int = 64
     steps: int = 500
     epochs: int = 10
     weight_decay: float = 1e-3
     standardise: bool = True
     bias: bool = True
+    encoder: str = option("efficientnet_lite0")
+    pixels: int = option(128)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,9 +106,13 @@ class Arrays(Task):
     def check(self) -> None:
         file = self._read()
         if self.model != "auto" and file.train.inputs is not None and (self.model in ON_FEATURES) == file.images:
-            fits = "small_cnn, fast_cnn, resnet18 or resnet34" if file.images else "linear or mlp"
+            fits = "probe, small_cnn, fast_cnn, resnet18 or resnet34" if file.images else "linear or mlp"
             raise RequestError(f"arrays[model={self.model}] does not fit the file's inputs; give {fits}")
 
+        if self.model == "probe":
+            from tasks._vision_encoders import check_encoder
+
+            check_encoder(self.encoder)
         if self.model == "fast_cnn" and file.train.inputs is not None and min(file.train.inputs.shape[2:]) < 16:
             raise RequestError("arrays[model=fast_cnn] needs images of 16 pixels or more; give small_cnn")
 
@@ -116,8 +125,12 @@ class Arrays(Task):
         none = file.train.labels[:0]
         nothing = Part(None if file.train.inputs is None else file.train.inputs[:0], none, None, none)
         test = nothing if file.test is None or file.test.inputs is None else file.test
-        train = self._samples(file.train, file)
-        return Split(train, self._samples(test, file), references, len(file.classes)), file.truth
+        split = Split(self._samples(file.train, file), self._samples(test, file), references, len(file.classes))
+        if self.model == "probe" and split.train.inputs is not None:
+            from tasks._embedding import embedded
+
+            split = embedded(split, self.encoder, self.pixels)
+        return split, file.truth
 
     def train_all(self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]) -> Iterator[list[OwnModel]]:
         if any(keep is None for _, keeps, _ in wanted for keep in keeps):
@@ -154,6 +167,9 @@ class Arrays(Task):
         module: Callable[..., Any] = model.trainer.module(model.trained, split)
         return module
 
+    def module_inputs(self, samples: Samples) -> Any:
+        return samples.inputs.values if self.model == "probe" and samples.inputs is not None else samples.inputs
+
     def outputs(self, model: OwnModel, samples: Samples) -> Outputs:
         if model.given:
             return self._given(samples)
@@ -172,7 +188,7 @@ class Arrays(Task):
         return [f"row {row}" for row in file.train.rows] if file.left_out else None
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
-        if split.train.inputs is None or split.train.inputs.ndim != 4:
+        if split.train.inputs is None or not self._read().images:
             return super().pictures(split, indices)
         pictures: np.ndarray = self._trainer(split).pictures(split, indices)
         return pictures
@@ -213,11 +229,13 @@ class Arrays(Task):
 
         if not isinstance(samples, GivenSamples):
             raise Unsupported("the file has probs but no validation_probs, so its validation set has no gradients")
-        features = None if samples.inputs is None or samples.inputs.ndim == 4 else samples.inputs
+        features = None if samples.inputs is None or self._read().images else samples.inputs
         return Outputs(samples.labels, samples.probs, features, bias=self.bias)
 
     def _trainer(self, split: Split) -> Any:
         """The task that trains the model, without data of its own."""
+        if self.model == "probe":
+            return OnImages(self.budget, model="probe", encoder=self.encoder, pixels=self.pixels)
         if split.train.inputs.ndim == 2:
             hidden = self.width * (self.model == "mlp")
             return OnFeatures(self.budget, hidden=hidden, steps=self.steps, weight_decay=self.weight_decay)

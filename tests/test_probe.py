@@ -15,6 +15,7 @@ from harness.running.services import training
 from tasks import _feature_store as store
 from tasks._feature_store import features_of
 from tasks._vision_encoders import LITE0, VisionEncoder, vision_encoder
+from tests.array_files import save
 
 SIZES = "n_train=300,n_test=200,n_validation=100,pixels=32"
 
@@ -196,3 +197,29 @@ def test_a_run_removes_and_relabels(cifar10: Path, tmp_path: Path) -> None:
     assert set(frame["status"]) == {"ok"}
     assert (frame[frame["metric"] == "gradient_norm"]["value"] <= 1e-4).all()
     assert frame[frame["metric"] == "accuracy"].shape[0] == 4 * 4 * 2
+
+
+@pytest.mark.parametrize("probs", [False, True])
+def test_own_images(folder: Path, probs: bool) -> None:
+    """A file of images; with the user's own probabilities, methods see these instead of the probe's."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    pictures = (rng.integers(0, 80, (60, 12, 12, 3)) + 80 * labels[:, None, None, None]).astype(np.uint8)
+    arrays: dict[str, np.ndarray] = {"labels": labels[:40], "images": pictures[:40], "true_labels": labels[:40]}
+    arrays |= {"test_labels": labels[40:], "test_images": pictures[40:]}
+    if probs:
+        arrays["probs"] = np.full((40, 3), 1 / 3)
+    path = save(folder, **arrays)
+
+    own = f"arrays[path={path},model=probe,pixels=32]"
+    frame = harness.run("random,normalized_margin,none", own, 1, out=folder / "out")
+
+    assert set(frame["status"]) == {"ok"}
+    accuracy = frame[(frame["metric"] == "accuracy") & (frame["method"] == "random")]["value"].item()
+    assert accuracy > 0.8
+    task = harness.task(own)
+    split, _ = task.load(0)
+    assert task.pictures(split, np.array([3])).shape == (1, 12, 12, 3)
+    view = task.view(task.train(split, None, 0), split)
+    assert np.allclose(view.probs, 1 / 3) == probs
