@@ -197,7 +197,7 @@ def _dearest(cells: pd.DataFrame) -> str:
     """The part of `total_seconds` with the largest sum over the seeds; empty if no record has parts."""
     total: dict[str, float] = {}
     for text in cells["cost"].dropna():
-        for part, seconds in json.loads(text).items():
+        for part, seconds in json.loads(text or "{}").items():
             if part != "repair":
                 total[part] = total.get(part, 0.0) + seconds
     return max(total, key=lambda part: total[part]).replace("_", "-") if any(total.values()) else ""

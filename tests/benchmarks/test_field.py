@@ -23,7 +23,15 @@ from tests.benchmarks.conftest import ROWS, Row, Versus, extra_mib, seconds
 from tests.benchmarks.test_scores import head
 
 WATCHING = ("aum", "data_maps", "forgetting", "loss_ema", "el2n")
-LOOKING = ("knn_labels", "relation_graph", "knn_shapley", "clean_probe", "ekfac_influence", "ekfac_self_influence")
+LOOKING = (
+    "knn_labels",
+    "relation_graph",
+    "knn_shapley",
+    "clean_probe",
+    "ekfac_influence",
+    "ekfac_self_influence",
+    "trak",
+)
 ON_PROBS = ("argmax_disagrees[probs=in_sample]", "confident_learning[probs=in_sample]", "representer")
 
 
