@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 import harness
 from harness.errors import RequestError
@@ -223,3 +224,23 @@ def test_own_images(folder: Path, probs: bool) -> None:
     assert task.pictures(split, np.array([3])).shape == (1, 12, 12, 3)
     view = task.view(task.train(split, None, 0), split)
     assert np.allclose(view.probs, 1 / 3) == probs
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_exact_influence_is_what_leaving_one_out_does(data_dir: Path) -> None:
+    """200 retrainings without one sample each, to a gradient of 1e-9, against one linear system."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    sizes = "n_train=1500,n_test=2000,n_validation=1000,pixels=64"
+    task = harness.task(f"cifar10n[noise=worst,model=probe,tolerance=1e-9,penalty=0.05,{sizes}]")
+    split, _ = task.load(0)
+    base = task.train(split, None, 0)
+    view = task.view(base, split).fresh(0, training(task, split, 0, 1))
+    chosen = np.random.default_rng(0).choice(1500, 200, replace=False)
+    keeps = np.ones((200, 1500), dtype=bool)
+    keeps[np.arange(200), chosen] = False
+
+    influence = harness.method("exact_hessian", damping=0.05).score(view)
+    lowered = task.outputs(base, split.references["validation"]).losses().mean() - view.retrain(keeps, "validation")
+
+    assert spearmanr(influence[chosen], lowered)[0] > 0.95
