@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.interfaces.flags import Flags
 from harness.interfaces.method import Method
+from harness.interfaces.params import option
 from harness.interfaces.uses import of_reference
 from harness.selection.registry import register_method
 
@@ -27,6 +28,7 @@ class NeighbourLabels(Method):
 
     Args:
         k: number of neighbours.
+        of: the trained model's ``features``, or those of the task's frozen ``encoder``.
         rule: ``vote`` (SimiFeat-V) or ``ranking`` (SimiFeat-R).
     """
 
@@ -36,6 +38,7 @@ class NeighbourLabels(Method):
 
     k: int = 10
     rule: Literal["vote", "ranking"] = "vote"
+    of: Literal["features", "encoder"] = option("features")
 
     def __post_init__(self) -> None:
         if self.k < 2:
@@ -43,12 +46,12 @@ class NeighbourLabels(Method):
 
     @property
     def uses(self) -> tuple[str, ...]:
-        return ("labels", "features")
+        return ("labels", self.of)
 
     def votes(self, view: View) -> np.ndarray:
         """How many of each sample's neighbours have each label, (n, c)."""
         labels = view.labels
-        near = labels[view.neighbours(self.k).indices]
+        near = labels[view.neighbours(self.k, self.of).indices]
         counts = np.zeros((view.n, int(labels.max()) + 1))
         np.add.at(counts, (np.arange(view.n)[:, None], near), 1)
         return counts
@@ -66,7 +69,7 @@ class NeighbourLabels(Method):
             return np.asarray(votes.max(1) > votes[rows, labels])
         from methods._transition import label_noise
 
-        labels, nearest = view.labels, view.neighbours(self.k).indices[:, :2]
+        labels, nearest = view.labels, view.neighbours(self.k, self.of).indices[:, :2]
         wrong = label_noise(labels, nearest, int(labels.max()) + 1).wrong_given()
         flagged = np.zeros(view.n, dtype=bool)
         for c in np.unique(labels):

@@ -215,6 +215,18 @@ class ImageTask(Task):
     def module_inputs(self, samples: Samples) -> Any:
         return samples.inputs.values if self.is_probe else samples.inputs
 
+    def encoder_features(self, samples: Samples) -> torch.Tensor:
+        """By the encoder that ``encoder`` and ``pixels`` name, whatever the trained model."""
+        if self.is_probe:
+            features: torch.Tensor = samples.inputs.values
+            return features
+        from tasks._feature_store import features_of
+        from tasks._vision_encoders import vision_encoder
+
+        device = str(samples.inputs.device)
+        encoder = vision_encoder(self.encoder, self.pixels, device)
+        return features_of(samples.inputs.cpu(), self.encoder, encoder, device)
+
     def outputs(self, model: Any, samples: Samples) -> Outputs:
         outputs: Outputs = model.outputs(samples)
         return outputs

@@ -12,11 +12,13 @@ from scipy.stats import spearmanr
 
 import harness
 from harness.errors import RequestError
+from harness.interfaces.uses import observed
 from harness.running.services import training
 from tasks import _feature_store as store
 from tasks._feature_store import features_of
 from tasks._vision_encoders import LITE0, VisionEncoder, vision_encoder
 from tests.array_files import save
+from tests.conftest import trained_view
 
 SIZES = "n_train=300,n_test=200,n_validation=100,pixels=32"
 
@@ -224,6 +226,27 @@ def test_own_images(folder: Path, probs: bool) -> None:
     assert task.pictures(split, np.array([3])).shape == (1, 12, 12, 3)
     view = task.view(task.train(split, None, 0), split)
     assert np.allclose(view.probs, 1 / 3) == probs
+
+
+def test_neighbours_of_the_encoder_beside_a_network(cifar10: Path) -> None:
+    """A network's task offers the frozen encoder's features; a method that takes them says so."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    sizes = "n_train=60,n_test=12,n_validation=6,pixels=32"
+    task = harness.task(f"cifar10n[{sizes},epochs=1]", preset="smoke")
+    split, _ = task.load(0)
+    view = task.view(task.train(split, None, 0), split)
+    method = harness.method("knn_labels", of="encoder", k=3)
+
+    scores = method.score(view)
+
+    assert view.encoder_features.shape == (60, 1280)
+    assert method.uses == observed(view.used) == ("labels", "encoder")
+    probe = harness.task(f"cifar10n[model=probe,{sizes}]")
+    seen, _ = probe.load(0)
+    on_probe = probe.view(probe.train(seen, None, 0), seen)
+    np.testing.assert_array_equal(harness.method("knn_labels", k=3).score(on_probe), scores)
+    with pytest.raises(harness.Unsupported, match="moons has no frozen encoder"):
+        method.score(trained_view("moons")[2])
 
 
 @pytest.mark.data

@@ -221,6 +221,14 @@ class Task(ABC):
         """The inputs of samples as `module` takes them: a tensor, a tuple or a mapping of tensors, (n, …) each."""
         return samples.inputs
 
+    def encoder_features(self, samples: Samples) -> Tensor:
+        """Features of samples by a frozen, pretrained encoder, (n, d).
+
+        Raises:
+            Unsupported: the task has no encoder.
+        """
+        raise Unsupported(f"{self.name} has no frozen encoder")
+
     # Optional: further results.
 
     def training_outputs(self, model: Any, samples: Samples) -> Outputs:
@@ -279,11 +287,12 @@ class Task(ABC):
         from harness.interfaces.view import View
 
         references = {name: self.module_inputs(samples) for name, samples in split.references.items()}
+        module, encoder = partial(self.module, model, split), partial(self.encoder_features, split.train)
         return View(
             split.train.labels.cpu().numpy(),
             partial(self.training_outputs, model, split.train),
             {name: partial(self.outputs, model, samples) for name, samples in split.references.items()},
             device=split.device,
             classes=split.train.classes,
-            model=Model(self.module_inputs(split.train), references, partial(self.module, model, split)),
+            model=Model(self.module_inputs(split.train), references, module, encoder),
         )

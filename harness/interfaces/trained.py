@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 import numpy as np
+from torch import Tensor
 
 from harness.errors import Unsupported
 from harness.interfaces.clock import timed
@@ -41,11 +42,13 @@ class Model:
         inputs: the training inputs, as the model takes them.
         reference_inputs: the inputs of each reference set by name.
         module: gives the trained model as a callable of inputs.
+        encoder: computes the training samples' features by the task's frozen encoder, (n, d).
     """
 
     inputs: Any = None
     reference_inputs: Mapping[str, Any] = field(default_factory=dict)
     module: Callable[[], Callable[..., Any]] | None = None
+    encoder: Callable[[], Tensor] | None = None
 
 
 class Trained(Extraction):
@@ -87,6 +90,17 @@ class Trained(Extraction):
         if self._model.module is None:
             raise Unsupported("there is no model here, only its outputs")
         return cast("Callable[..., Any]", self._get("model", self._model.module))
+
+    @property
+    def encoder_features(self) -> Tensor:
+        """The training samples' features by the task's frozen, pretrained encoder, (n, d).
+
+        Raises:
+            Unsupported: the task has no encoder.
+        """
+        if self._model.encoder is None:
+            raise Unsupported("there is no frozen encoder here")
+        return cast(Tensor, self._get("encoder_features", self._model.encoder))
 
     @property
     def dynamics(self) -> Dynamics:

@@ -19,11 +19,20 @@ WORDS = {
     "checkpoints": "checkpoints",
     "inputs": "inputs",
     "model": "model",
+    "encoder_features": "encoder",
     "truth": "true labels",
 }
 """The word of `Method.uses` for each part of a view."""
 
-NEEDS_MODEL = {"retraining", "out-of-sample probabilities", "training dynamics", "checkpoints", "inputs", "model"}
+NEEDS_MODEL = {
+    "retraining",
+    "out-of-sample probabilities",
+    "training dynamics",
+    "checkpoints",
+    "inputs",
+    "model",
+    "encoder",
+}
 """Words of what a view of arrays cannot offer, because it has no model."""
 
 RECORDED = {"training dynamics", "checkpoints"}

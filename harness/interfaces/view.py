@@ -12,6 +12,7 @@
         view.inputs, view.model                         # the training inputs, and the trained model as a callable
         view.dynamics                                   # logits of all samples while the model trained, (T, n, c)
         view.checkpoints                                # a few moments of the training, each with a view
+        view.encoder_features                           # features of the task's frozen encoder, if any, (n, d)
         view.neighbours(10)                             # the nearest training samples by features, and similarities
         view.classes                                    # class of each training sample, (n,), on attribution tasks
         view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
@@ -28,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -165,13 +166,17 @@ class View(Trained):
         view = View(self._labels, partial(moment.outputs, "train"), outputs, model=model, device=self.device)
         return Checkpoint(moment.epoch, moment.learning_rate, view._shared(self, f"checkpoint {k}/"))
 
-    def neighbours(self, k: int) -> Neighbours:
+    def neighbours(self, k: int, of: Literal["features", "encoder"] = "features") -> Neighbours:
         """For each training sample the k others whose features are most alike, by cosine similarity.
 
+        Args:
+            of: the trained model's features, or those of the task's frozen encoder.
+
         Raises:
-            Unsupported: this view has no features, or fewer than k other samples.
+            Unsupported: this view has no such features, or fewer than k other samples.
         """
-        neighbours: Neighbours = self._get(f"neighbours of {k}", lambda: nearest(self.features, k))
+        features = partial(getattr, self, "features" if of == "features" else "encoder_features")
+        neighbours: Neighbours = self._get(f"{k} neighbours of {of}", lambda: nearest(features(), k))
         return neighbours
 
     @property
