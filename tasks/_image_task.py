@@ -137,6 +137,13 @@ class ImageTask(Task):
         return Task.most_retrainings if self.is_probe else 10
 
     @property
+    def full_title(self) -> str:
+        """A probe names its encoder, because what the encoder was trained on is part of the result."""
+        if not self.is_probe:
+            return super().full_title
+        return f"{super().full_title}, a head on {self.encoder} at {self.pixels} pixels"
+
+    @property
     def is_probe(self) -> bool:
         """Whether the model is a head on the features of a frozen encoder."""
         return self.model == "probe"

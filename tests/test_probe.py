@@ -198,6 +198,7 @@ def test_a_run_removes_and_relabels(cifar10: Path, tmp_path: Path) -> None:
     frame = harness.run("self_confidence,outlier_l2,random,none", task, 2, preset="probe", out=out)
 
     assert set(frame["status"]) == {"ok"}
+    assert set(frame["task_title"]) == {"CIFAR-10N, a head on efficientnet_lite0 at 32 pixels"}
     assert (frame[frame["metric"] == "gradient_norm"]["value"] <= 1e-4).all()
     assert frame[frame["metric"] == "accuracy"].shape[0] == 4 * 4 * 2
 

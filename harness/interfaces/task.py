@@ -63,9 +63,8 @@ class Split:
     def to(self, device: str) -> Split:
         """The same data on a device."""
         references = {name: samples.to(device) for name, samples in self.references.items()}
-        return replace(
-            self, train=self.train.to(device), test=self.test.to(device), references=references, device=device
-        )
+        train, test = self.train.to(device), self.test.to(device)
+        return replace(self, train=train, test=test, references=references, device=device)
 
 
 @dataclass(frozen=True)
@@ -142,6 +141,11 @@ class Task(ABC):
 
     expected_failures: ClassVar[Mapping[str, str]] = {}
     """Conformance checks that the task is known to fail, by name, with the reason."""
+
+    @property
+    def full_title(self) -> str:
+        """The heading in reports. A task can add what a parameter names, such as a pretrained encoder."""
+        return self.title or self.name
 
     # Optional: parameter values by size and by protocol.
 
@@ -269,10 +273,7 @@ class Task(ABC):
         raise Unsupported(f"the samples of {self.name} are no texts")
 
     def sample_names(self, seed: int) -> list[str] | None:
-        """Names of the training samples that `load` gives, such as file names, for lists of suspects.
-
-        None where a sample's position is its name.
-        """
+        """Names of the training samples, such as file names, for lists of suspects; None where positions are names."""
         return None
 
     def class_names(self) -> list[str] | None:

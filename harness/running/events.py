@@ -48,7 +48,7 @@ def new_record(cell: Cell, device: str, status: str = "ok", error: str = "") -> 
         versions=cell.versions,
         **cell.identity,
         task_spec=cell.task_spec,
-        task_title=cell.task.title or cell.task.name,
+        task_title=cell.task.full_title,
         method_spec=cell.method_spec,
         method_title=cell.method.full_title,
         status=status,
