@@ -12,7 +12,7 @@ import pandas as pd
 from harness.errors import RequestError
 from harness.results.statistics import holm, paired_difference, paired_p_value, summarise
 from harness.selection.names import task_spec
-from reports.words import percent, signed
+from reports.words import percent, plus
 
 if TYPE_CHECKING:
     from harness.results.statistics import Difference
@@ -81,11 +81,11 @@ def _table(cells: pd.DataFrame, heading: str) -> str:
     header = ["Method", "AUROC", *(f"{100 * budget:g} %" for budget in budgets)]
     base = cells.drop_duplicates("seed")["accuracy_base"].to_numpy(dtype=float)
     seeds = sorted(int(seed) for seed in cells["seed"].unique())
-    caption = (
-        f"Gain in test accuracy over the untrimmed model ({percent(summarise(base))} %), in points, with the "
-        f"half-width of Student's paired 95 % interval over {len(seeds)} seeds. Best mean gain first."
-    )
-    if len(control) and len(seeds) > 1:
+    several = len(seeds) > 1
+    caption = f"Gain in test accuracy over the untrimmed model ({percent(summarise(base))} %), in points"
+    spread = f", with the half-width of Student's paired 95 % interval over {len(seeds)} seeds"
+    caption += f"{spread if several else ', of one seed'}. Best mean gain first."
+    if len(control) and several:
         caption += (
             f" A star marks a gain that differs from that of `{CONTROL}` at the same budget (paired t-test over seeds, "
             f"5 %, Holm's correction over the methods)."
@@ -110,7 +110,7 @@ def _gain(values: np.ndarray, differs: bool) -> str:
         return "—"
     gain: Difference = paired_difference(values, np.zeros(len(values)))
     half = "" if gain.high is None else f" ± {100 * (gain.high - gain.mean):.2f}"
-    return f"{signed(gain.mean)}{half}{'*' if differs else ''}"
+    return f"{plus(100 * gain.mean, 2)}{half}{'*' if differs else ''}"
 
 
 def _auroc(cells: pd.DataFrame) -> str:

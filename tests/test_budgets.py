@@ -65,7 +65,7 @@ def test_rows_are_ordered_and_stars_are_corrected() -> None:
     assert "`clear`" in rows[0]
     assert rows[0].count("*") == 2
     assert "*" not in next(text for text in rows if "`weak`" in text)
-    assert "+5.0 ± 0.14*" in rows[0]
+    assert "+5.01 ± 0.14*" in rows[0]
 
 
 def test_holm_is_the_published_procedure() -> None:

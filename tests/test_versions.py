@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.selection.plan import make_plan
 from harness.selection.registry import METHODS, TASKS
 from harness.selection.versions import GRADIENTS, MACHINERY, _below, _collect, _parsed, code_version
 
@@ -89,9 +90,10 @@ def test_an_edited_constant_makes_exactly_the_dependent_methods_stale(tmp_path: 
     stale = {name: set(methods) for name, methods in json.loads(done.stdout).items()}
     solving = {"datainf", "exact_hessian", "gradient_tracing", "lissa", "self_datainf", "self_influence", "self_lissa"}
     solving |= {"relat_if", "tracin_cp", "tracin_self", "ekfac_influence", "ekfac_self_influence"}
-    looking = solving | {"outlier", "outlier_iforest", "outlier_l1", "outlier_l2", "agra", "grand"}
+    looking = solving | {"outlier", "outlier_iforest", "outlier_l1", "outlier_l2", "agra", "grand", "trak"}
     looking |= {"clean_probe", "knn_labels", "knn_shapley", "relation_graph"}
-    everything = set(METHODS.classes()) - {"test_plain", *_from_plugins()}
+    planned = {name for name, cls in METHODS.classes().items() if not cls.named_only}
+    everything = planned - {"test_plain", *_from_plugins()}
     for name in solvers:
         assert stale[name] == solving, name
     for name in GRADIENTS:
@@ -127,6 +129,14 @@ def test_every_module_that_results_go_through_is_in_a_version() -> None:
     rooms = {f"harness.{path.parent.name}" for path in (ROOT / "harness").glob("*/__init__.py")}
     unknown = {name for name in reached if name.startswith("harness.")} - {*MACHINERY, *GRADIENTS} - numberless - rooms
     assert not unknown, "put them into MACHINERY or GRADIENTS of harness/selection/versions.py, or say here why not"
+
+
+def test_what_differentiates_the_model_depends_on_gradient_code() -> None:
+    for name in ("ekfac_influence[layers=all]", "trak[layers=all]", "knn_labels[of=encoder]"):
+        (cell,) = make_plan(name, "moons", [0], "fair", "smoke")
+        assert cell.versions["gradients"], name
+    (cell,) = make_plan("self_confidence", "moons", [0], "fair", "smoke")
+    assert "gradients" not in cell.versions
 
 
 def test_code_versions_see_code_and_not_comments(tmp_path: Path) -> None:

@@ -221,8 +221,12 @@ def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
 
 
 def _sees_gradients(method: Method) -> bool:
-    """Whether a method can depend on gradient code: it says so, it multiplies features, or it does not declare uses."""
-    return type(method).uses is Method.uses or bool({"gradients", "features"} & set(method.uses))
+    """Whether a method can depend on gradient code.
+
+    It says so, it multiplies features, it can differentiate the model, or it does not declare what it uses.
+    """
+    seen = {"gradients", "features", "encoder", "model"}
+    return type(method).uses is Method.uses or bool(seen & set(method.uses))
 
 
 def _hash(value: Any) -> str:
