@@ -159,6 +159,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, base: Base) -> tuple[np.nda
         except ImportError as error:
             raise Unsupported(
                 f"{cell.method.name} needs the module {module}, which cannot be imported: {error}"
+                f"{f'; {cell.method.needs}' if cell.method.needs else ''}"
             ) from error
     scoring.uses = list(cell.method.uses)
     before = view.computed_seconds
