@@ -35,3 +35,16 @@ run --methods "$methods" --tasks 'cifar10n[noise=aggregate,budget=0.05|0.09,repa
 # A hidden layer: the problem is no longer convex.
 few='oracle,random,none,self_confidence,normalized_margin,aum,outlier_l2,datainf,exact_hessian,clean_probe,knn_labels,confident_learning'
 run --methods "$few" --tasks 'cifar10n[noise=worst,budget=0.05|0.4,width=256]'
+
+# Outside anchors: out-of-sample probabilities of fine-tuned networks, if DATA has them, as the scores.
+anchors='none,random,oracle,self_confidence,normalized_margin,confidence_weighted_entropy,argmax_disagrees[probs=in_sample]'
+anchors="$anchors,confident_learning[probs=in_sample]"
+if [ -d "$data/cifar10n_pred_probs" ]; then
+    folder=$(mktemp -d)
+    python "$(dirname "$0")/anchors.py" "$data" "$folder"
+    for file in "$folder"/*.npz; do
+        case $(basename "$file") in worst*) budgets='0.05|0.1|0.2|0.4|0.6' ;; *) budgets='0.025|0.05|0.09|0.125' ;; esac
+        python -m harness run --data-dir "$data" --out "$out-anchors" --seeds 1 --methods "$anchors" \
+            --tasks "arrays[path=$file,model=probe,budget=$budgets]"
+    done
+fi
