@@ -51,6 +51,7 @@ class ImageTask(Task):
             randomly cropped and flipped images. The reference code did so for gradients.
         record: the logits that training dynamics record. ``pass`` records logits during training, on augmented images
             and with changing weights, as AUM defines. ``epoch`` records logits of plain images after each epoch.
+        retrainings: how many networks one method's scores may ask for. A probe has no such limit.
         encoder: of a probe: ``efficientnet_lite0`` (ImageNet weights), a name of timm, or a Hugging Face name or local
             folder of an image encoder.
         pixels: the side that a probe's encoder sees images at.
@@ -60,7 +61,7 @@ class ImageTask(Task):
         width: of a hidden layer between a probe's features and its classes; 0 for softmax regression, which is convex.
     """
 
-    after_training: ClassVar[frozenset[str]] = Task.after_training | {"report"}
+    after_training: ClassVar[frozenset[str]] = Task.after_training | {"report", "retrainings"}
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
             "n_validation": 0,
@@ -88,6 +89,7 @@ class ImageTask(Task):
     report: Literal["last_epoch", "best_epoch"] = "last_epoch"
     augment_gradients: bool = False
     record: Literal["pass", "epoch"] = option("pass")
+    retrainings: int = option(10)
     encoder: str = option("efficientnet_lite0")
     pixels: int = option(128)
     penalty: float | Literal["auto"] = option("auto")
@@ -96,7 +98,7 @@ class ImageTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, epochs=1, batch_size=2, pixels=16, width=0)
+        at_least(self, epochs=1, batch_size=2, pixels=16, width=0, retrainings=0)
         if self.penalty != "auto" and not float(self.penalty) > 0:
             raise ValueError(f"penalty={self.penalty} must be positive, or auto")
         if not 0 < self.tolerance < 1:
@@ -134,7 +136,7 @@ class ImageTask(Task):
 
     @property
     def most_retrainings(self) -> int:  # type: ignore[override]  # a class variable of other tasks
-        return Task.most_retrainings if self.is_probe else 10
+        return Task.most_retrainings if self.is_probe else self.retrainings
 
     @property
     def full_title(self) -> str:

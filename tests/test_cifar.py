@@ -152,6 +152,18 @@ def test_training_is_reproducible_and_leaves_no_trace(cifar10: Path) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+def test_how_many_networks_a_method_may_ask_for(cifar10: Path, tmp_path: Path) -> None:
+    sizes = "n_train=40,n_test=12,n_validation=6,epochs=1,model=small_cnn,retrain=no"
+    skipped, scored = (
+        harness.run(
+            "data_oob[n_models=12]", f"cifar10n[{sizes}{more}]", 1, preset="fast", out=tmp_path / (more or "out")
+        )
+        for more in ("", ",retrainings=12")
+    )
+    assert set(skipped["error"]) == {"cifar10n allows 10 retrainings for one method's scores; 12 were asked for"}
+    assert set(scored["status"]) == {"ok"}
+
+
 def test_retrained_models_may_start_afresh(cifar10: Path) -> None:
     """As in the reference code; which start it is depends on the kept samples alone."""
     trained = {}
