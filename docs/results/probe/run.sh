@@ -32,6 +32,15 @@ run --methods "$dear" --tasks 'cifar10n[noise=random,budget=0.025|0.05|0.075|0.0
 run --methods "$methods" --tasks 'cifar10n[noise=worst,budget=0.05|0.4,repair=relabel]'
 run --methods "$methods" --tasks 'cifar10n[noise=aggregate,budget=0.05|0.09,repair=relabel]'
 
+# What the published code did: reference set, signs and labels as there.
+run --protocol paper --methods "$methods" --tasks 'cifar10n[noise=worst,budget=0.05|0.4]'
+
+# Another size of the images.
+run --methods "$methods" --tasks 'cifar10n[noise=worst,budget=0.05|0.4,pixels=96]'
+
+# Noisy100. For a shortened CIFAR-100, say how many images there are: CIFAR100=,n_train=5000,n_test=1000,n_validation=500
+run --methods "$methods" --tasks "cifar100n[budget=0.05|0.2|0.4${CIFAR100:-}]"
+
 # A hidden layer: the problem is no longer convex.
 few='oracle,random,none,self_confidence,normalized_margin,aum,outlier_l2,datainf,exact_hessian,clean_probe,knn_labels,confident_learning'
 run --methods "$few" --tasks 'cifar10n[noise=worst,budget=0.05|0.4,width=256]'
