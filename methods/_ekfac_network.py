@@ -50,7 +50,7 @@ class FittedNetwork:
             Unsupported: the view has no torch module, or no layer has such a name.
         """
         network, inputs = Network.of(view, layers), view.inputs
-        labels = torch.from_numpy(view.labels).to(next(network.model.parameters()).device)
+        labels = network.targets(view.labels)
         bases = Eigenbasis.of_layers(network, inputs, expectation(network, inputs, labels, curvature, view.rng))
         dampings = {
             name: float(damping) if damping != "auto" else max(float(basis.values.mean()) / 10, SMALLEST_DAMPING)
@@ -83,8 +83,7 @@ class FittedNetwork:
         return torch.cat([self._products(part) for part in _joined(self._of(reference), together)])
 
     def _of(self, reference: Reference) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        labels = torch.from_numpy(reference.labels).to(self.labels.device)
-        return self.network.gradients(reference.inputs, labels)
+        return self.network.gradients(reference.inputs, self.network.targets(reference.labels))
 
     def _products(self, gradients: Layers) -> Tensor:
         """The products of (m, c, d) reference gradients with all training samples' gradients, (m, n)."""

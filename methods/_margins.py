@@ -44,12 +44,13 @@ class Margins:
             return cls._of_last(view, reference, dimension, seed)
         network, held = Network.of(view, layers), view.reference(reference)
         projector = _Projector(dimension, seed)
+        sets = ((view.inputs, network.targets(view.labels)), (held.inputs, network.targets(held.labels)))
         train, other = (
-            torch.cat([projector.apply(made) for _, made in network.gradients(inputs, labels, margins)])
-            for inputs, labels in ((view.inputs, _on(view.labels, network)), (held.inputs, _on(held.labels, network)))
+            torch.cat([projector.apply(made) for _, made in network.gradients(inputs, targets, margins)])
+            for inputs, targets in sets
         )
         probs = network.probabilities(view.inputs, view.n)
-        return cls(train, other, _doubts(probs, _on(view.labels, network)))
+        return cls(train, other, _doubts(probs, network.targets(view.labels)))
 
     @classmethod
     def _of_last(cls, view: View, reference: str, dimension: int, seed: int) -> Margins:
@@ -106,7 +107,3 @@ def _doubts(probs: Tensor, labels: Tensor) -> Tensor:
     """1 − p_y as the sum over the other classes, (n,) float64."""
     own = torch.nn.functional.one_hot(labels, probs.shape[1]).bool()
     return probs.double().masked_fill(own, 0).sum(1)
-
-
-def _on(labels: np.ndarray, network: Network) -> Tensor:
-    return torch.from_numpy(labels).to(next(network.model.parameters()).device)

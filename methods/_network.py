@@ -69,10 +69,9 @@ class Network:
             raise Unsupported("layers beyond the last one need a model that is a torch module")
         return cls(model, kronecker_layers(model, pattern))
 
-    def dimension(self, name: str) -> int:
-        """The number of a layer's parameters."""
-        own = dict(self.model.named_parameters())
-        return sum(own[parameter].numel() for parameter in parameters_of(name, self.layers[name]))
+    def targets(self, labels: np.ndarray) -> Tensor:
+        """Labels (n,) as a tensor on the model's device."""
+        return torch.from_numpy(labels).to(next(self.model.parameters()).device)
 
     def gradients(self, inputs: Any, targets: Tensor, loss: Loss = losses) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """Per-sample gradients of the layers chunk by chunk, (rows, {layer: (r, c, d)}).

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.errors import RequestError
+from harness.errors import RequestError, did_you_mean
 from harness.interfaces.spec import parse_term
 from harness.results.statistics import Summary, summarise
 from reports.markdown import ATTRIBUTION, markdown_table
@@ -46,7 +46,10 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
         RequestError: no such table, or nothing stored for it.
     """
     if number not in TABLES:
-        raise RequestError(f"there is no Table {number} here; there is: {', '.join(sorted(TABLES))}")
+        known = [*sorted(TABLES), "budget"]
+        raise RequestError(
+            f"there is no Table {number} here{did_you_mean(number, known)}; there is: {', '.join(known)}"
+        )
     table = TABLES[number]
     cells = _cells(frame, table)
     if cells.empty:

@@ -73,7 +73,7 @@ def _trained(pending: list[Retraining], task: Task, device: str) -> Iterator[Fin
             for model in models:
                 made = left[0]
                 for entry in made.entries:
-                    entry.record.cost["repair"] = made.repair_seconds
+                    entry.record.cost = {**entry.record.cost, "repair": made.repair_seconds}  # cells share a scoring's
                 finished = list(_finished(made.entries, model, watch.seconds / len(models)))
                 left.pop(0)
                 yield from finished
