@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.interfaces.flags import Flags
 from harness.interfaces.method import Method
+from harness.interfaces.params import option
 from harness.selection.registry import register_method
 from methods._probabilities import margins, probs_of, word_for
 
@@ -39,9 +40,15 @@ class ConfidentLearning(OnProbabilities):
 
     The score is one minus cleanlab's label quality. The flagged samples are not always those with the highest scores.
 
+    With two rounds, the cross-validation is done again on the samples that the first round did not flag, so that no
+    wrong label that was found teaches a model. The second round's probabilities of all samples give scores and flags.
+    Then the number of wrong labels has bounds: the samples that both rounds flag, and the samples for which the second
+    round's models prefer another class, each with the 95 % interval of Clopper and Pearson.
+
     Args:
         filter_by: the cleanlab filter that decides which samples are flagged.
         quality: the cleanlab label-quality score.
+        rounds: how often models are cross-validated. A second round needs ``probs=out_of_sample``.
     """
 
     name: ClassVar[str] = "confident_learning"
@@ -59,23 +66,53 @@ class ConfidentLearning(OnProbabilities):
         "low_self_confidence",
     ] = "prune_by_noise_rate"
     quality: Literal["self_confidence", "normalized_margin"] = "self_confidence"
+    rounds: Literal[1, 2] = option(1)
+
+    def __post_init__(self) -> None:
+        if self.rounds == 2 and self.probs != "out_of_sample":
+            raise ValueError("rounds=2 needs probs=out_of_sample, because models are cross-validated again")
 
     def score(self, view: View) -> np.ndarray:
         from cleanlab.rank import get_label_quality_scores
 
         quality = get_label_quality_scores(
-            view.labels, probs_of(view, self.probs), method=self.quality, adjust_pred_probs=False
+            view.labels, self._seen(view)[0], method=self.quality, adjust_pred_probs=False
         )
         return 1 - np.asarray(quality)
 
     def flag(self, view: View, scores: np.ndarray) -> Flags:
         from cleanlab.count import num_label_issues
+
+        labels = view.labels
+        probs, before = self._seen(view)
+        flagged = self._flagged(labels, probs)
+        estimated = float(num_label_issues(labels, probs, estimation_method="off_diagonal_calibrated"))
+        if before is None:
+            return Flags(flagged, estimated)
+        low, _ = counted(int((flagged & before).sum()), len(labels))
+        _, high = counted(int((probs.argmax(1) != labels).sum()), len(labels))
+        return Flags(flagged, estimated, (min(low, estimated), max(high, estimated)))
+
+    def _seen(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
+        """The probabilities (n, c) of the last round, and what the first of two rounds flags, (n,) bool."""
+        probs = probs_of(view, self.probs)
+        if self.rounds == 1:
+            return probs, None
+        before = self._flagged(view.labels, probs)
+        return view.out_of_sample_without(before), before
+
+    def _flagged(self, labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
         from cleanlab.filter import find_label_issues
 
-        labels, probs = view.labels, probs_of(view, self.probs)
-        flagged = find_label_issues(labels, probs, filter_by=self.filter_by, n_jobs=1)
-        estimated = num_label_issues(labels, probs, estimation_method="off_diagonal_calibrated")
-        return Flags(np.asarray(flagged), float(estimated))
+        return np.asarray(find_label_issues(labels, probs, filter_by=self.filter_by, n_jobs=1))
+
+
+def counted(count: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of Clopper and Pearson of a binomial count, in samples."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, n).proportion_ci(0.95, method="exact")
+    return n * float(interval.low), n * float(interval.high)
 
 
 @register_method

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class Probe:
         if self.hidden is not None:
             return self._hidden(split, keep, seed, self.hidden, recorder)
         if keep is not None:
-            return next(self._regressions(split, [keep]))[0]
+            return next(self._regressions([(split, keep)]))[0]
         path: list[tuple[Tensor, Head]] = []
         note = None if recorder is None else lambda _, logits, head: path.append((logits.half(), head))
         features = split.train.inputs
@@ -149,22 +150,26 @@ class Probe:
         self, wanted: Sequence[tuple[Split, Sequence[np.ndarray | None], int]]
     ) -> Iterator[list[TrainedProbe]]:
         """As `harness.interfaces.task.Task.train_all`: the kept sets of one split are one program."""
-        for split, keeps, seed in wanted:
-            if self.hidden is not None or any(keep is None for keep in keeps):
-                for keep in keeps:
+        for _, same in groupby(wanted, key=lambda one: id(one[0].train.inputs)):  # splits that differ in labels alone
+            each = [(split, keep, seed) for split, keeps, seed in same for keep in keeps]
+            if self.hidden is not None or any(keep is None for _, keep, _ in each):
+                for split, keep, seed in each:
                     yield [self.train(split, keep, seed)]
             else:
-                yield from self._regressions(split, [keep for keep in keeps if keep is not None])
+                yield from self._regressions([(split, keep) for split, keep, _ in each if keep is not None])
 
-    def _regressions(self, split: Split, keeps: Sequence[np.ndarray]) -> Iterator[list[TrainedProbe]]:
-        """Softmax regressions on kept sets, from the base model's weights where they are known."""
+    def _regressions(self, wanted: Sequence[tuple[Split, np.ndarray]]) -> Iterator[list[TrainedProbe]]:
+        """Softmax regressions on kept sets of the same features, from the base model's weights where they are known."""
+        split = wanted[0][0]
         features, penalty = split.train.inputs, self._penalty(split)
         device = features.values.device
-        for start in range(0, len(keeps), TOGETHER):
-            kept = torch.from_numpy(np.stack(keeps[start : start + TOGETHER])).to(device)
+        for start in range(0, len(wanted), TOGETHER):
+            some = wanted[start : start + TOGETHER]
+            one = len({id(split.train.labels) for split, _ in some}) == 1
+            kept = torch.from_numpy(np.stack([keep for _, keep in some])).to(device)
             heads = fit(
                 features.preconditioned(penalty),
-                split.train.labels,
+                some[0][0].train.labels if one else torch.stack([split.train.labels for split, _ in some]),
                 kept,
                 split.n_classes,
                 torch.full((len(kept),), penalty),

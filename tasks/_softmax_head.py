@@ -113,8 +113,20 @@ class Spectrum:
         for rows in chunks(n, 8 * d):
             centred = features[rows] - mean.float()
             covariance += (centred.T @ centred).double()
-        values, vectors = torch.linalg.eigh(covariance / n)
+        values, vectors = _eigen(covariance / n)
         return cls(mean, values.clamp_min(0), vectors)
+
+
+def _eigen(symmetric: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors. The divide-and-conquer solver can fail where most eigenvalues are equal, as those
+    of fewer samples than features are; then LAPACK's solver by relatively robust representations is asked."""
+    try:
+        values, vectors = torch.linalg.eigh(symmetric)
+    except torch.linalg.LinAlgError:
+        from scipy.linalg import eigh
+
+        values, vectors = map(torch.from_numpy, eigh(symmetric.cpu().numpy(), driver="evr"))
+    return values.to(symmetric.device), vectors.to(symmetric.device)
 
 
 Watch = Callable[[int, Tensor, Head], None]
@@ -133,7 +145,7 @@ def fit(
     """The heads of m kept sets.
 
     Args:
-        labels: (n,) int64.
+        labels: (n,) int64, or (m, n) where each head has labels of its own.
         keeps: (m, n) bool; no row may be empty.
         penalties: λ of each head, (m,), positive.
         tolerance: the gradient norm to reach, relative to the norm at zero weights.
@@ -145,10 +157,14 @@ def fit(
     """
     if not bool(keeps.any(1).all()):
         raise ValueError("a kept set is empty: there is nothing to train on")
-    together = max(1, TOGETHER_BYTES // (4 * len(labels) * n_classes))
+    together = max(1, TOGETHER_BYTES // (4 * keeps.shape[1] * n_classes))
+    own = torch.split(labels, together) if labels.ndim == 2 else None
     heads: list[Head] = []
-    for kept, penalty in zip(torch.split(keeps, together), torch.split(penalties, together), strict=True):
-        heads += _Program(data, labels, kept, n_classes, penalty, start, watch).run(tolerance)
+    for k, (kept, penalty) in enumerate(
+        zip(torch.split(keeps, together), torch.split(penalties, together), strict=True)
+    ):
+        told = labels.unsqueeze(0) if own is None else own[k]
+        heads += _Program(data, told, kept, n_classes, penalty, start, watch).run(tolerance)
     return heads
 
 
@@ -166,11 +182,11 @@ class _Program:
         watch: Watch | None,
     ) -> None:
         self.data, self.watch = data, watch
-        self.target = one_hot(labels, n_classes).unsqueeze(1)
+        self.target = one_hot(labels.T, n_classes)  # (n, m, c), or (n, 1, c) for the same labels everywhere
         self.shares = (keeps.double() / keeps.sum(1, keepdim=True)).T.unsqueeze(2).contiguous()  # (n, m, 1)
         self.decay = (data.decay.unsqueeze(1) * penalties.double()).unsqueeze(2)  # (D, m, 1)
         self.weights = torch.zeros(len(data.decay), len(keeps), n_classes, dtype=torch.float64, device=labels.device)
-        even = torch.full((len(labels), len(keeps), n_classes), 1 / n_classes, device=labels.device)
+        even = torch.full((keeps.shape[1], len(keeps), n_classes), 1 / n_classes, device=labels.device)
         self.first = _norms(self._gradient(even))
         if start is not None:
             self.weights += data.coordinates(start).unsqueeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,26 @@ def test_a_retraining_is_scikit_learns_optimum(probe: tuple[Any, Any, Any]) -> N
     np.testing.assert_allclose(probs[:, columns], expected.predict_proba(x), atol=1e-4)
 
 
+def test_label_sets_train_together_as_they_do_alone(probe: tuple[Any, Any, Any]) -> None:
+    """Relabelled copies of one split are one program; every head is the optimum of its own labels."""
+    task, split, _ = probe
+    rng = np.random.default_rng(0)
+    splits = []
+    for _ in range(3):
+        labels = split.train.labels.clone()
+        some = torch.from_numpy(rng.choice(len(labels), 40, replace=False))
+        labels[some] = (labels[some] + 1) % split.n_classes
+        splits.append(replace(split, train=replace(split.train, labels=labels)))
+    everything = np.ones(len(split.train), dtype=bool)
+
+    together = [model for models in task.train_all([(s, [everything], 0) for s in splits]) for model in models]
+    alone = [next(task.train_all([(s, [everything], 0)]))[0] for s in splits]
+
+    for joint, single in zip(together, alone, strict=True):
+        torch.testing.assert_close(joint.outputs(split.test).probs, single.outputs(split.test).probs, atol=2e-3, rtol=0)
+    assert not torch.allclose(together[0].head.weight, together[1].head.weight, atol=1e-2)
+
+
 def test_what_methods_see_of_a_probe(probe: tuple[Any, Any, Any]) -> None:
     _, _, view = probe
     logits = view.model(view.inputs)
@@ -197,7 +218,7 @@ def test_a_run_removes_and_relabels(cifar10: Path, tmp_path: Path) -> None:
     task = "cifar10n[n_train=60,n_test=12,n_validation=6,pixels=32,budget=0.1|0.3,repair=remove|relabel]"
     frame = harness.run("self_confidence,outlier_l2,random,none", task, 2, preset="probe", out=out)
 
-    assert set(frame["status"]) == {"ok"}
+    assert set(frame["status"]) == {"ok"}, set(frame["error"])
     assert set(frame["task_title"]) == {"CIFAR-10N, a head on efficientnet_lite0 at 32 pixels"}
     assert (frame[frame["metric"] == "gradient_norm"]["value"] <= 1e-4).all()
     assert frame[frame["metric"] == "accuracy"].shape[0] == 4 * 4 * 2
@@ -219,7 +240,7 @@ def test_own_images(folder: Path, probs: bool) -> None:
     own = f"arrays[path={path},model=probe,pixels=32]"
     frame = harness.run("random,normalized_margin,none", own, 1, out=folder / "out")
 
-    assert set(frame["status"]) == {"ok"}
+    assert set(frame["status"]) == {"ok"}, set(frame["error"])
     accuracy = frame[(frame["metric"] == "accuracy") & (frame["method"] == "random")]["value"].item()
     assert accuracy > 0.8
     task = harness.task(own)

@@ -55,7 +55,7 @@ class Extraction:
         """The seconds of `extract_seconds` by kind: ``extraction``, ``recording`` and ``cross_validation``."""
         cost = dict.fromkeys(("extraction", *KINDS.values()), 0.0)
         for name in self.used:
-            cost[KINDS.get(name, "extraction")] += self._parts.seconds.get(name, 0.0)
+            cost[KINDS.get(name.partition(" ")[0], "extraction")] += self._parts.seconds.get(name, 0.0)
         return cost
 
     @property

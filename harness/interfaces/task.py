@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 from harness.data.files import Download
 from harness.errors import Unsupported
 from harness.interfaces.params import option
+from harness.interfaces.split import Samples, Split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,49 +23,7 @@ if TYPE_CHECKING:
     from harness.interfaces.view import View
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Inputs, (n, …), and given labels, (n,) int64. Inputs are None where only a model's outputs are known.
-
-    Args:
-        classes: the class of each sample of an attribution task, (n,) int64. No model is trained on the classes.
-    """
-
-    inputs: Any
-    labels: Tensor
-    classes: np.ndarray | None = field(default=None, kw_only=True)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: str) -> Samples:
-        inputs = None if self.inputs is None else self.inputs.to(device)
-        return Samples(inputs, self.labels.to(device), classes=self.classes)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """A task's data as models and methods see it: given labels only.
-
-    Args:
-        train: the samples that the model is trained on and that methods score.
-        test: the samples that the reported metric is measured on.
-        references: further labelled sets that no model is trained on (``"validation"``: clean labels;
-            ``"noisy_validation"``: the same samples with labels as noisy as the training set's).
-        n_classes: the number of classes, c.
-    """
-
-    train: Samples
-    test: Samples
-    references: Mapping[str, Samples]
-    n_classes: int
-    device: str = "cpu"
-
-    def to(self, device: str) -> Split:
-        """The same data on a device."""
-        references = {name: samples.to(device) for name, samples in self.references.items()}
-        train, test = self.train.to(device), self.test.to(device)
-        return replace(self, train=train, test=test, references=references, device=device)
+__all__ = ["Samples", "Split", "Task"]
 
 
 @dataclass(frozen=True)
@@ -199,6 +158,16 @@ class Task(ABC):
         for split, keeps, seed in wanted:
             for keep in keeps:
                 yield [self.train(split, keep, seed)]
+
+    # Optional: how out-of-sample probabilities come about.
+
+    def folds(self, split: Split, seed: int) -> np.ndarray:
+        """The fold of each training sample in cross-validation, (n,), from 0. By default, five folds at random."""
+        return np.random.default_rng(seed).permutation(len(split.train)) % 5
+
+    def out_of_sample(self, split: Split) -> np.ndarray | None:
+        """Out-of-sample probabilities (n, c) that came with the data. None, by default, if models have to be trained."""
+        return None
 
     # Optional: what methods see beside the outputs.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self, cast
 
 import numpy as np
@@ -24,13 +26,14 @@ class Training:
     Args:
         losses: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of models retrained on kept sets.
         views: ``(keeps (m, n) bool) -> m views`` of models retrained on kept sets, with all training samples.
-        out_of_sample: computes cross-validated probabilities, (n, c).
+        out_of_sample: ``(keep (n,) bool or None) -> (n, c)`` probabilities by cross-validation of models trained on
+            kept samples alone.
         recording: records the base model's training.
     """
 
     losses: Callable[[np.ndarray, str], np.ndarray] | None = None
     views: Callable[[np.ndarray], Iterator[Any]] | None = None
-    out_of_sample: Callable[[], np.ndarray] | None = None
+    out_of_sample: Callable[..., np.ndarray] | None = None
     recording: Callable[[], Recording] | None = None
 
 
@@ -126,9 +129,25 @@ class Trained(Extraction):
         Raises:
             Unsupported: the view comes from arrays, so nothing can be retrained.
         """
+        return self._cross_validated("out_of_sample_probs", None)
+
+    def out_of_sample_without(self, dropped: np.ndarray) -> np.ndarray:
+        """The same for models that also train without some samples; the folds are the same, (n, c) float64.
+
+        Args:
+            dropped: the samples that no model trains on, (n,) bool.
+
+        Raises:
+            Unsupported: as for `out_of_sample_probs`.
+        """
+        which = hashlib.blake2b(np.packbits(dropped).tobytes(), digest_size=8).hexdigest()
+        self._asked.add("out_of_sample_probs")
+        return self._cross_validated(f"out_of_sample_probs without {which}", ~dropped)
+
+    def _cross_validated(self, part: str, keep: np.ndarray | None) -> np.ndarray:
         if self._training.out_of_sample is None:
             raise Unsupported("out-of-sample probabilities need a task that can retrain its model")
-        return np.asarray(self._get("out_of_sample_probs", self._training.out_of_sample)).copy()
+        return np.asarray(self._get(part, partial(self._training.out_of_sample, keep))).copy()
 
     def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
         """Mean reference loss of models retrained from the same start on each kept set.

@@ -16,8 +16,6 @@ from harness.interfaces.task import Split, Task
 from harness.interfaces.trained import Training
 from harness.interfaces.view import View
 
-FOLDS = 5
-
 
 def training(task: Task, split: Split, seed: int, fold_seed: int) -> Training:
     """What a task's views offer because its models can be trained.
@@ -85,12 +83,20 @@ def recorded(task: Task, split: Split, seed: int, recorder: Recorder | None = No
     return recorder.recording(outputs, lambda model: task.module(model, split))
 
 
-def cross_validated(task: Task, split: Split, seed: int, fold_seed: int) -> np.ndarray:
-    """Each training sample's probabilities from a model trained on the other folds, (n, c)."""
-    n = len(split.train)
-    fold = np.random.default_rng(fold_seed).permutation(n) % FOLDS
-    models = chain.from_iterable(task.train_all([(split, [fold != k for k in range(FOLDS)], seed)]))
-    probs = np.empty((n, split.n_classes))
-    for k, model in enumerate(models):
+def cross_validated(task: Task, split: Split, seed: int, fold_seed: int, keep: np.ndarray | None = None) -> np.ndarray:
+    """Each training sample's probabilities from a model trained on the other folds, (n, c).
+
+    Args:
+        keep: the samples that models may train on, (n,) bool; None for all samples.
+    """
+    given = task.out_of_sample(split)
+    if given is not None:
+        return given
+    fold = task.folds(split, fold_seed)
+    numbers = np.unique(fold)
+    keeps = [fold != k if keep is None else (fold != k) & keep for k in numbers]
+    models = chain.from_iterable(task.train_all([(split, keeps, seed)]))
+    probs = np.empty((len(fold), split.n_classes))
+    for k, model in zip(numbers, models, strict=True):
         probs[fold == k] = task.training_outputs(model, split.train).class_probs()[fold == k]
     return probs

@@ -39,6 +39,7 @@ MACHINERY = (
     "harness.running.scoring",
     "harness.seeds",
     "harness.running.services",
+    "harness.interfaces.split",
     "harness.interfaces.task",
     "harness.running.trimming",
     "harness.interfaces.view",
