@@ -5,6 +5,7 @@ The public interface; everything is imported on first use, so that importing the
     harness.View                   what a method sees; `View.from_arrays`, `View.from_blocks`
     harness.Method, Task           the interfaces to implement; `register_method`, `register_task`
     harness.method, task           a built-in or registered one by name and parameters
+    harness.find                   label errors in your own data, as a pandas DataFrame
     harness.run                    cross methods with tasks and seeds
     harness.load_results           stored results as a tidy pandas DataFrame
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.packages import claim
 
 if TYPE_CHECKING:
-    from harness.api import method, run, task
+    from harness.api import find, method, run, task
     from harness.errors import RequestError, Unsupported
     from harness.gradients.blocks import DenseBlock, OuterBlock
     from harness.gradients.gradients import Gradients
@@ -44,6 +45,7 @@ _HOME = {
     "load_results": "results.folder",
     "register_method": "selection.registry",
     "register_task": "selection.registry",
+    "find": "api",
     "method": "api",
     "per_sample_gradients": "gradients.per_sample",
     "run": "api",
@@ -61,6 +63,7 @@ __all__ = [
     "Task",
     "Unsupported",
     "View",
+    "find",
     "load_results",
     "method",
     "per_sample_gradients",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,3 +225,57 @@ def run(
     )
     run_request(request, options, out, rerun, Progress(quiet))
     return load_results(out)
+
+
+def find(
+    data: Any,
+    labels: Any = None,
+    *,
+    ignore: Sequence[str] = (),
+    groups: str | None = None,
+    method: str | None = None,
+    compare: bool | str = False,
+    seeds: int = 3,
+    plugins: Sequence[str] = (),
+    quiet: bool = True,
+    **params: Any,
+) -> pd.DataFrame:
+    """Find label errors in your own data, as ``python -m harness find`` does.
+
+    Args:
+        data: a path or the name of a dataset on the Hugging Face hub, as on the command line; a pandas DataFrame; a
+            ``datasets.Dataset``; a list of texts; or an array of features (n, d) or of uint8 images (n, h, w, 3).
+        labels: a column's name, or the labels (n,).
+        ignore, groups: columns that no model sees; a column whose equal values are judged by the same model.
+        method: ranks the samples; None for confident learning in two rounds, or for the best method with ``compare``.
+        compare: plant known errors in copies of the data and compare detectors on the copies: True for all methods, or
+            a selection such as ``"knn_labels,self_confidence"``.
+        seeds: copies per kind of planted error.
+        plugins: as for `run`.
+        quiet: no progress on standard error.
+        params: of the task ``own``: ``folds``, ``model``, ``encoder``, ``pixels``, ``text_encoder``.
+
+    Returns:
+        All samples, the probably wrong ones first, and then by score: your own columns, then ``given``, ``suggested``
+        (the most probable other class), ``probability`` (of that class), ``score`` and ``probably_wrong``. The index
+        is the row number. ``frame.attrs`` has ``estimated_errors``, ``low`` and ``high`` (bounds), ``method``,
+        ``pairs``, ``duplicates`` and ``notes``; with ``compare`` also ``compared`` and ``expected_precision``.
+
+    Raises:
+        RequestError: the data cannot be read as asked, or the method cannot score the data.
+    """
+    from harness.finding.ask import find_errors
+
+    found = find_errors(
+        data,
+        labels,
+        ignore=ignore,
+        groups=groups,
+        method=method,
+        compare={True: "all", False: None}[compare] if isinstance(compare, bool) else compare,
+        seeds=seeds,
+        plugins=plugins,
+        say=(lambda _: None) if quiet else (lambda what: print(what, file=sys.stderr)),
+        **params,
+    )
+    return found.frame()

@@ -18,7 +18,20 @@ from typing import Any, NoReturn
 from harness.errors import RequestError, did_you_mean
 from harness.packages import own
 
-COMMANDS = ("list", "run", "status", "report", "suspects", "influential", "compare", "baseline", "check", "new", "data")
+COMMANDS = (
+    "list",
+    "run",
+    "status",
+    "report",
+    "find",
+    "suspects",
+    "influential",
+    "compare",
+    "baseline",
+    "check",
+    "new",
+    "data",
+)
 
 EXAMPLES = """examples:
   python -m harness run                     all methods on moons, preset fast; under a minute on two cores
@@ -33,6 +46,8 @@ EXAMPLES = """examples:
   python -m harness check my_detector.py
   python -m harness baseline write results baseline.json
   python -m harness compare baseline.json results
+  python -m harness find reviews.csv --labels sentiment
+  python -m harness find photos/ --compare --format html --output errors.html
   python -m harness run --tasks 'arrays[path=data.npz]' --out own
   python -m harness suspects own --method self_confidence --top 50
   python -m harness run --methods all --tasks glue_sst2 --data-dir DATA --preset smoke

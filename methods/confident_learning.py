@@ -88,10 +88,10 @@ class ConfidentLearning(OnProbabilities):
         flagged = self._flagged(labels, probs)
         estimated = float(num_label_issues(labels, probs, estimation_method="off_diagonal_calibrated"))
         if before is None:
-            return Flags(flagged, estimated)
+            return Flags(flagged, estimated, probs=probs)
         low, _ = counted(int((flagged & before).sum()), len(labels))
         _, high = counted(int((probs.argmax(1) != labels).sum()), len(labels))
-        return Flags(flagged, estimated, (min(low, estimated), max(high, estimated)))
+        return Flags(flagged, estimated, (min(low, estimated), max(high, estimated)), probs)
 
     def _seen(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
         """The probabilities (n, c) of the last round, and what the first of two rounds flags, (n,) bool."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +38,14 @@ def images_in(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names) if name.lower().endswith(SUFFIXES)]
 
 
-def square(path: Path, side: int) -> np.ndarray:
+def square(path: Path | io.BytesIO, side: int) -> np.ndarray:
     """The middle square of an image, scaled to ``side`` pixels, (3, side, side) uint8.
 
     An image is turned as its EXIF orientation says. 16 bits are scaled to 8, transparent pixels lie on white, and
     palettes, grey, CMYK and other spaces become RGB.
+
+    Args:
+        path: the file, or the bytes of a file.
 
     Raises:
         RequestError: the file is no image, or is of a kind that may be read wrongly. The message names the file.
@@ -63,7 +67,8 @@ def square(path: Path, side: int) -> np.ndarray:
                 _refuse_twelve_bits(256 * int(np.asarray(upright)[..., : 3 if "RGB" in image.mode else 1].max()))
             fitted = ImageOps.fit(pixels, (side, side), Image.Resampling.BILINEAR)
     except Exception as error:  # a damaged image can raise anything
-        raise RequestError(f"{path} cannot be read as an image: {error or type(error).__name__}") from error
+        what = path if isinstance(path, Path) else "an image of the data"
+        raise RequestError(f"{what} cannot be read as an image: {error or type(error).__name__}") from error
     return np.asarray(fitted).transpose(2, 0, 1)
 
 

@@ -122,7 +122,7 @@ def _eigen(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     of fewer samples than features are; then LAPACK's solver by relatively robust representations is asked."""
     try:
         values, vectors = torch.linalg.eigh(symmetric)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # torch.linalg.LinAlgError is one
         from scipy.linalg import eigh
 
         values, vectors = map(torch.from_numpy, eigh(symmetric.cpu().numpy(), driver="evr"))

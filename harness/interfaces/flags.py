@@ -15,11 +15,13 @@ class Flags:
         flagged: (n,) bool.
         estimated_errors: how many labels the method takes for wrong, in samples; the number of flags if left out.
         bounds: a lower and an upper bound of the number of wrong labels, where the method gives bounds.
+        probs: the class probabilities that the flags come from, (n, c), where they come from some.
     """
 
     flagged: np.ndarray
     estimated_errors: float = -1.0
     bounds: tuple[float, float] | None = None
+    probs: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.estimated_errors < 0:

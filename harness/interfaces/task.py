@@ -161,12 +161,12 @@ class Task(ABC):
 
     # Optional: how out-of-sample probabilities come about.
 
-    def folds(self, split: Split, seed: int) -> np.ndarray:
+    def assign_folds(self, split: Split, seed: int) -> np.ndarray:
         """The fold of each training sample in cross-validation, (n,), from 0. By default, five folds at random."""
         return np.random.default_rng(seed).permutation(len(split.train)) % 5
 
     def out_of_sample(self, split: Split) -> np.ndarray | None:
-        """Out-of-sample probabilities (n, c) that came with the data. None, by default, if models have to be trained."""
+        """Out-of-sample probabilities (n, c) that came with the data. By default None: models are trained."""
         return None
 
     # Optional: what methods see beside the outputs.

@@ -92,7 +92,7 @@ def cross_validated(task: Task, split: Split, seed: int, fold_seed: int, keep: n
     given = task.out_of_sample(split)
     if given is not None:
         return given
-    fold = task.folds(split, fold_seed)
+    fold = task.assign_folds(split, fold_seed)
     numbers = np.unique(fold)
     keeps = [fold != k if keep is None else (fold != k) & keep for k in numbers]
     models = chain.from_iterable(task.train_all([(split, keeps, seed)]))

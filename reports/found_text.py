@@ -1,0 +1,167 @@
+"""What `find` found, as text for a terminal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from harness.finding.found import Found
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.finding.comparing import Compared
+
+SHOWN = 20
+"""Rows of a table on a terminal."""
+
+
+def found_text(found: Found, top: int | None = None) -> str:
+    """The summary, the first suspects, pairs of classes, duplicates and the comparison.
+
+    Args:
+        top: how many samples are listed; None for the first probably wrong ones.
+    """
+    return "\n".join(_lines(found, top)) + "\n"
+
+
+def headline(found: Found) -> str:
+    """How many labels are probably wrong, in one or two sentences."""
+    count = len(found.wrong)
+    bounds = f"between {found.low:.0f} and {found.high:.0f} labels are wrong"
+    if not count and round(found.estimated) == 0:
+        return f"No label is probably wrong. By the bounds of {found.counter}, {bounds}."
+    labels = "label is" if count == 1 else "labels are"
+    return (
+        f"{count} of {found.n} {labels} probably wrong ({100 * count / found.n:.1f} %). By {found.counter}, about "
+        f"{found.estimated:.0f} labels are wrong; by its bounds, {bounds}."
+    )
+
+
+def agreement(found: Found) -> str:
+    """How well the model predicts the given labels, with a warning if the model is too weak for a list to trust."""
+    told = f"Out of sample, the model predicts {100 * found.agreement:.0f} % of the given labels."
+    chance = max(found.counts) / found.n
+    if found.agreement < chance + 0.5 * (1 - chance):
+        told += (
+            f" The largest class alone has {100 * chance:.0f} %. With a model as weak as this one, many suspects are "
+            "errors of the model and not of the labels. Better features would help."
+        )
+    return told
+
+
+def _lines(found: Found, top: int | None) -> Iterator[str]:
+    width = shutil.get_terminal_size((80, 24)).columns
+    sizes = sorted(zip(found.classes, found.counts, strict=True), key=lambda one: -one[1])
+    shown = ", ".join(f"{name} {count}" for name, count in sizes[:6])
+    more = f" and {len(sizes) - 6} more" if len(sizes) > 6 else ""
+    yield from _wrapped(f"{found.what}: {found.n} samples of {len(sizes)} classes ({shown}{more}).", width)
+    for note in found.notes:
+        yield from _wrapped(note, width)
+    yield from _wrapped(agreement(found), width)
+    yield ""
+    yield from _wrapped(headline(found), width)
+    if found.compared is not None:
+        yield ""
+        yield from _comparison(found.compared, width)
+    count = len(found.wrong) if top is None else top
+    if count:
+        rows = min(count, SHOWN) if top is None else count
+        yield ""
+        more = f", the first {rows}" if rows < count else ""
+        kind = "probably wrong labels" if top is None else "most suspicious labels"
+        yield f"The {count} {kind} by {found.method}{more}:"
+        yield _table(_suspects(found, rows), width)
+    if len(found.pairs):
+        yield ""
+        yield "Probably wrong labels by pair of classes:"
+        pairs = found.pairs.head(SHOWN // 2)
+        share = [f"{100 * value:.1f} %" for value in pairs["share_of_given"]]
+        yield _table(pairs.assign(share_of_given=share), width)
+    differ = found.duplicates[found.duplicates["labels_differ"].astype(bool)]
+    if len(found.duplicates):
+        yield ""
+        yield from _wrapped(
+            f"{len(found.duplicates)} samples have exact or near duplicates, in {found.duplicates['set'].nunique()} sets. "
+            f"In {differ['set'].nunique()} of the sets, the labels differ.",
+            width,
+        )
+        if len(differ):
+            yield _table(differ.drop(columns="labels_differ").head(SHOWN // 2), width)
+
+
+def _comparison(compared: Compared, width: int) -> Iterator[str]:
+    yield from _wrapped(
+        f"{len(compared.table)} detectors looked for {compared.planted} planted errors among {compared.samples} samples, "
+        f"in {compared.runs} copies. Average precision, with the 95 % interval of its mean:",
+        width,
+    )
+    table = compared.table.head(SHOWN // 2)
+    kinds = [name for name in table.columns if name not in ("method", "low", "high", "average_precision", "auroc")]
+    shown: dict[str, Any] = {"method": table["method"]}
+    half = (table["high"] - table["low"]) / 2
+    shown["mean"] = [f"{m:.2f} ± {h:.2f}" for m, h in zip(table["average_precision"], half, strict=True)]
+    shown |= {name: [f"{value:.2f}" for value in table[name]] for name in kinds}
+    yield _table(table[["method"]].assign(**shown), width)
+    share, low, high = compared.precision
+    yield from _wrapped(
+        f"{compared.best} ranks the samples. Of as many suspects as labels are wrong, expect {100 * share:.0f} % to be "
+        f"wrong (95 % prediction interval {100 * low:.0f} to {100 * high:.0f} %).",
+        width,
+    )
+    reasons: dict[str, list[str]] = {}
+    for name, why in compared.left_out.items():
+        reasons.setdefault(why.rstrip("."), []).append(name)
+    for why, names in reasons.items():
+        yield from _wrapped(f"Not compared, because {why}: {', '.join(names)}.", width)
+
+
+def _suspects(found: Found, rows: int) -> pd.DataFrame:
+    table = found.ranked.head(rows)
+    frame = table[["given", "suggested"]].assign(
+        probability=[f"{value:.2f}" for value in table["probability"]],
+        score=[f"{value:.3f}" for value in table["score"]],
+    )
+    frame.insert(0, "row", frame.index)
+    if found.task is not None and len(found.columns.columns):
+        given = found.ranked["given"].astype(str)
+        for name in found.columns.columns:
+            if not found.columns[name].astype(str).equals(given):
+                frame[str(name)] = [_short(value) for value in found.columns[name].head(rows)]
+    return frame
+
+
+def _short(value: Any, most: int = 60) -> str:
+    text = " ".join(str(value).split())
+    text = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _table(frame: pd.DataFrame, width: int) -> str:
+    """The columns that fit the width; texts are left-aligned."""
+    texts = {str(name): [str(name), *map(str, frame[name])] for name in frame.columns}
+    lines = [""] * (len(frame) + 1)
+    for k, (name, cells) in enumerate(texts.items()):
+        size = max(map(len, cells))
+        used = len(lines[0])
+        if k and used + 2 + min(size, 12) > width:
+            break
+        size = min(size, width - used - 2)
+        right = frame[name].dtype.kind in "if" or all(_is_figure(cell) for cell in cells[1:])
+        cut = [cell if len(cell) <= size else f"{cell[: size - 1]}…" for cell in cells]
+        lines = [
+            f"{line}{'  ' if k else ''}{cell.rjust(size) if right else cell.ljust(size)}"
+            for line, cell in zip(lines, cut, strict=True)
+        ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _is_figure(text: str) -> bool:
+    return bool(text) and all(sign in "0123456789.-+ %±" for sign in text)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, min(width, 120), break_on_hyphens=False, break_long_words=False) or [""]

@@ -1,0 +1,191 @@
+"""Reading a user's own data: looks at what is given and picks the reader."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import RequestError
+from tasks._own_content import TABLES, Content, listed, of_table, read_table
+from tasks._own_folders import hub_dataset, is_saved_dataset, of_dataset, read_folder
+
+HELD: dict[str, tuple[Any, Any]] = {}
+"""Objects in memory with their labels, by the name that a task has as its path."""
+
+MEMORY = "memory:"
+
+ARRAYS = (".npz", ".npy")
+
+
+def hold(data: Any, labels: Any) -> str:
+    """Keep an object in memory, and return the name by which `read` finds the object.
+
+    Args:
+        labels: the labels, or None if the object holds the labels itself.
+    """
+    name = f"{MEMORY}{type(data).__name__}-{_digest_of(data, labels)}"
+    HELD[name] = (data, labels)
+    return name
+
+
+def read(path: str, labels: str | None, ignore: Sequence[str], groups: str | None) -> Content:
+    """The content of a path or of an object in memory. The last contents are kept.
+
+    Raises:
+        RequestError: nothing is there, or the data cannot be read as asked.
+    """
+    return _read(path, labels, tuple(ignore), groups, "" if path.startswith(MEMORY) else version_of(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: str, labels: str | None, ignore: tuple[str, ...], groups: str | None, version: str) -> Content:
+    if path.startswith(MEMORY):
+        return _of_object(path, labels, ignore, groups)
+    file = Path(path).expanduser()
+    if file.is_dir():
+        return read_folder(file, labels, ignore, groups)
+    if file.suffix.lower() in TABLES and file.is_file():
+        return of_table(path, read_table(file), labels, ignore, groups, file.parent)
+    if file.suffix.lower() in ARRAYS and file.is_file():
+        return _of_arrays(path, _loaded(file), labels)
+    if file.is_file():
+        raise RequestError(
+            f"{path} is of no known form; give a table ({', '.join(TABLES)}), arrays (.npz, .npy), a folder of images, "
+            "or a dataset that save_to_disk wrote"
+        )
+    if path.count("/") <= 1 and not file.suffix and not path.startswith((".", "~", "/")):
+        return of_dataset(path, hub_dataset(path), labels, ignore, groups)
+    raise RequestError(f"{path} is not there; give a file, a folder, or the name of a dataset on the Hugging Face hub")
+
+
+def version_of(path: str) -> str:
+    """A hash of a file's content, or of a folder's file names, sizes and times. Empty if nothing is there."""
+    file = Path(path).expanduser()
+    if file.is_file():
+        stat = file.stat()
+        return _hash_of(str(file.resolve()), stat.st_size, stat.st_mtime_ns)
+    if not file.is_dir():
+        return ""
+    digest = hashlib.blake2b(digest_size=8)
+    for folder, folders, names in os.walk(file):
+        folders.sort()
+        for name in sorted(names):
+            stat = os.stat(os.path.join(folder, name))
+            digest.update(f"{folder}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+@functools.lru_cache
+def _hash_of(path: str, size: int, mtime_ns: int) -> str:
+    """A file's hash, computed again only if its size or its time changes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def _loaded(file: Path) -> dict[str, np.ndarray]:
+    try:
+        content = np.load(file, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            raise ValueError("it is a single array; give labels beside it, by numpy.savez(path, features=…, labels=…)")
+        with content:
+            return {name: content[name] for name in content.files}
+    except Exception as error:  # a damaged file can raise anything
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        reason = "it holds Python objects, which are not read" if "allow_pickle" in told else told
+        raise RequestError(f"{file} cannot be read: {reason}") from error
+
+
+def _of_arrays(where: str, arrays: dict[str, np.ndarray], labels: str | None) -> Content:
+    """Features (n, d), images (n, h, w[, 3]), probs (n, c) and labels (n,); any name may be that of the labels."""
+    name = labels or "labels"
+    if name not in arrays:
+        raise RequestError(f"{where} has no array {name!r}; it holds {listed([*arrays])}")
+    features = arrays.get("features", arrays.get("embeddings"))
+    return _of_values(where, features, arrays.get("images"), arrays.get("probs"), arrays[name])
+
+
+def _of_values(where: str, features: Any, images: Any, probs: Any, labels: Any) -> Content:
+    import pandas as pd
+
+    given = np.asarray(labels)
+    if given.ndim != 1 or not len(given):
+        raise RequestError(f"{where}: labels must be one-dimensional and not empty; the shape is {given.shape}")
+    arrays = {"features": features, "images": images, "probs": probs}
+    known = {name: np.asarray(values) for name, values in arrays.items() if values is not None}
+    if not known:
+        raise RequestError(f"{where} needs features (n, d), images (n, h, w[, 3]) or probs (n, c) beside the labels")
+    for name, values in known.items():
+        if len(values) != len(given):
+            raise RequestError(f"{where}: labels has {len(given)} entries, {name} {len(values)}")
+        if name != "images" and (values.ndim != 2 or values.dtype.kind not in "fiub" or not np.isfinite(values).all()):
+            raise RequestError(f"{where}: {name} must be (n, d) finite numbers; it is {values.dtype} {values.shape}")
+    pictures = known.get("images")
+    if pictures is not None and (pictures.dtype != np.uint8 or pictures.ndim not in (3, 4)):
+        raise RequestError(
+            f"{where}: images must be uint8 (n, h, w, 3) or (n, h, w); it is {pictures.dtype} {pictures.shape}"
+        )
+    table = pd.DataFrame(index=range(len(given)))
+    told = ", ".join(f"{name} {values.shape}" for name, values in known.items())
+    return Content(
+        where,
+        table,
+        given,
+        images=None if pictures is None else list(pictures),
+        values=known.get("features"),
+        probs=known.get("probs"),
+        notes=[f"The arrays are {told}."],
+    )
+
+
+def _of_object(path: str, labels: str | None, ignore: Sequence[str], groups: str | None) -> Content:
+    import pandas as pd
+
+    if path not in HELD:
+        raise RequestError(f"{path} is an object of another process; write the data to a file")
+    data, given = HELD[path]
+    where = type(data).__name__
+    if type(data).__module__.startswith("datasets."):
+        return of_dataset(where, data, labels, ignore, groups)
+    if isinstance(data, pd.DataFrame):
+        if given is None:
+            return of_table(where, data, labels, ignore, groups)
+        if len(given) != len(data):
+            raise RequestError(f"labels has {len(given)} entries, the DataFrame {len(data)} rows")
+        name = "label" if "label" not in data.columns else "given label"
+        return of_table(where, data.assign(**{name: np.asarray(given)}), name, ignore, groups)
+    if given is None:
+        raise RequestError(f"labels is missing: give the labels of the {where}, as labels=…")
+    if isinstance(data, list | tuple) and data and all(isinstance(value, str) for value in data):
+        frame = pd.DataFrame({"text": list(data), "label": np.asarray(given)})
+        return of_table(where, frame, "label", ignore, groups)
+    values = np.asarray(data)
+    images = values if values.dtype == np.uint8 and values.ndim in (3, 4) else None
+    return _of_values(where, values if images is None else None, images, None, given)
+
+
+def _digest_of(data: Any, labels: Any) -> str:
+    """A hash of an object's values, so that the same values have the same name."""
+    import pandas as pd
+
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (data, labels):
+        if isinstance(part, pd.DataFrame):
+            frame = part.reset_index(drop=True).astype(str)
+            digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+            digest.update("\0".join(map(str, part.columns)).encode())
+        elif hasattr(part, "_fingerprint"):  # of a datasets.Dataset
+            digest.update(str(part._fingerprint).encode())
+        elif part is not None:
+            values = np.asarray(part)
+            plain = values.astype(str) if values.dtype == object else np.ascontiguousarray(values)
+            digest.update(f"{plain.dtype} {plain.shape}".encode() + plain.tobytes())
+    return digest.hexdigest()
+
+
+__all__ = ["HELD", "MEMORY", "hold", "is_saved_dataset", "read", "version_of"]

@@ -1,0 +1,58 @@
+"""Features of texts by a frozen encoder of transformers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.errors import RequestError
+
+BATCH = 32
+
+MOST_TOKENS = 256
+"""Longer texts are cut off."""
+
+
+def text_features(texts: Sequence[str], name: str) -> np.ndarray:
+    """Features (n, d) float32: the last hidden states, averaged over a text's tokens.
+
+    Texts of similar length are encoded together, so that little of a batch is padding.
+
+    Args:
+        name: a local folder, or a name on the Hugging Face hub.
+
+    Raises:
+        RequestError: the extra nlp is not installed, or there is no such encoder.
+    """
+    import torch
+    from tqdm import tqdm
+
+    tokenizer, model = _loaded(name)
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    parts = []
+    for start in tqdm(range(0, len(order), BATCH), desc=f"features of {name}", disable=len(order) < 10 * BATCH):
+        batch = [texts[k] for k in order[start : start + BATCH]]
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
+        with torch.inference_mode():
+            states = model(**tokens).last_hidden_state
+        mask = tokens["attention_mask"].unsqueeze(2).to(states)
+        parts.append(((states * mask).sum(1) / mask.sum(1).clamp_min(1)).float())
+    features = torch.empty(len(texts), parts[0].shape[1])
+    features[torch.from_numpy(order)] = torch.cat(parts)
+    return features.numpy()
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(name: str) -> tuple[Any, Any]:
+    try:
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise RequestError(f"text_encoder={name} needs transformers; install the extra nlp") from error
+    try:
+        return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name).eval()
+    except Exception as error:  # a wrong name, a damaged folder or no network can raise anything
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RequestError(f"text_encoder={name} cannot be loaded: {told}") from error
