@@ -151,7 +151,7 @@ def _body(found: Found, count: int) -> Iterator[str]:
             yield f"<details><summary>Detectors that were not compared</summary><ul>{left}</ul></details>"
     if len(found.duplicates):
         yield "<h2>Duplicates</h2>"
-        yield f"<p>{len(found.duplicates)} samples have exact or near duplicates. Sets of different labels come first.</p>"
+        yield f"<p>{len(found.duplicates)} samples have duplicates. Sets with different labels come first.</p>"
         yield _table(found.duplicates.head(MOST_ROWS))
 
 
@@ -213,13 +213,18 @@ def _shown(value: Any) -> str:
 
 def _table(frame: pd.DataFrame) -> str:
     head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in frame.columns)
-    rows = "\n".join(
-        "<tr>"
-        + "".join(_cell(str(name), str(value)) for name, value in zip(frame.columns, record, strict=True))
-        + "</tr>"
-        for record in frame.itertuples(index=False)
-    )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+    names = [str(name) for name in frame.columns]
+    lines = []
+    for record in frame.itertuples(index=False):
+        cells = [_cell(name, str(value)) for name, value in zip(names, record, strict=True)]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return _scrolled("", head, lines)
+
+
+def _scrolled(name: str, head: str, lines: Sequence[str]) -> str:
+    """A table in a box that scrolls sideways."""
+    mark, rows = f' id="{name}"' if name else "", "\n".join(lines)
+    return f'<div class="wide"><table{mark}><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _pictures(found: Found, count: int) -> list[str]:

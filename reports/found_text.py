@@ -83,8 +83,8 @@ def _lines(found: Found, top: int | None) -> Iterator[str]:
     if len(found.duplicates):
         yield ""
         yield from _wrapped(
-            f"{len(found.duplicates)} samples have exact or near duplicates, in {found.duplicates['set'].nunique()} sets. "
-            f"In {differ['set'].nunique()} of the sets, the labels differ.",
+            f"{len(found.duplicates)} samples have exact or near duplicates; they are {found.duplicates['set'].nunique()} "
+            f"sets. In {differ['set'].nunique()} of the sets, the labels differ.",
             width,
         )
         if len(differ):
@@ -93,8 +93,8 @@ def _lines(found: Found, top: int | None) -> Iterator[str]:
 
 def _comparison(compared: Compared, width: int) -> Iterator[str]:
     yield from _wrapped(
-        f"{len(compared.table)} detectors looked for {compared.planted} planted errors among {compared.samples} samples, "
-        f"in {compared.runs} copies. Average precision, with the 95 % interval of its mean:",
+        f"{len(compared.table)} detectors looked for {compared.planted} planted errors among {compared.samples} "
+        f"samples, in {compared.runs} copies. Average precision, with the 95 % interval of its mean:",
         width,
     )
     table = compared.table.head(SHOWN // 2)
