@@ -81,10 +81,11 @@ def _lines(found: Found, top: int | None) -> Iterator[str]:
         yield _table(pairs.assign(share_of_given=share), width)
     differ = found.duplicates[found.duplicates["labels_differ"].astype(bool)]
     if len(found.duplicates):
+        sets = found.duplicates["set"].nunique()
         yield ""
         yield from _wrapped(
-            f"{len(found.duplicates)} samples have exact or near duplicates; they are {found.duplicates['set'].nunique()} "
-            f"sets. In {differ['set'].nunique()} of the sets, the labels differ.",
+            f"{len(found.duplicates)} samples have exact or near duplicates, {sets} sets in "
+            f"all. In {differ['set'].nunique()} of the sets, the labels differ.",
             width,
         )
         if len(differ):
