@@ -91,7 +91,7 @@ class ConfidentLearning(OnProbabilities):
             return Flags(flagged, estimated, probs=probs)
         low, _ = counted(int((flagged & before).sum()), len(labels))
         _, high = counted(int((probs.argmax(1) != labels).sum()), len(labels))
-        return Flags(flagged, estimated, (min(low, estimated), max(high, estimated)), probs)
+        return Flags(flagged, estimated, (np.floor(min(low, estimated)), np.ceil(max(high, estimated))), probs)
 
     def _seen(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
         """The probabilities (n, c) of the last round, and what the first of two rounds flags, (n,) bool."""

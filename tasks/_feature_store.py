@@ -13,10 +13,10 @@ import contextlib
 import hashlib
 import os
 import re
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from harness.data.files import data_folder
 from harness.errors import RequestError
+from tasks._bars import bar
 
 if TYPE_CHECKING:
     from tasks._vision_encoders import VisionEncoder
@@ -40,30 +41,37 @@ BATCH = 16
 BATCH_CUDA = 512
 
 
-def features_of(images: Tensor, name: str, encoder: VisionEncoder, device: str = "cpu") -> Tensor:
+def features_of(
+    images: Tensor, name: str, encoder: VisionEncoder, device: str = "cpu", progress: tqdm[Any] | None = None
+) -> Tensor:
     """Features (n, d) float32 on the CPU of images (n, 3, h, w) uint8, from the files or computed.
 
     Args:
         name: of the encoder, for the folder and for messages.
         device: where missing features are computed.
+        progress: a bar of the caller's, which counts images whose features are computed.
     """
     keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.numpy()]
     folder = _folder(f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{encoder.pixels}-{encoder.digest}")
     positions = dict(zip(keys, range(len(keys)), strict=True))
     known = _index(folder)
     missing = [key for key in positions if key not in known]
-    with _progress(len(missing), f"features of {name}, {encoder.pixels} pixels") as bar:
+    with (
+        nullcontext(progress)
+        if progress is not None
+        else bar(len(missing), f"features of {name}, {encoder.pixels} pixels", "images") as shown
+    ):
         for start in range(0, len(missing), PART):
             chosen = missing[start : start + PART]
-            _write(folder, chosen, _computed(images[[positions[key] for key in chosen]], encoder, device, bar))
+            _write(folder, chosen, _computed(images[[positions[key] for key in chosen]], encoder, device, shown))
     return _gathered(folder, keys)
 
 
-def _computed(images: Tensor, encoder: VisionEncoder, device: str, bar: tqdm[Any]) -> np.ndarray:
+def _computed(images: Tensor, encoder: VisionEncoder, device: str, shown: tqdm[Any]) -> np.ndarray:
     parts = []
     for batch in torch.split(images, BATCH_CUDA if device.startswith("cuda") else BATCH):
         parts.append(encoder.features(batch.to(device)).cpu())
-        bar.update(len(batch))
+        shown.update(len(batch))
     return np.asarray(torch.cat(parts).numpy())
 
 
@@ -115,9 +123,3 @@ def _gathered(folder: Path, keys: Sequence[bytes]) -> Tensor:
         positions, rows = (list(column) for column in zip(*places, strict=True))
         features[positions] = torch.from_numpy(values[rows])
     return torch.zeros(0, 0) if features is None else features
-
-
-def _progress(total: int, what: str) -> tqdm[Any]:
-    """A bar on a terminal; a line every half minute elsewhere; nothing if nothing is to be done."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=what, unit=" images", disable=total == 0, mininterval=interval, file=sys.stderr)

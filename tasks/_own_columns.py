@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -79,41 +78,66 @@ def kind_of(name: str, column: pd.Series[Any]) -> Column:
     return Column(name, "category")
 
 
-def features_of(
-    table: pd.DataFrame, names: Sequence[str], where: str, text_encoder: str = ""
-) -> tuple[np.ndarray, list[str], bool]:
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Features of columns.
+
+    Args:
+        values: (N, d) float32. TF-IDF weights are reduced to `COMPONENTS` dimensions in them.
+        sparse: all features with the TF-IDF weights as they are, a scipy CSR matrix; None without TF-IDF weights.
+        notes: what was done, one sentence per kind of column.
+        tabular: whether no column is a text.
+    """
+
+    values: np.ndarray
+    sparse: Any
+    notes: list[str]
+    tabular: bool
+
+
+def features_of(table: pd.DataFrame, names: Sequence[str], where: str, text_encoder: str = "") -> Made:
     """Features of some columns.
 
     Numbers are standardised; missing numbers become the median, with a feature that says so. Categories are one-hot.
-    Texts are TF-IDF weights of words and pairs of words, reduced by a singular value decomposition.
+    Texts are TF-IDF weights of words and pairs of words.
 
     Args:
         text_encoder: a text encoder of transformers instead of TF-IDF; see `tasks._own_texts`.
-
-    Returns:
-        features (N, d) float32, what was done, one sentence per kind, and whether a column is a text.
 
     Raises:
         RequestError: no column can be used.
     """
     kinds = [kind_of(name, table[name]) for name in names]
-    blocks, notes = [], []
-    tfidf = "text, as TF-IDF weights of words and word pairs, reduced to at most 256 dimensions"
-    for kind, made_by, told in (
-        ("number", _numbers, "standardised numbers; a missing number becomes the median, with a feature that says so"),
-        ("category", _categories, "one-hot categories"),
-        ("text", partial(_texts, encoder=text_encoder), f"text, seen by {text_encoder}" if text_encoder else tfidf),
-    ):
-        chosen = [column.name for column in kinds if column.kind == kind]
-        if chosen:
-            blocks.append(made_by(table[chosen]))
-            notes.append(f"{len(chosen)} of the columns are {told}: {listed(chosen, 5)}.")
-    for column in kinds:
-        if column.kind == "left out":
-            notes.append(f"The column {column.name} is left out, because it {column.reason}.")
-    if not blocks:
-        raise RequestError(f"{where} has no column to learn from; {' '.join(notes)}")
-    return np.hstack(blocks), notes, any(column.kind == "text" for column in kinds)
+    by_kind = {kind: [c.name for c in kinds if c.kind == kind] for kind in ("number", "category", "text")}
+    numbers = "standardised numbers; a missing number becomes the median, with a feature that says so"
+    texts_as = f"text, seen by {text_encoder}" if text_encoder else "text, as TF-IDF weights of words and word pairs"
+    told = {"number": numbers, "category": "one-hot categories", "text": texts_as}
+    notes = [
+        f"{len(chosen)} of the columns are {told[kind]}: {listed(chosen, 5)}."
+        for kind, chosen in by_kind.items()
+        if chosen
+    ]
+    notes += [f"The column {c.name} is left out, because it {c.reason}." for c in kinds if c.kind == "left out"]
+    if not any(by_kind.values()):
+        raise RequestError(f"{where} has no column to learn from. {' '.join(notes)}")
+    blocks = []
+    if by_kind["number"]:
+        blocks.append(_numbers(table[by_kind["number"]]))
+    if by_kind["category"]:
+        blocks.append(_categories(table[by_kind["category"]]))
+    texts = [table[name].fillna("").astype(str) for name in by_kind["text"]]
+    if not texts:
+        return Made(np.hstack(blocks), None, notes, True)
+    if text_encoder:
+        from tasks._own_texts import text_features
+
+        encoded = [text_features(column.tolist(), text_encoder) for column in texts]
+        return Made(np.hstack([*blocks, *encoded]), None, notes, False)
+    from scipy.sparse import csr_matrix, hstack
+
+    weights = [_tfidf(column) for column in texts]
+    sparse = csr_matrix(hstack([*(csr_matrix(block) for block in blocks), *weights]))
+    return Made(np.hstack([*blocks, *(_reduced(w) for w in weights)]), sparse, notes, False)
 
 
 def _numbers(table: pd.DataFrame) -> np.ndarray:
@@ -160,17 +184,9 @@ def _categories(table: pd.DataFrame) -> np.ndarray:
     return np.asarray(encoder.fit_transform(texts))
 
 
-def _texts(table: pd.DataFrame, encoder: str) -> np.ndarray:
-    texts = [table[name].fillna("").astype(str) for name in table.columns]
-    if encoder:
-        from tasks._own_texts import text_features
-
-        return np.hstack([text_features(column.tolist(), encoder) for column in texts])
-    return np.hstack([_text(column) for column in texts])
-
-
-def _text(texts: pd.Series[Any]) -> np.ndarray:
-    from sklearn.decomposition import TruncatedSVD
+def _tfidf(texts: pd.Series[Any]) -> Any:
+    """TF-IDF weights of words and pairs of words, a sparse matrix (N, terms)."""
+    from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     least = 2 if len(texts) >= 200 else 1
@@ -178,13 +194,18 @@ def _text(texts: pd.Series[Any]) -> np.ndarray:
         ngram_range=(1, 2), min_df=least, max_features=MOST_TERMS, sublinear_tf=True, dtype=np.float32
     )
     try:
-        weights = vectorizer.fit_transform(texts)
+        return vectorizer.fit_transform(texts)
     except ValueError:  # no word at all, such as a column of punctuation
-        return np.zeros((len(texts), 1), dtype=np.float32)
-    size = min(COMPONENTS, weights.shape[1] - 1, len(texts) - 1)
+        return csr_matrix((len(texts), 1), dtype=np.float32)
+
+
+def _reduced(weights: Any) -> np.ndarray:
+    """TF-IDF weights in at most `COMPONENTS` dimensions (latent semantic analysis), (N, d) float32."""
+    from sklearn.decomposition import TruncatedSVD
+
+    size = min(COMPONENTS, weights.shape[1] - 1, weights.shape[0] - 1)
     if size < 2:
         return np.asarray(weights.toarray(), dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the explained variance of constant weights is 0/0
-        reduced = TruncatedSVD(size, random_state=0).fit_transform(weights)
-    return np.asarray(reduced, dtype=np.float32)
+        return np.asarray(TruncatedSVD(size, random_state=0).fit_transform(weights), dtype=np.float32)

@@ -26,7 +26,7 @@ def chosen(split: Split) -> Literal["linear", "boosting"]:
     """
     import torch
 
-    from tasks._boosting import Boosting
+    from tasks._classifiers import Boosting
     from tasks._own_folds import folds_of
     from tasks._probe import Features, Probe
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.errors import RequestError
 from harness.interfaces.split import Samples
+from tasks._bars import bar
 from tasks._class_labels import as_texts, classes_of, numbered, together, with_columns
 from tasks._own_content import Content, listed
 
@@ -82,12 +83,14 @@ class Prepared:
 
     Args:
         values: (n, d) float32; None if the data has probabilities alone.
+        sparse: the features of a table with texts, a scipy CSR matrix; None for all other data.
         probs: (n, c), given with the data.
         notes: how features were made, one sentence each.
         tabular: whether the features are of columns without texts.
     """
 
     values: torch.Tensor | None
+    sparse: Any
     probs: np.ndarray | None
     notes: list[str]
     tabular: bool
@@ -104,25 +107,29 @@ def prepared(content: Content, rows: np.ndarray, encoder: str, pixels: int, text
         probs = probabilities(f"{content.where}: probs", content.probs[rows]).numpy()
     if content.images is not None:
         features = image_features(content.where, [content.images[row] for row in rows], encoder, pixels)
-        return Prepared(features, probs, [f"Features of the images are those of {encoder} at {pixels} pixels."], False)
+        return Prepared(
+            features, None, probs, [f"Features of the images are those of {encoder} at {pixels} pixels."], False
+        )
     if content.values is not None:
         values = content.values[rows].astype(np.float64)
         deviation = values.std(0)
         scaled = (values - values.mean(0)) / np.where(deviation > 0, deviation, 1)
-        return Prepared(torch.from_numpy(scaled.astype(np.float32)), probs, ["The features are standardised."], False)
+        return Prepared(
+            torch.from_numpy(scaled.astype(np.float32)), None, probs, ["The features are standardised."], False
+        )
     if not content.features:
-        return Prepared(None, probs, ["The given probabilities are taken as out of sample."], False)
+        return Prepared(None, None, probs, ["The given probabilities are taken as out of sample."], False)
     from tasks._own_columns import features_of
 
     table = content.table.iloc[rows].reset_index(drop=True)
-    made, notes, has_text = features_of(table, content.features, content.where, text_encoder)
-    return Prepared(torch.from_numpy(np.ascontiguousarray(made)), probs, notes, not has_text)
+    made = features_of(table, content.features, content.where, text_encoder)
+    values = torch.from_numpy(np.ascontiguousarray(made.values))
+    return Prepared(values, made.sparse, probs, made.notes, made.tabular)
 
 
 def image_features(where: str, images: Sequence[Any], name: str, pixels: int) -> torch.Tensor:
     """Features (n, d) by a frozen encoder, from the files of features or computed; a part of the images at a time."""
     import torch
-    from tqdm import tqdm
 
     from tasks._feature_store import features_of
     from tasks._vision_encoders import check_encoder, vision_encoder
@@ -130,10 +137,11 @@ def image_features(where: str, images: Sequence[Any], name: str, pixels: int) ->
     check_encoder(name)
     encoder = vision_encoder(name, pixels)
     parts = []
-    starts = range(0, len(images), READ_TOGETHER)
-    for start in tqdm(starts, desc=f"{where}: images", disable=len(images) <= READ_TOGETHER, leave=False):
-        pictures = np.stack([picture(image, pixels) for image in images[start : start + READ_TOGETHER]])
-        parts.append(features_of(torch.from_numpy(pictures), name, encoder))
+    with bar(len(images), f"features of {where}, {name}, {pixels} pixels", "images") as shown:
+        for start in range(0, len(images), READ_TOGETHER):
+            pictures = np.stack([picture(image, pixels) for image in images[start : start + READ_TOGETHER]])
+            parts.append(features_of(torch.from_numpy(pictures), name, encoder, progress=shown))
+            shown.update(start + len(pictures) - shown.n)  # stored features are not counted on the way
     return torch.cat(parts)
 
 
@@ -198,13 +206,12 @@ class OwnSamples(Samples):
         """The samples at some positions."""
         import torch
 
-        from tasks._probe import Features
+        from tasks._classifiers import taken
 
-        places = torch.from_numpy(rows)
         return replace(
             self,
-            inputs=None if self.inputs is None else Features(self.inputs.values[places], self.inputs.images),
-            labels=self.labels[places],
+            inputs=None if self.inputs is None else taken(self.inputs, rows),
+            labels=self.labels[torch.from_numpy(rows)],
             groups=None if self.groups is None else self.groups[rows],
             probs=None if self.probs is None else self.probs[rows],
         )

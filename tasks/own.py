@@ -35,9 +35,10 @@ class Own(OwnData):
     and one table of labels; a Hugging Face dataset (a name on the hub, or a folder that ``save_to_disk`` wrote); or
     arrays (``.npz`` with ``labels`` and ``features``, ``images`` or ``probs``). Rows without a label are left out.
 
-    Features come from the columns: standardised numbers, one-hot categories, reduced TF-IDF weights of texts. Features
-    of images come from a frozen encoder. The model on the features is a softmax regression or gradient-boosted trees.
-    Given probabilities are taken as out of sample.
+    Features come from the columns: standardised numbers, one-hot categories, TF-IDF weights of texts. Features of
+    images come from a frozen encoder. The model on the features is a softmax regression or gradient-boosted trees. With
+    TF-IDF weights, methods see the model's probabilities and no gradients. Given probabilities are taken as out of
+    sample.
 
     Args:
         path: the file, the folder, or the name of a dataset.
@@ -48,7 +49,7 @@ class Own(OwnData):
             table without texts if they predict a held-out tenth of the labels better, and otherwise ``linear``.
         folds: of the stratified cross-validation that gives out-of-sample probabilities.
         encoder, pixels: the frozen encoder of images, as for the task ``cifar10n``.
-        text_encoder: a text encoder of transformers, a name or a folder, for columns of text instead of TF-IDF.
+        text_encoder: for columns of text instead of TF-IDF: ``all_minilm_l6_v2``, or a name or folder of transformers.
     """
 
     name: ClassVar[str] = "own"
@@ -89,13 +90,18 @@ class Own(OwnData):
     def load(self, seed: int) -> tuple[Split, np.ndarray | None]:
         import torch
 
+        from tasks._classifiers import SparseFeatures
         from tasks._own_samples import OwnSamples
         from tasks._probe import Features
 
         labelled, prepared = self._prepared()
         none = torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
         values = prepared.values
-        inputs = None if values is None else Features(values, none)
+        inputs: Features | None = None
+        if values is not None and prepared.sparse is not None:
+            inputs = SparseFeatures(values, none, sparse=prepared.sparse)
+        elif values is not None:
+            inputs = Features(values, none)
         groups, labels = self._content().groups, torch.from_numpy(labelled.labels)
         train = OwnSamples(
             inputs, labels, groups=None if groups is None else groups[labelled.rows], probs=prepared.probs
@@ -144,8 +150,9 @@ class Own(OwnData):
         return None if samples.inputs is None else samples.inputs.values
 
     def encoder_features(self, samples: Samples) -> torch.Tensor:
-        if samples.inputs is None or self._content().images is None:
-            raise Unsupported("the samples are not images, so no frozen encoder saw them")
+        seen = self._content().images is not None or self.text_encoder or self._prepared()[1].sparse is not None
+        if samples.inputs is None or not seen:
+            raise Unsupported("the samples are no images and no texts, so no encoder saw them")
         features: torch.Tensor = samples.inputs.values
         return features
 
@@ -222,10 +229,14 @@ class Own(OwnData):
         return self._labelled(), prepared_once(self._content(), self.encoder, self.pixels, self.text_encoder)
 
     def _trainer(self, split: Split) -> Any:
-        from tasks._boosting import Boosting
+        from tasks._classifiers import Boosting, SparseFeatures, SparseRegression
         from tasks._own_models import chosen
         from tasks._probe import Probe
 
+        if isinstance(split.train.inputs, SparseFeatures):
+            if self.model == "boosting":
+                raise RequestError("model=boosting needs columns without texts, or text_encoder=; give model=linear")
+            return SparseRegression()
         boosted = self.model == "boosting" or (
             self.model == "auto" and self._prepared()[1].tabular and chosen(split) == "boosting"
         )

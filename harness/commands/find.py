@@ -46,7 +46,11 @@ def add(commands: Commands) -> None:
     how.add_argument("--model", default="auto", choices=("auto", "linear", "boosting"), help="default: auto")
     how.add_argument("--encoder", metavar="NAME", help="the frozen encoder of images (default: efficientnet_lite0)")
     how.add_argument("--pixels", type=int, metavar="N", help="the side to which images are scaled (default: 128)")
-    how.add_argument("--text-encoder", metavar="NAME", help="a text encoder of transformers instead of TF-IDF")
+    how.add_argument(
+        "--text-encoder",
+        metavar="NAME",
+        help="an encoder of texts instead of TF-IDF: all_minilm_l6_v2, or a name or folder of transformers",
+    )
     add_plugin(how)
     out = parser.add_argument_group("what comes out")
     out.add_argument("--format", default="text", choices=("text", "csv", "html"), help="default: text")

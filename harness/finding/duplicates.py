@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,9 +66,11 @@ def duplicates(view: View, contents: Sequence[bytes], rows: np.ndarray, given: n
 def _near(view: View) -> list[tuple[int, int]]:
     from harness.interfaces.neighbours import nearest
 
-    try:
-        features = view.features
-    except Unsupported:
+    features = None
+    for part in ("encoder_features", "features"):  # an encoder of texts or images sees more than a trained model
+        with suppress(Unsupported):
+            features = getattr(view, part) if features is None else features
+    if features is None:
         return []
     if len(features) < 3 or features.shape[1] < 2:
         return []

@@ -1,0 +1,97 @@
+"""Batches of a user's data: from a DataLoader, a Dataset or a list of batches to inputs and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from harness.errors import RequestError
+from harness.gradients.model_inputs import as_targets
+
+TARGETS = ("labels", "label", "targets", "target", "y")
+"""Names under which a mapping may hold the targets."""
+
+BATCH = 64
+"""Samples of a batch where a Dataset is given without a DataLoader."""
+
+Taken = Callable[[Any], tuple[Any, Any]]
+"""A batch to (inputs, targets)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Batches that can be read again in the same order.
+
+    Args:
+        source: a DataLoader that does not shuffle, a Dataset, or a list of batches.
+        take: a batch to (inputs, targets); None for the usual forms: a mapping with one of `TARGETS`, or a tuple whose
+            last entry is the targets.
+        model: whose device the batches go to.
+    """
+
+    source: Any
+    take: Taken | None
+    model: nn.Module
+
+    def __post_init__(self) -> None:
+        source = self.source
+        if isinstance(source, DataLoader):
+            if isinstance(source.sampler, RandomSampler):
+                raise RequestError("the loader shuffles, so no score would belong to a row; give shuffle=False")
+            if source.drop_last and source.batch_size and len(source.dataset) % source.batch_size:  # type: ignore[arg-type]
+                raise RequestError(
+                    "the loader drops the last batch, so its samples would have no score; give drop_last=False"
+                )
+        elif isinstance(source, Iterator) or not isinstance(source, Dataset | Iterable):
+            raise RequestError(
+                f"loader= must be a DataLoader, a Dataset or a list of batches, which can be read again; it is a "
+                f"{type(source).__name__}"
+            )
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        """(inputs, targets) batch by batch, on the model's device."""
+        source = self.source
+        if isinstance(source, Dataset) and not isinstance(source, DataLoader):
+            source = DataLoader(source, batch_size=BATCH)
+        device = next(self.model.parameters()).device
+        for batch in source:
+            inputs, targets = (self.take or taken)(batch)
+            yield moved(inputs, device), as_targets(targets, self.model)
+
+
+def taken(batch: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a batch in one of the usual forms.
+
+    Raises:
+        RequestError: the batch has another form.
+    """
+    if isinstance(batch, Mapping):
+        for name in TARGETS:
+            if name in batch:
+                return {key: value for key, value in batch.items() if key != name}, batch[name]
+        raise RequestError(
+            f"a batch has {', '.join(map(str, batch))} and none of {', '.join(TARGETS)}; give take=, a function from a "
+            "batch to (inputs, targets)"
+        )
+    if isinstance(batch, tuple | list) and len(batch) >= 2:
+        *inputs, targets = batch
+        return (inputs[0] if len(inputs) == 1 else tuple(inputs)), targets
+    raise RequestError(
+        f"a batch is a {type(batch).__name__} without targets; give take=, a function from a batch to (inputs, targets)"
+    )
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """The tensors in a value on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: moved(entry, device) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return tuple(moved(entry, device) for entry in value)
+    return value
