@@ -56,11 +56,8 @@ def features_of(
     positions = dict(zip(keys, range(len(keys)), strict=True))
     known = _index(folder)
     missing = [key for key in positions if key not in known]
-    with (
-        nullcontext(progress)
-        if progress is not None
-        else bar(len(missing), f"features of {name}, {encoder.pixels} pixels", "images") as shown
-    ):
+    told = f"features of {name}, {encoder.pixels} pixels"
+    with nullcontext(progress) if progress is not None else bar(len(missing), told, "images") as shown:
         for start in range(0, len(missing), PART):
             chosen = missing[start : start + PART]
             _write(folder, chosen, _computed(images[[positions[key] for key in chosen]], encoder, device, shown))

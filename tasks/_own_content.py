@@ -125,7 +125,7 @@ def read_table(path: Path) -> pd.DataFrame:
         ".csv": lambda: _separated(path, ","),
         ".tsv": lambda: _separated(path, "\t"),
         ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, convert_dates=False, dtype=False),
+        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
     }
     readers[".ndjson"] = readers[".jsonl"]
     try:

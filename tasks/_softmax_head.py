@@ -169,7 +169,10 @@ def fit(
 
 
 class _Program:
-    """Heads that are trained together. Weights are (D, m, c) float64, logits (n, m, c)."""
+    """Heads that are trained together. Weights are (D, c, m) float64, logits (n, c, m).
+
+    The heads are the last dimension, because a softmax over a short last dimension takes several times as long.
+    """
 
     def __init__(
         self,
@@ -182,43 +185,43 @@ class _Program:
         watch: Watch | None,
     ) -> None:
         self.data, self.watch = data, watch
-        self.target = one_hot(labels.T, n_classes)  # (n, m, c), or (n, 1, c) for the same labels everywhere
-        self.shares = (keeps.double() / keeps.sum(1, keepdim=True)).T.unsqueeze(2).contiguous()  # (n, m, 1)
-        self.decay = (data.decay.unsqueeze(1) * penalties.double()).unsqueeze(2)  # (D, m, 1)
-        self.weights = torch.zeros(len(data.decay), len(keeps), n_classes, dtype=torch.float64, device=labels.device)
-        even = torch.full((keeps.shape[1], len(keeps), n_classes), 1 / n_classes, device=labels.device)
+        self.target = one_hot(labels.T, n_classes).transpose(1, 2).contiguous()  # (n, c, m); m is 1 for equal labels
+        self.shares = (keeps.double() / keeps.sum(1, keepdim=True)).T.unsqueeze(1).contiguous()  # (n, 1, m)
+        self.decay = (data.decay.unsqueeze(1) * penalties.double()).unsqueeze(1)  # (D, 1, m)
+        self.weights = torch.zeros(len(data.decay), n_classes, len(keeps), dtype=torch.float64, device=labels.device)
+        even = torch.full((keeps.shape[1], n_classes, len(keeps)), 1 / n_classes, device=labels.device)
         self.first = _norms(self._gradient(even))
         if start is not None:
-            self.weights += data.coordinates(start).unsqueeze(1)
+            self.weights += data.coordinates(start).unsqueeze(2)
 
     def run(self, tolerance: float) -> list[Head]:
         self.tolerance = tolerance
         iterations, norms = self._descend(max(tolerance, IN_FLOAT32), torch.float32, 0)
         if tolerance < IN_FLOAT32:
             iterations, norms = self._descend(tolerance, torch.float64, iterations)
-        return [
-            self.data.head(self.weights[:, k], iterations, norm) for k, norm in enumerate((norms / self.first).tolist())
-        ]
+        relative = (norms / self.first).tolist()
+        return [self.data.head(self.weights[:, :, k], iterations, norm) for k, norm in enumerate(relative)]
 
     def _descend(self, tolerance: float, dtype: torch.dtype, done: int) -> tuple[int, Tensor]:
         """L-BFGS until every head's gradient is within the tolerance: the iterations and the gradient norms (m,)."""
         logits = self._times(self.weights, dtype)
-        gradient = self._gradient(logits.softmax(2))
+        gradient = self._gradient(logits.softmax(1))
         steps: list[tuple[Tensor, Tensor]] = []
         for iteration in range(done, MOST_ITERATIONS):
             norms = _norms(gradient)
             active = norms > tolerance * self.first
             if not bool(active.any()):
                 return iteration, norms
-            direction = -_inverse_times(gradient, steps) * active.unsqueeze(1)  # a finished head stays where it is
+            direction = -_inverse_times(gradient, steps) * active  # a finished head stays where it is
             along = self._times(direction, dtype)
             step, probs = self._search(logits, along, direction, gradient)
-            moved = step.unsqueeze(1) * direction
-            self.weights, logits = self.weights + moved, logits + step.to(dtype).unsqueeze(1) * along
+            moved = step * direction
+            self.weights, logits = self.weights + moved, logits + step.to(dtype) * along
             before, gradient = gradient, self._gradient(probs)
             steps = [*steps, (moved, gradient - before)][-MEMORY:]
             if self.watch is not None:
-                self.watch(iteration + 1, logits[:, 0], self.data.head(self.weights[:, 0], iteration + 1, math.nan))
+                head = self.data.head(self.weights[:, :, 0], iteration + 1, math.nan)
+                self.watch(iteration + 1, logits[:, :, 0], head)
         raise ValueError(
             f"the head's gradient norm is {float((norms / self.first).max()):.2g} of the first one after "
             f"{MOST_ITERATIONS} iterations, and tolerance={self.tolerance:g}; give a larger tolerance or penalty"
@@ -235,42 +238,42 @@ class _Program:
         shares = self.shares.to(logits.dtype)
         decayed = self.decay * direction
         bent, tilt = _inner(decayed, direction), _inner(decayed, self.weights)
-        toward = (shares * (self.target * along).sum(2, keepdim=True)).sum((0, 2), dtype=torch.float64)
+        toward = (shares * (self.target * along).sum(1, keepdim=True)).sum((0, 1), dtype=torch.float64)
         flat = FLAT * _inner(gradient, direction).abs()
         step = torch.ones_like(bent)
         for _ in range(MOST_TRIALS):
-            probs = (logits + step.to(logits.dtype).unsqueeze(1) * along).softmax(2)
+            probs = (logits + step.to(logits.dtype) * along).softmax(1)
             weighted = probs * along
-            mean = weighted.sum(2, keepdim=True)
-            slope = (shares * mean).sum((0, 2), dtype=torch.float64) - toward + tilt + step * bent
+            mean = weighted.sum(1, keepdim=True)
+            slope = (shares * mean).sum((0, 1), dtype=torch.float64) - toward + tilt + step * bent
             if bool((slope.abs() <= flat).all()):
                 break
-            spread = (weighted * along).sum(2, keepdim=True) - mean * mean
-            bend = (shares * spread).sum((0, 2), dtype=torch.float64) + bent
+            spread = (weighted * along).sum(1, keepdim=True) - mean * mean
+            bend = (shares * spread).sum((0, 1), dtype=torch.float64) + bent
             newton = (step - slope / bend.clamp_min(1e-300)).clamp(min=step / 10, max=10 * step)
             step = torch.where(slope.abs() <= flat, step, newton)
         return step, probs
 
     def _gradient(self, probs: Tensor) -> Tensor:
-        """Of the objective, (D, m, c) float64, at the probabilities (n, m, c) of the current weights."""
-        n, m, c = probs.shape
-        residuals = ((probs - self.target) * self.shares.to(probs.dtype)).reshape(n, m * c)
+        """Of the objective, (D, c, m) float64, at the probabilities (n, c, m) of the current weights."""
+        n, c, m = probs.shape
+        residuals = ((probs - self.target) * self.shares.to(probs.dtype)).reshape(n, c * m)
         values = self.data.values
         if residuals.dtype == values.dtype:
             product = (values.T @ residuals).double()
         else:
-            product = torch.zeros(values.shape[1], m * c, dtype=residuals.dtype, device=values.device)
+            product = torch.zeros(values.shape[1], c * m, dtype=residuals.dtype, device=values.device)
             for rows in chunks(n, 8 * values.shape[1]):
                 product += values[rows].to(residuals.dtype).T @ residuals[rows]
-        return product.reshape(-1, m, c) + self.decay * self.weights
+        return product.reshape(-1, c, m) + self.decay * self.weights
 
     def _times(self, weights: Tensor, dtype: torch.dtype) -> Tensor:
-        """The features times weights (D, m, c): (n, m, c)."""
-        values, (d, m, c) = self.data.values, weights.shape
-        flat = weights.reshape(d, m * c).to(dtype)
+        """The features times weights (D, c, m): (n, c, m)."""
+        values, (d, c, m) = self.data.values, weights.shape
+        flat = weights.reshape(d, c * m).to(dtype)
         if dtype == values.dtype:
-            return (values @ flat).view(-1, m, c)
-        return torch.cat([values[rows].to(dtype) @ flat for rows in chunks(len(values), 8 * d)]).view(-1, m, c)
+            return (values @ flat).view(-1, c, m)
+        return torch.cat([values[rows].to(dtype) @ flat for rows in chunks(len(values), 8 * d)]).view(-1, c, m)
 
 
 FLAT = 0.1
@@ -284,15 +287,15 @@ def _inverse_times(gradient: Tensor, steps: Sequence[tuple[Tensor, Tensor]]) -> 
     result = gradient.clone()
     applied = []
     for step, change in reversed(steps):
-        inverse = _ratio(torch.ones_like(result[0, :, 0]), _inner(step, change), 0.0)  # 0 leaves the pair out
+        inverse = _ratio(torch.ones_like(result[0, 0]), _inner(step, change), 0.0)  # 0 leaves the pair out
         factor = inverse * _inner(step, result)
-        result -= factor.unsqueeze(1) * change
+        result -= factor * change
         applied.append((step, change, inverse, factor))
     if steps:
         step, change = steps[-1]
-        result *= _ratio(_inner(step, change), _inner(change, change), 1.0).unsqueeze(1)
+        result *= _ratio(_inner(step, change), _inner(change, change), 1.0)
     for step, change, inverse, factor in reversed(applied):
-        result += (factor - inverse * _inner(change, result)).unsqueeze(1) * step
+        result += (factor - inverse * _inner(change, result)) * step
     return result
 
 
@@ -302,8 +305,8 @@ def _ratio(over: Tensor, under: Tensor, otherwise: float) -> Tensor:
 
 
 def _inner(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products of weights (D, m, c), head by head: (m,)."""
-    return (left * right).sum((0, 2))
+    """Inner products of weights (D, c, m), head by head: (m,)."""
+    return (left * right).sum((0, 1))
 
 
 def _norms(weights: Tensor) -> Tensor:

@@ -102,11 +102,11 @@ def confused_classes(labels: np.ndarray, probs: np.ndarray, flagged: np.ndarray)
     np.add.at(counts, (others.argmax(1)[flagged], labels[flagged]), 1)
     spread = np.zeros((c, c))
     np.add.at(spread, labels, probs)  # a sample of the row's class looks like the column's
-    np.fill_diagonal(spread, 0)
+    present = np.bincount(labels, minlength=c) > 0
+    spread *= present & ~np.eye(c, dtype=bool)
     rows = spread.sum(1, keepdims=True)
     spread = np.where(rows > 0, spread / np.where(rows > 0, rows, 1), 0)
-    present = np.bincount(labels, minlength=c) > 0
-    floor = 1e-3 * (present[None, :] & ~np.eye(c, dtype=bool))
+    floor = 1e-3 * (present & ~np.eye(c, dtype=bool))
     return np.asarray(counts + 3 * spread + floor)
 
 
