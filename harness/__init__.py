@@ -3,6 +3,7 @@
 The public interface; everything is imported on first use, so that importing the package stays cheap.
 
     harness.View                   what a method sees; `View.from_arrays`, `View.from_blocks`
+    harness.view_of                a view of any trained torch module and a DataLoader
     harness.Method, Task           the interfaces to implement; `register_method`, `register_task`
     harness.method, task           a built-in or registered one by name and parameters
     harness.find                   label errors in your own data, as a pandas DataFrame
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harness.interfaces.outputs import Outputs
     from harness.interfaces.task import Samples, Split, Task
     from harness.interfaces.view import View
+    from harness.interfaces.view_of import view_of
     from harness.results.folder import load_results
     from harness.selection.registry import register_method, register_task
 
@@ -49,6 +51,7 @@ _HOME = {
     "method": "api",
     "per_sample_gradients": "gradients.per_sample",
     "run": "api",
+    "view_of": "interfaces.view_of",
     "task": "api",
 }
 __all__ = [
@@ -71,6 +74,7 @@ __all__ = [
     "register_task",
     "run",
     "task",
+    "view_of",
 ]
 
 

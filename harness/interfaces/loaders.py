@@ -59,7 +59,9 @@ class Batches:
         if isinstance(source, Dataset) and not isinstance(source, DataLoader):
             source = DataLoader(source, batch_size=BATCH)
         device = next(self.model.parameters()).device
-        for batch in source:
+        with torch.random.fork_rng(devices=[]):  # a DataLoader draws a seed from the global generator
+            batches = iter(source)
+        for batch in batches:
             inputs, targets = (self.take or taken)(batch)
             yield moved(inputs, device), as_targets(targets, self.model)
 

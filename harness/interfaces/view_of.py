@@ -92,7 +92,7 @@ class _Seen:
         self.logits = logits or logits_of
         self.is_cross_entropy = loss is None
         self.loss = loss or self._cross_entropies
-        self._targets: Tensor | None = None
+        self._targets: list[Tensor] | None = None
 
     def _cross_entropies(self, output: Any, targets: Tensor) -> Tensor:
         return cross_entropies(self.logits(output), targets)
@@ -117,11 +117,21 @@ class _Seen:
             return inputs, targets
         raise RequestError("loader= has no batch")
 
-    def targets(self) -> Tensor:
-        """(n, …), all of them."""
+    def targets(self) -> list[Tensor]:
+        """Of each batch, (b, …); texts of different batches may have different lengths."""
         if self._targets is None:
-            self._targets = torch.cat([targets for _, targets in self.batches])
+            self._targets = [targets for _, targets in self.batches]
         return self._targets
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return sum(map(len, self.targets()))
+
+    @property
+    def one_target(self) -> bool:
+        """Whether a sample has one target, as opposed to one per token."""
+        return all(targets[:1].numel() == 1 for targets in self.targets())
 
     def labels(self) -> np.ndarray:
         """Class numbers, (n,) int64; zeros where targets are no classes, such as the tokens of a text.
@@ -129,11 +139,11 @@ class _Seen:
         Raises:
             RequestError: some targets are no class numbers, such as −100.
         """
-        targets = self.targets()
-        if targets.ndim == 2 and targets.shape[1] == 1:
-            targets = targets[:, 0]
-        if targets.ndim != 1 or (targets.is_floating_point() and bool((targets != targets.round()).any())):
-            return np.zeros(len(targets), dtype=np.int64)
+        if not self.one_target:
+            return np.zeros(self.n, dtype=np.int64)
+        targets = torch.cat([part.reshape(len(part)) for part in self.targets()])
+        if targets.is_floating_point() and bool((targets != targets.round()).any()):
+            return np.zeros(self.n, dtype=np.int64)
         labels = targets.long().cpu().numpy()
         if self.is_cross_entropy and (labels < 0).any():
             row = int(np.flatnonzero(labels < 0)[0])
@@ -201,10 +211,9 @@ class _Seen:
             logits = self.logits(output)
         except RequestError:
             return None
-        targets = self.targets()
         if logits.ndim == 1:
             logits = logits.unsqueeze(1)
-        return logits if logits.ndim == 2 and targets.ndim <= 2 and targets[:1].numel() == 1 else None
+        return logits if logits.ndim == 2 and self.one_target else None
 
     def _head(self) -> str | None:
         """The linear layer whose output is the logits and whose inputs are (n, d); None if there is no such layer."""
@@ -287,7 +296,7 @@ class _Seen:
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         device = next(self.model.parameters()).device
         shapes = {name: tuple(parameters[name].shape) for name in names}
-        gradients = allocated(shapes, len(self.targets()), device)
+        gradients = allocated(shapes, self.n, device)
         start = 0
         for inputs, targets in self.batches:
             for rows, part in iterate(self.model, inputs, targets, list(names), self.loss):
