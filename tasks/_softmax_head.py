@@ -31,6 +31,10 @@ MEMORY = 12
 IN_FLOAT32 = 1e-4
 """Relative gradient norm down to which products are in float32."""
 
+LEAST = 0.01
+"""Where the features tell little of the labels, the gradient at zero weights is nearly zero. The tolerance is then
+relative to this share of a typical sample's gradient."""
+
 MOST_ITERATIONS = 500
 
 TOGETHER_BYTES = 2**27
@@ -148,7 +152,7 @@ def fit(
         labels: (n,) int64, or (m, n) where each head has labels of its own.
         keeps: (m, n) bool; no row may be empty.
         penalties: λ of each head, (m,), positive.
-        tolerance: the gradient norm to reach, relative to the norm at zero weights.
+        tolerance: the gradient norm to reach, relative to the norm at zero weights (but see `LEAST`).
         start: a head to start from; None starts from zero weights. The optimum is the same.
         watch: called after every iteration with its number, the logits (n, c) of the first head, and that head.
 
@@ -190,9 +194,14 @@ class _Program:
         self.decay = (data.decay.unsqueeze(1) * penalties.double()).unsqueeze(1)  # (D, 1, m)
         self.weights = torch.zeros(len(data.decay), n_classes, len(keeps), dtype=torch.float64, device=labels.device)
         even = torch.full((keeps.shape[1], n_classes, len(keeps)), 1 / n_classes, device=labels.device)
-        self.first = _norms(self._gradient(even))
+        self.first = _norms(self._gradient(even)).clamp_min(LEAST * self._typical(n_classes))
         if start is not None:
             self.weights += data.coordinates(start).unsqueeze(2)
+
+    def _typical(self, n_classes: int) -> float:
+        """The root mean square of the norms of single samples' gradients at zero weights, of the loss alone."""
+        squares = self.data.values.square().sum(dtype=torch.float64) / len(self.data.values)
+        return float((squares * (1 - 1 / n_classes)).sqrt())
 
     def run(self, tolerance: float) -> list[Head]:
         self.tolerance = tolerance
@@ -230,7 +239,8 @@ class _Program:
     def _search(self, logits: Tensor, along: Tensor, direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Steps (m,) that nearly minimise the objective along a direction, and the probabilities there.
 
-        The slope along the direction is increasing, so Newton's method finds its zero.
+        The slope along the direction is increasing, so Newton's method finds its zero; where a Newton step leaves the
+        interval in which the zero must lie, the interval is halved. The probabilities are those at the returned steps.
 
         Args:
             along: the change of the logits with a step of 1.
@@ -240,18 +250,21 @@ class _Program:
         bent, tilt = _inner(decayed, direction), _inner(decayed, self.weights)
         toward = (shares * (self.target * along).sum(1, keepdim=True)).sum((0, 1), dtype=torch.float64)
         flat = FLAT * _inner(gradient, direction).abs()
-        step = torch.ones_like(bent)
-        for _ in range(MOST_TRIALS):
+        step, low, high = torch.ones_like(bent), torch.zeros_like(bent), torch.full_like(bent, math.inf)
+        for trial in range(MOST_TRIALS):
             probs = (logits + step.to(logits.dtype) * along).softmax(1)
             weighted = probs * along
             mean = weighted.sum(1, keepdim=True)
             slope = (shares * mean).sum((0, 1), dtype=torch.float64) - toward + tilt + step * bent
-            if bool((slope.abs() <= flat).all()):
+            done = slope.abs() <= flat
+            if bool(done.all()) or trial == MOST_TRIALS - 1:
                 break
+            low, high = torch.where(slope < 0, step, low), torch.where(slope > 0, step, high)
             spread = (weighted * along).sum(1, keepdim=True) - mean * mean
             bend = (shares * spread).sum((0, 1), dtype=torch.float64) + bent
-            newton = (step - slope / bend.clamp_min(1e-300)).clamp(min=step / 10, max=10 * step)
-            step = torch.where(slope.abs() <= flat, step, newton)
+            newton = (step - slope / bend.clamp_min(1e-300)).clamp(max=10 * step)
+            middle = torch.where(high.isinf(), 10 * step, (low + high) / 2)
+            step = torch.where(done, step, torch.where((newton > low) & (newton < high), newton, middle))
         return step, probs
 
     def _gradient(self, probs: Tensor) -> Tensor:
@@ -279,7 +292,7 @@ class _Program:
 FLAT = 0.1
 """A step is taken where the slope is at most this share of the slope at the start."""
 
-MOST_TRIALS = 8
+MOST_TRIALS = 20
 
 
 def _inverse_times(gradient: Tensor, steps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

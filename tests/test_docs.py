@@ -57,6 +57,31 @@ def test_the_page_on_detectors_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert seen == {"run", "suspects", "check", "baseline", "compare", "new", "report"}
 
 
+@pytest.mark.slow
+def test_the_page_on_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands, on a table and a folder of images of these names."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    rng = np.random.default_rng(0)
+    words = {"good": ["great", "fine", "lovely", "superb"], "bad": ["awful", "poor", "dull", "weak"]}
+    lines = ["review,sentiment"]
+    for k in range(200):
+        label = ["good", "bad"][k % 2]
+        lines.append(f"{' '.join(rng.choice(words[label], 3))} film,{label if k > 8 else 'good'}")
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((rng.integers(0, 99, (16, 16, 3)) + 100 * (k % 2)).astype(np.uint8)).save(folder / f"{k}.png")
+    (tmp_path / "reviews.csv").write_text("\n".join(lines))
+    for command in commands("docs/own-data.md"):
+        small = ["--seeds", "1"] if "--compare" in command else []
+        assert main([*command, *small]) == 0, command
+    assert "data:image/jpeg" in (tmp_path / "errors.html").read_text()
+    assert len((tmp_path / "kept.csv").read_text().splitlines()) < len(lines)
+
+
 def test_the_full_method_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(monkeypatch)
     code = next(block for block in blocks("docs/detectors.md", "python") if "my_method.py" in block)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_wine
 
@@ -143,6 +144,38 @@ def test_texts(tmp_path: Path) -> None:
     assert set(frame.index[:20]) == set(range(20))
     assert frame.attrs["estimated_errors"] == pytest.approx(20, abs=3)
     assert (frame["suggested"].iloc[:20] == labels[frame.index[:20]]).all()
+
+
+def test_texts_seen_by_an_encoder(tmp_path: Path) -> None:
+    """A small BERT from a folder: one feature vector per text, whatever is in the batch beside it."""
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    from tasks._own_texts import text_features
+
+    words = ["great", "fine", "lovely", "superb", "awful", "poor", "dull", "weak", "film", "plot", "cast", "scene"]
+    numbers = {word: k for k, word in enumerate(["[PAD]", "[UNK]", *words])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbers, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(tmp_path)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.BertModel(transformers.BertConfig(vocab_size=14, **sizes)).save_pretrained(tmp_path)
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    texts = [
+        " ".join([*rng.choice(words[4 * y : 4 * y + 4], 3), *rng.choice(words[8:], 2 + k % 4)])
+        for k, y in enumerate(labels)
+    ]
+
+    features = text_features(texts, str(tmp_path))
+
+    np.testing.assert_allclose(features[7], text_features([texts[7]], str(tmp_path))[0], atol=1e-5)
+    given = labels.copy()
+    given[:8] = 1 - given[:8]
+    frame = harness.find(texts, given, text_encoder=str(tmp_path), method="outlier_l2")
+    assert len(set(frame.index[:8]) & set(range(8))) >= 7
+    with pytest.raises(RequestError, match="text_encoder=nowhere cannot be loaded"):
+        harness.find(texts, given, text_encoder="nowhere")
 
 
 def image(colour: int, rng: np.random.Generator) -> Image.Image:
@@ -460,13 +493,10 @@ def test_wrong_input_gets_one_sentence(
 def test_the_task_in_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`own` is a task as others are: methods are crossed with it, and results are stored and listed."""
     table, _ = cancer()
-    table.to_csv(tmp_path / "data.csv", index=False)
-    frame = harness.run(
-        "self_confidence,outlier_l2,random",
-        f"own[path={tmp_path / 'data.csv'},labels=diagnosis]",
-        2,
-        out=tmp_path / "o",
-    )
+    path = tmp_path / "my data, [v2] | 3.csv"
+    table.to_csv(path, index=False)
+    task = f'own[path="{path}",labels=diagnosis]'
+    frame = harness.run("self_confidence,outlier_l2,random", task, 2, out=tmp_path / "o")
     assert set(frame["status"]) == {"ok"}
     code, out, err = call(
         capsys, "suspects", str(tmp_path / "o"), "--method", "self_confidence", "--top", "3", "--format", "csv"

@@ -42,6 +42,9 @@ def test_terms() -> None:
     assert format_term("a", {"x": 1, "y": None}) == "a[x=1,y=none]"
     assert [(t.pattern, t.exclude) for t in parse_selection("all,-lissa")] == [("all", False), ("lissa", True)]
     assert len(parse_selection("a[x=1,y=2],b")) == 2
+    awkward = {"path": "my data, [v2] | 3.csv", "x": "1"}
+    assert parse_term(format_term("own", dict(awkward))).params["path"] == '"my data, [v2] | 3.csv"'
+    assert parse_selection(format_term("own", dict(awkward)))[0].params == awkward
 
 
 @pytest.mark.parametrize("text", ["", " , ", "a[x=1", "a]x", "a[x]", "a[=1]", "a[x=]", "a[x=1,x=2]", "-a[x=1]", "a b"])

@@ -50,6 +50,32 @@ def test_the_optimum_is_scikit_learns(penalty: float) -> None:
         assert head.gradient_norm <= 1e-6
 
 
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-5])
+def test_one_hot_features(penalty: float) -> None:
+    """Features that sum to one, classes that some features tell apart without an error: steps are far from 1."""
+    generator = torch.Generator().manual_seed(0)
+    category = torch.randint(0, 24, (120,), generator=generator)
+    x, y = torch.nn.functional.one_hot(category, 24).float(), category % 3
+    y[:10] = (y[:10] + 1) % 3
+    keep = torch.arange(120) % 7 > 0
+    everything = keep.unsqueeze(0)
+
+    (head,) = fitted(x, y, everything, penalty, 1e-7)
+
+    np.testing.assert_allclose(head.logits(x).softmax(1).numpy(), sklearn_probs(x, y, keep, penalty), atol=2e-4)
+    spectrum = Spectrum.of(x)
+    few = fit(Preconditioned(x, spectrum, 1e-3), y, keep.expand(5, -1), 3, 10.0 ** torch.arange(0, -5, -1), 1e-3)
+    assert max(head.iterations for head in few) < 100
+
+
+def test_features_that_tell_nothing() -> None:
+    """Three different samples with labels half and half: the gradient at zero weights is rounding already."""
+    x = torch.tensor([[1.4, 0.2], [1.5, 0.3], [1.4, 0.4]]).repeat(40, 1)
+    y = torch.arange(120) // 3 % 2
+    (head,) = fitted(x, y, torch.ones(1, 120, dtype=torch.bool), 1e-4, 1e-4)
+    np.testing.assert_allclose(head.logits(x).softmax(1).numpy(), 0.5, atol=1e-3)
+
+
 def test_the_gradient_vanishes_by_autograd() -> None:
     """The reported norm is that of the objective's gradient, in the coordinates of the optimiser."""
     x, y = problem()

@@ -1,4 +1,7 @@
-"""Reading selections such as ``outlier_*,datainf[damping=0.01],-lissa``."""
+"""Reading selections such as ``outlier_*,datainf[damping=0.01],-lissa``.
+
+A value in double quotes may hold commas, brackets and bars: ``own[path="my data, v2.csv"]``.
+"""
 
 from __future__ import annotations
 
@@ -66,10 +69,10 @@ def _alternatives(term: Term) -> list[Term]:
     """One term per combination of the values that ``|`` separates."""
     choices = []
     for key, value in term.params.items():
-        values = [choice.strip() for choice in value.split("|")]
+        values = _pieces(value, "|")
         if not all(values):
             raise RequestError(f"'{key}={value}' has an empty alternative; write {key}=value|value")
-        choices.append([(key, choice) for choice in values])
+        choices.append([(key, _unquoted(choice)) for choice in values])
     return [Term(term.pattern, dict(chosen), term.exclude) for chosen in product(*choices)]
 
 
@@ -83,7 +86,17 @@ def written(value: object) -> str:
     """A parameter's value as a user writes it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    text = "none" if value is None else str(value)
+    return f'"{text}"' if isinstance(value, str) and any(sign in text for sign in SIGNS) else text
+
+
+SIGNS = ",[]()|"
+"""Signs that mean something in a selection. A value with such a sign is written in double quotes."""
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] == '"'
+    return value[1:-1] if quoted else value
 
 
 def changes(spec: str) -> str:
@@ -93,15 +106,26 @@ def changes(spec: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    pieces, depth, start = [], 0, 0
+    """The pieces between commas that are not empty."""
+    return [piece for piece in _pieces(text, ",") if piece]
+
+
+def _pieces(text: str, at: str) -> list[str]:
+    """The pieces between separators that are outside brackets and double quotes."""
+    pieces, depth, start, quoted = [], 0, 0, False
     for position, sign in enumerate(text):
+        quoted ^= sign == '"'
+        if quoted:
+            continue
         depth += (sign in "[(") - (sign in "])")
         if depth < 0:
             break
-        if sign == "," and depth == 0:
+        if sign == at and depth == 0:
             pieces.append(text[start:position])
             start = position + 1
+    if quoted:
+        raise RequestError(f"{text!r} has a double quote that does not close")
     if depth != 0:
         raise RequestError(f"{text!r} has unbalanced brackets; write name[parameter=value]")
     pieces.append(text[start:])
-    return [piece.strip() for piece in pieces if piece.strip()]
+    return [piece.strip() for piece in pieces]
