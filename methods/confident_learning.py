@@ -43,8 +43,9 @@ class ConfidentLearning(OnProbabilities):
 
     With two rounds, the cross-validation is done again on the samples that the first round did not flag, so that no
     wrong label that was found teaches a model. The second round's probabilities of all samples give scores and flags.
-    Then the number of wrong labels has bounds: the samples that both rounds flag, and the samples for which the second
-    round's models prefer another class, each with the 95 % interval of Clopper and Pearson.
+    The number of flags is the estimate of the number of wrong labels. The estimate has bounds: the samples that both
+    rounds flag, and the samples for which the second round's models prefer another class, each with the 95 % interval
+    of Clopper and Pearson. With one round, the estimate is cleanlab's.
 
     Args:
         filter_by: the cleanlab filter that decides which samples are flagged.
@@ -87,12 +88,13 @@ class ConfidentLearning(OnProbabilities):
         labels = view.labels
         probs, before = self._seen(view)
         flagged = self._flagged(labels, probs)
-        estimated = float(num_label_issues(labels, probs, estimation_method="off_diagonal_calibrated"))
         if before is None:
-            return Flags(flagged, estimated, probs=probs)
+            estimated = num_label_issues(labels, probs, estimation_method="off_diagonal_calibrated")
+            return Flags(flagged, float(estimated), probs=probs)
+        count = float(flagged.sum())
         low, _ = counted(int((flagged & before).sum()), len(labels))
         _, high = counted(int((probs.argmax(1) != labels).sum()), len(labels))
-        return Flags(flagged, estimated, (np.floor(min(low, estimated)), np.ceil(max(high, estimated))), probs)
+        return Flags(flagged, count, (np.floor(min(low, count)), np.ceil(max(high, count))), probs)
 
     def _seen(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
         """The probabilities (n, c) of the last round, and what the first of two rounds flags, (n,) bool."""

@@ -98,6 +98,14 @@ for (const head of document.querySelectorAll('th')) {
   head.tabIndex = 0; head.addEventListener('click', () => sort(head));
   head.addEventListener('keydown', event => event.key === 'Enter' && sort(head));
 }
+const heads = [...document.querySelectorAll('#suspects th')], order = document.getElementById('order');
+if (order) {
+  for (const head of heads) order.append(new Option(head.textContent, heads.indexOf(head)));
+  order.addEventListener('input', () => {
+    if (!order.value) { document.getElementById('suspects').tBodies[0].append(...rows); return; }
+    heads[order.value].removeAttribute('aria-sort'); sort(heads[order.value]);
+  });
+}
 if (rows.length) filter();
 """
 
@@ -145,7 +153,7 @@ def _body(found: Found, count: int) -> Iterator[str]:
             f"The numbers are average precisions, with the 95 % interval of their mean. Of as many suspects as labels "
             f"are wrong, expect {expected:.0f} % to be wrong (95 % prediction interval {low:.0f} to {high:.0f} %).</p>"
         )
-        yield _table(compared.table.round(3))
+        yield _table(compared.table)
         if compared.left_out:
             left = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in compared.left_out.items())
             yield f"<details><summary>Detectors that were not compared</summary><ul>{left}</ul></details>"
@@ -167,6 +175,7 @@ def _tools(found: Found, count: int) -> str:
         + choice("given", "given label", sorted(set(map(str, table["given"]))))
         + choice("suggested", "suggested label", sorted(set(map(str, table["suggested"]))))
         + choice("wrong", "probably wrong", ["yes", "no"])
+        + '<label>sort by<select id="order"><option value="">as ranked</option></select></label>'
         + '<label>words<input id="words" type="search" placeholder="filter"></label></div><p id="shown"></p>'
     )
 
@@ -216,7 +225,8 @@ def _table(frame: pd.DataFrame) -> str:
     names = [str(name) for name in frame.columns]
     lines = []
     for record in frame.itertuples(index=False):
-        cells = [_cell(name, str(value)) for name, value in zip(names, record, strict=True)]
+        texts = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in record]
+        cells = [_cell(name, text) for name, text in zip(names, texts, strict=True)]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return _scrolled("", head, lines)
 

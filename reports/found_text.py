@@ -30,13 +30,13 @@ def headline(found: Found) -> str:
     """How many labels are probably wrong, in one or two sentences."""
     count = len(found.wrong)
     bounds = f"between {found.low:.0f} and {found.high:.0f} labels are wrong"
-    if not count and round(found.estimated) == 0:
+    if not count:
         return f"No label is probably wrong. By the bounds of {found.counter}, {bounds}."
     labels = "label is" if count == 1 else "labels are"
-    return (
-        f"{count} of {found.n} {labels} probably wrong ({100 * count / found.n:.1f} %). By {found.counter}, about "
-        f"{found.estimated:.0f} labels are wrong; by its bounds, {bounds}."
-    )
+    told = f"{count} of {found.n} {labels} probably wrong ({100 * count / found.n:.1f} %)."
+    if round(found.estimated) != count:
+        told += f" {found.counter} estimates {found.estimated:.0f}."
+    return f"{told} By the bounds of {found.counter}, {bounds}."
 
 
 def agreement(found: Found) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from harness.errors import RequestError, Unsupported
 from harness.finding.planting import KINDS, Ground, confused_classes
 from harness.finding.scoring import highest, scored, view_on
+from harness.interfaces.flags import Flags
 from harness.interfaces.method import Method
 from harness.interfaces.own_data import OwnData
 from harness.interfaces.split import Split
@@ -143,7 +144,7 @@ class Contest:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    scores, flags = scored(method, view, float(wrong.sum()))
+                    scores, flags = scored(method, view)
             except Unsupported as error:
                 left_out[spec] = str(error)
                 continue
@@ -152,7 +153,7 @@ class Contest:
                 continue
             seconds = time.perf_counter() - start
             rows.append({"method": spec, "kind": kind, "seed": seed, "seconds": seconds})
-            rows[-1] |= _measured(scores, flags.flagged, wrong, free)
+            rows[-1] |= _measured(scores, flags, wrong, free)
             if seconds > PATIENCE and len(self.methods) > 1:
                 left_out[spec] = f"it took {seconds:.0f} s for one run; compare it alone by --compare {spec}"
         return rows
@@ -167,18 +168,22 @@ def _part(task: OwnData, split: Split) -> tuple[Split, np.ndarray]:
     return task.part(split, chosen), chosen
 
 
-def _measured(scores: np.ndarray, flagged: np.ndarray, wrong: np.ndarray, free: np.ndarray) -> dict[str, float]:
-    """How well scores and flags find the planted errors, among the samples that are not probably wrong already."""
+def _measured(scores: np.ndarray, flags: Flags | None, wrong: np.ndarray, free: np.ndarray) -> dict[str, float]:
+    """How well scores and flags find the planted errors, among the samples that are not probably wrong already.
+
+    A method without a rule of its own flags its highest scores, as many as were planted.
+    """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     finite = np.nan_to_num(np.where(np.isnan(scores), -np.inf, scores))[free]
-    target, flags = wrong[free], flagged[free]
-    both = int((flags & target).sum())
+    target = wrong[free]
     top = highest(scores, free, int(target.sum()))
+    flagged = (top if flags is None else flags.flagged)[free]
+    both = int((flagged & target).sum())
     return {
         "average_precision": float(average_precision_score(target, finite)),
         "auroc": float(roc_auc_score(target, finite)),
-        "f1": 2 * both / max(1, int(flags.sum() + target.sum())),
+        "f1": 2 * both / max(1, int(flagged.sum() + target.sum())),
         "precision": float(wrong[top].mean()),
     }
 

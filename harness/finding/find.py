@@ -13,7 +13,7 @@ from harness.errors import RequestError, Unsupported
 from harness.finding.comparing import Compared, Contest, Judged
 from harness.finding.duplicates import duplicates
 from harness.finding.found import Found
-from harness.finding.scoring import fold_seed, scored, view_on
+from harness.finding.scoring import fold_seed, highest, scored, view_on
 from harness.interfaces.flags import Flags
 from harness.interfaces.method import Method
 from harness.interfaces.own_data import OwnData
@@ -69,7 +69,9 @@ def find(
     names = np.array(task.class_names() or range(split.n_classes), dtype=object)
     with _stage(f"cross-validation of {len(split.train)} samples, {split.n_classes} classes", seconds, say):
         view = view_on(task, split, 0)
-        _, count = _by(counter, view, 0.0)
+        _, count = _by(counter, view)
+        if count is None:
+            raise RequestError(f"{counter[0]} estimates no number of wrong labels; give a method that flags")
         probs = view.out_of_sample_probs if count.probs is None else count.probs
     labels, judged = view.labels, _judged(task, split)
     compared: Compared | None = None
@@ -79,8 +81,8 @@ def find(
             compared = contest.held(task, known)
             method = compared.best, contest.methods[compared.best]
     with _stage(f"scores of {method[0]}", seconds, say):
-        scores, flags = _by(method, view, count.estimated_errors)
-    flagged = flags.flagged & judged
+        scores, flags = _by(method, view)
+    flagged = highest(scores, judged, round(count.estimated_errors)) if flags is None else flags.flagged & judged
     suggested, probability = suggestions(probs, labels)
     order = np.lexsort((-np.where(np.isnan(scores) | ~judged, -np.inf, scores), ~flagged))
     columns = task.columns().iloc[order]
@@ -147,9 +149,9 @@ def pairs_of(given: np.ndarray, suggested: np.ndarray, flagged: np.ndarray) -> p
     return pairs.sort_values(order, ascending=[False, True, True], kind="stable").reset_index(drop=True)
 
 
-def _by(method: tuple[str, Method], view: View, estimated: float) -> tuple[np.ndarray, Flags]:
+def _by(method: tuple[str, Method], view: View) -> tuple[np.ndarray, Flags | None]:
     try:
-        return scored(method[1], view, estimated)
+        return scored(method[1], view)
     except Unsupported as error:
         raise RequestError(f"{method[0]} cannot score this data: {error}") from error
 

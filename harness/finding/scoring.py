@@ -25,11 +25,8 @@ def fold_seed(task: OwnData, seed: int) -> int:
     return derive("folds", task.name, seed)
 
 
-def scored(method: Method, view: View, estimated: float) -> tuple[np.ndarray, Flags]:
-    """A method's scores, (n,) float64, and its flags.
-
-    Args:
-        estimated: how many labels are wrong. A method without a rule of its own flags as many of its highest scores.
+def scored(method: Method, view: View) -> tuple[np.ndarray, Flags | None]:
+    """A method's scores, (n,) float64, and its flags; None for a method without a rule of its own.
 
     Raises:
         Unsupported: the method cannot score the view.
@@ -37,9 +34,7 @@ def scored(method: Method, view: View, estimated: float) -> tuple[np.ndarray, Fl
     own = view.fresh(view.seed)
     scores = np.asarray(method.score(own), dtype=np.float64)
     flags = method.flag(own, scores)
-    if flags is None:
-        return scores, Flags(highest(scores, np.ones(len(scores), dtype=bool), round(estimated)))
-    return scores, flags if isinstance(flags, Flags) else Flags(np.asarray(flags))
+    return scores, flags if flags is None or isinstance(flags, Flags) else Flags(np.asarray(flags))
 
 
 def highest(scores: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:

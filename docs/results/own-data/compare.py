@@ -1,6 +1,6 @@
 """`harness find` beside cleanlab's Datalab, on data whose wrong labels are known.
 
-    python docs/results/own-data/compare.py DATA [SEEDS] > table.csv
+    python docs/results/own-data/compare.py DATA [SEEDS] [FIRST] > table.csv
 
 DATA holds CIFAR-10 with the human labels, and GLUE's SST-2 (optional; what is missing is left out). Datalab gets the
 cross-validated probabilities of the first round, which `find` starts from, too. Every row is one data set, rate
@@ -38,14 +38,14 @@ def flipped(labels: np.ndarray, rate: float, seed: int) -> np.ndarray:
     return new
 
 
-def problems(data: Path, seeds: int) -> Iterator[tuple[str, float, int, Any, np.ndarray, np.ndarray, dict[str, Any]]]:
+def problems(data: Path, seeds: range) -> Iterator[tuple[str, float, int, Any, np.ndarray, np.ndarray, dict[str, Any]]]:
     """Name, rate, seed, data, given labels, true labels, and parameters."""
     from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
     for load in (load_breast_cancer, load_wine, load_digits, load_iris):
         values, labels = load(return_X_y=True)
         for rate in RATES:
-            for seed in range(seeds):
+            for seed in seeds:
                 yield load.__name__[5:], rate, seed, values, flipped(labels, rate, seed), labels, {}
     sst2 = data / "glue" / "SST-2" / "train.tsv"
     if sst2.is_file():
@@ -74,7 +74,7 @@ def measured(flagged: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
     }
 
 
-def main(data: Path, seeds: int) -> None:
+def main(data: Path, seeds: range) -> None:
     from cleanlab import Datalab
 
     rows = []
@@ -103,4 +103,5 @@ def main(data: Path, seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    count, first = int(sys.argv[2]) if len(sys.argv) > 2 else 5, int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    main(Path(sys.argv[1]), range(first, first + count))
