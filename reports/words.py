@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.results.statistics import Summary
-from reports.comparison import Section
+from reports.comparison import FEWEST_SEEDS, Section
 
 CLEAN_CONTROL = "clean_probe"
 """The control that reports ask for where methods see clean validation samples: what these find by themselves."""
@@ -21,7 +21,7 @@ def caption(section: Section, detection: bool) -> str:
     """
     if any(row.attributes for row in section.rows):
         return (
-            "Sorted by AUC, best last; bold: the two best means. ± is the deviation over test samples. "
+            f"Sorted by AUC, best first. {_bold(section)} ± is the deviation over test samples. "
             "Methods that use class labels know which training samples have the same class."
         )
     if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
@@ -33,7 +33,7 @@ def caption(section: Section, detection: bool) -> str:
         return f"There is no ranking, as no {'method here flags anything' if max(wrong) else 'label is wrong'}."
     if not any("auroc" in row.summaries for row in section.rows):
         return "There is no ranking, because no method completed."
-    text = "Sorted by AUROC, best last; bold: the two best means."
+    text = f"Sorted by AUROC, best first. {_bold(section)}"
     if any("precision_at_errors" in row.summaries for row in section.rows):
         text += " Precision at #errors: of as many samples as are wrong, the most suspicious ones."
     if any("own_f1" in row.summaries for row in section.rows):
@@ -45,6 +45,15 @@ def caption(section: Section, detection: bool) -> str:
         chance = 1 - (noisy + flagged - 2 * noisy * flagged / n) / n
         text += f" Detection accuracy is {100 * best:.1f} % at best and {100 * chance:.1f} % by chance."
     return text
+
+
+def _bold(section: Section) -> str:
+    """What bold means in a section's table, or why nothing is bold."""
+    if len(section.seeds) < FEWEST_SEEDS:
+        return f"With fewer than {FEWEST_SEEDS} seeds, no value is bold."
+    if not any(section.best.values()):
+        return "No method is shown to be worse than the best one, so no value is bold."
+    return "Bold: not shown to be worse than the best one (paired t-tests over seeds, 5 %, Holm's correction)."
 
 
 def facts_of(section: Section) -> str:

@@ -108,13 +108,15 @@ class Contest:
         ground = Ground(labels, probs, features, free, confused_classes(labels, probs, flagged))
         rows: list[dict[str, Any]] = []
         left_out: dict[str, str] = {}
-        for seed in range(self.seeds):
-            for kind, plant in KINDS.items():
-                if kind == "clusters" and features is None:
-                    continue
-                noisy = plant(ground, planted, np.random.default_rng(derive("planted", task.name, seed, kind)))
-                self.say(f"{int((noisy != labels).sum())} errors of the kind {kind}, seed {seed}")
-                rows += self._run(task, part, noisy, free, seed, kind, left_out)
+        kinds = [kind for kind in KINDS if kind != "clusters" or features is not None]
+        copies = [(seed, kind) for seed in range(self.seeds) for kind in kinds]
+        start = time.perf_counter()
+        for done, (seed, kind) in enumerate(copies):
+            noisy = KINDS[kind](ground, planted, np.random.default_rng(derive("planted", task.name, seed, kind)))
+            left = (time.perf_counter() - start) / max(1, done) * (len(copies) - done)
+            told = f", about {left:.0f} s left" if done else ""
+            self.say(f"copy {done + 1} of {len(copies)}: {planted} errors of the kind {kind}, seed {seed}{told}")
+            rows += self._run(task, part, noisy, free, seed, kind, left_out)
         if not rows:
             told = "; ".join(f"{name}: {why}" for name, why in left_out.items())
             raise RequestError(f"no detector can score this data: {told}")

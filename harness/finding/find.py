@@ -24,6 +24,9 @@ from harness.selection.registry import TASKS
 if TYPE_CHECKING:
     import pandas as pd
 
+WORTH_TELLING = 5.0
+"""Seconds of the first model from which on `find` says how long it took."""
+
 FEWEST = 3
 """Folds in which a class must have samples before its labels are judged."""
 
@@ -68,7 +71,11 @@ def find(
         split, _ = task.load(0)
     names = np.array(task.class_names() or range(split.n_classes), dtype=object)
     with _stage(f"cross-validation of {len(split.train)} samples, {split.n_classes} classes", seconds, say):
+        start = time.perf_counter()
         view = view_on(task, split, 0)
+        first = time.perf_counter() - start
+        if first > WORTH_TELLING:
+            say(f"the first model took {first:.0f} s; cross-validation trains several more, each on a part of the data")
         _, count = _by(counter, view)
         if count is None:
             raise RequestError(f"{counter[0]} estimates no number of wrong labels; give a method that flags")
