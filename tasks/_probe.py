@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from harness.interfaces.outputs import Outputs
 from harness.interfaces.task import Samples, Split
 from tasks._hidden_head import HiddenHead, HiddenRecipe, train
-from tasks._softmax_head import Head, Preconditioned, Spectrum, fit
+from tasks._preconditioned import Head, Preconditioned, Spectrum
+from tasks._softmax_head import fit
 
 if TYPE_CHECKING:
     from harness.interfaces.dynamics import Recorder

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tasks import _softmax_head as heads
-from tasks._softmax_head import Head, Preconditioned, Spectrum, fit
+from tasks._preconditioned import Head, Preconditioned, Spectrum
+from tasks._softmax_head import fit
 
 
 def problem(n: int = 400, d: int = 12, c: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:

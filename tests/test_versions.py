@@ -27,6 +27,7 @@ WITHOUT_NUMBERS = {
     "running.events": "how a result travels",
     "data.fetching": "brings files whose checksums are known",
     "results.metrics": "computed whenever results are read",
+    "interfaces.own_data": "an interface; what a task makes of it is the task's code",
     "interfaces.params": "values, which are part of a cell themselves",
     "packages": "where modules are found",
     "interfaces.parts": "computes each part once, and times it",

@@ -47,6 +47,9 @@ def add(commands: Commands) -> None:
         choices=("failed", "stale", "all"),
         help="compute stored cells again: failed ones, those of other code (stale), or all",
     )
+    where.add_argument(
+        "--wide", action="store_true", help="print the tables with all columns, as markdown, instead of the narrow ones"
+    )
     where.add_argument("--dry-run", action="store_true", help="list the cells that would run, and run nothing")
     how = parser.add_argument_group("how to run")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -65,6 +68,7 @@ def main(args: argparse.Namespace) -> int:
     from harness.results.folder import Results
     from harness.running.progress import Progress
     from reports.markdown import tables
+    from reports.terminal import terminal_tables
 
     request, options = asked(
         methods=args.methods,
@@ -89,7 +93,11 @@ def main(args: argparse.Namespace) -> int:
     results = Results.read(args.out)
     asked_for = results.frame["slot"].isin([cell.slot for cell in cells])
     with in_folder(args.data_dir):
-        print(tables(results.frame[asked_for], results.stale), end="")
+        made = results.frame[asked_for]
+        if args.wide:
+            print(tables(made, results.stale), end="")
+        else:
+            print(terminal_tables(made, results.stale, colour=sys.stdout.isatty()), end="")
     say_problems(results.problems)
     print(f"{counts(states)}. Results in {args.out}; full report: python -m harness report {args.out}", file=sys.stderr)
     if states["stale"]:

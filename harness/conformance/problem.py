@@ -153,11 +153,12 @@ class Problem:
             optima = newton(inputs, labels, torch.from_numpy(keeps))
             return np.array([CheckTask().outputs(weights, held).losses().mean() for weights in optima])
 
-        def out_of_sample() -> np.ndarray:
+        def out_of_sample(keep: np.ndarray | None = None) -> np.ndarray:
             fold = chosen.numpy() % 5  # the fold depends on the sample, not on its position
             if len(set(fold)) < 5:
                 raise Unsupported("cross-validation needs more samples")
-            optima = newton(inputs, labels, torch.from_numpy(np.stack([fold != k for k in range(5)])))
+            others = np.stack([fold != k for k in range(5)])
+            optima = newton(inputs, labels, torch.from_numpy(others if keep is None else others & keep))
             probs = torch.stack([_probs(weights, inputs) for weights in optima]).numpy()
             return np.asarray(probs[fold, np.arange(len(labels))])
 

@@ -91,7 +91,7 @@ def per_sample_gradients(
             cannot run on the inputs; or a chosen parameter cannot have a gradient.
         Unsupported: a layer normalises over the batch even in eval mode.
     """
-    chosen = _chosen(model, layers)
+    chosen = chosen_parameters(model, layers)
     with torch.inference_mode(False):  # a tensor made in inference mode can be neither differentiated nor written to
         targets = as_targets(targets, model)
         gradients = {name: values.new_empty(len(targets), *values.shape) for name, values in chosen.items()}
@@ -116,7 +116,7 @@ def iterate(
         parts: the rows of each chunk. By default a chunk has at most 256 rows, and its gradients and the model's
             activations together fit in `CHUNK_BYTES`.
     """
-    chosen = _chosen(model, layers)
+    chosen = chosen_parameters(model, layers)
 
     def fresh(rows: slice) -> dict[str, Tensor]:
         return {name: values.new_empty(rows.stop - rows.start, *values.shape) for name, values in chosen.items()}
@@ -163,7 +163,12 @@ def _fill(
         yield rows, into
 
 
-def _chosen(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
+def chosen_parameters(model: nn.Module, layers: str | Sequence[str]) -> dict[str, Tensor]:
+    """The parameters that names or globs choose, by name, in the model's order.
+
+    Raises:
+        RequestError: a name that no parameter has, or a parameter that cannot have a gradient.
+    """
     names: dict[str, Tensor] = {**dict(model.named_parameters())}
     others = {name: values for name, values in model.named_parameters(remove_duplicate=False) if name not in names}
     matched: set[str] = set()

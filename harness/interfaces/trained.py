@@ -26,8 +26,8 @@ class Training:
     Args:
         losses: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of models retrained on kept sets.
         views: ``(keeps (m, n) bool) -> m views`` of models retrained on kept sets, with all training samples.
-        out_of_sample: ``(keep (n,) bool or None) -> (n, c)`` probabilities by cross-validation of models trained on
-            kept samples alone.
+        out_of_sample: ``() -> (n, c)`` probabilities by cross-validation; with ``(keep (n,) bool)``, of models trained
+            on kept samples alone.
         recording: records the base model's training.
     """
 
@@ -147,7 +147,8 @@ class Trained(Extraction):
     def _cross_validated(self, part: str, keep: np.ndarray | None) -> np.ndarray:
         if self._training.out_of_sample is None:
             raise Unsupported("out-of-sample probabilities need a task that can retrain its model")
-        return np.asarray(self._get(part, partial(self._training.out_of_sample, keep))).copy()
+        compute = self._training.out_of_sample
+        return np.asarray(self._get(part, compute if keep is None else partial(compute, keep))).copy()
 
     def retrain(self, keeps: np.ndarray, reference: str) -> np.ndarray:
         """Mean reference loss of models retrained from the same start on each kept set.

@@ -95,6 +95,8 @@ def cross_validated(task: Task, split: Split, seed: int, fold_seed: int, keep: n
     fold = task.assign_folds(split, fold_seed)
     numbers = np.unique(fold)
     keeps = [fold != k if keep is None else (fold != k) & keep for k in numbers]
+    if not all(kept.any() for kept in keeps):
+        raise Unsupported("cross-validation needs more samples: some folds leave none to train on")
     models = chain.from_iterable(task.train_all([(split, keeps, seed)]))
     probs = np.empty((len(fold), split.n_classes))
     for k, model in zip(numbers, models, strict=True):

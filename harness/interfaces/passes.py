@@ -1,0 +1,271 @@
+"""What passes of a user's model over batches show: probabilities, features of the last layer, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import RequestError, Unsupported
+from harness.gradients.model_inputs import Inputs, logits_of
+from harness.gradients.per_sample import chosen_parameters, cross_entropies, iterate, per_sample_gradients
+from harness.gradients.sample_losses import Loss
+from harness.gradients.storage import allocated
+from harness.interfaces.loaders import Batches
+from harness.interfaces.outputs import Outputs
+
+COMPARED = 4
+"""Samples on which the last layer's gradients are compared with those of backward passes."""
+
+MOST_INPUTS = 2**30
+"""Bytes of inputs that a view keeps for `View.inputs`."""
+
+
+class Passes:
+    """What one pass of the model over one set of batches shows.
+
+    Args:
+        loss, logits, layers: as for `view_of`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss | None,
+        logits: Callable[[Any], Tensor] | None,
+        layers: str | Sequence[str] | None,
+        batches: Batches,
+    ) -> None:
+        self.model, self.batches, self.layers = model, batches, layers
+        self.logits = logits or logits_of
+        self.is_cross_entropy = loss is None
+        self.loss = loss or self._cross_entropies
+        self._targets: list[Tensor] | None = None
+
+    def _cross_entropies(self, output: Any, targets: Tensor) -> Tensor:
+        return cross_entropies(self.logits(output), targets)
+
+    def first_batch(self) -> tuple[Any, Tensor]:
+        """The first batch.
+
+        Raises:
+            RequestError: there is no batch, or the model cannot run on it.
+        """
+        for inputs, targets in self.batches:
+            with _evaluating(self.model):
+                try:
+                    Inputs.of(inputs, len(targets), self.model).call(self.model)
+                except RequestError:
+                    raise
+                except Exception as error:
+                    told = (str(error).splitlines() or [""])[0]
+                    raise RequestError(
+                        f"the model cannot run on the first batch: {type(error).__name__}: {told}"
+                    ) from error
+            return inputs, targets
+        raise RequestError("loader= has no batch")
+
+    def targets(self) -> list[Tensor]:
+        """Of each batch, (b, …); texts of different batches may have different lengths."""
+        if self._targets is None:
+            self._targets = [targets for _, targets in self.batches]
+        return self._targets
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return sum(map(len, self.targets()))
+
+    @property
+    def one_target(self) -> bool:
+        """Whether a sample has one target, as opposed to one per token."""
+        return all(targets[:1].numel() == 1 for targets in self.targets())
+
+    def labels(self) -> np.ndarray:
+        """Class numbers, (n,) int64; zeros where targets are no classes, such as the tokens of a text.
+
+        Raises:
+            RequestError: some targets are no class numbers, such as −100.
+        """
+        if not self.one_target:
+            return np.zeros(self.n, dtype=np.int64)
+        targets = torch.cat([part.reshape(len(part)) for part in self.targets()])
+        if targets.is_floating_point() and bool((targets != targets.round()).any()):
+            return np.zeros(self.n, dtype=np.int64)
+        labels = targets.long().cpu().numpy()
+        if self.is_cross_entropy and (labels < 0).any():
+            row = int(np.flatnonzero(labels < 0)[0])
+            raise RequestError(
+                f"the target of sample {row} is {labels[row]}, which no class has; leave out samples without a label"
+            )
+        return np.asarray(np.maximum(labels, 0))
+
+    def inputs(self) -> Any:
+        """All inputs, if they are one tensor per batch and fit in `MOST_INPUTS`; otherwise None."""
+        parts, size = [], 0
+        for inputs, _ in self.batches:
+            if not isinstance(inputs, Tensor):
+                return None
+            size += inputs.nbytes
+            if size > MOST_INPUTS:
+                return None
+            parts.append(inputs)
+        shapes = {part.shape[1:] for part in parts}
+        return torch.cat(parts) if len(shapes) == 1 else None
+
+    def outputs(self) -> Outputs:
+        """Labels, probabilities, last-layer features and gradients of all samples."""
+        labels = torch.from_numpy(self.labels()).to(next(self.model.parameters()).device)
+        head, probs, features = self._passed()
+        if head is not None and not self._head_is_right(head):
+            head, features = None, None
+        weight = None if head is None else self.model.get_submodule(head)
+        bias = weight is not None and getattr(weight, "bias", None) is not None
+        names = self._other_parameters(head)
+        blocks = partial(self._blocks, names) if names else None
+        return Outputs(labels, probs, features, bias=bias, blocks=blocks, with_head=head is not None)
+
+    def _passed(self) -> tuple[str | None, Tensor | None, Tensor | None]:
+        """The name of the layer that gives the logits, probabilities (n, c) and that layer's inputs (n, d).
+
+        None, each, where there is no such layer or no class probabilities.
+        """
+        head = self._head()
+        probs: list[Tensor] = []
+        features: list[Tensor] = []
+        caught: list[Tensor] = []
+        handle = None
+        if head is not None:
+            layer = self.model.get_submodule(head)
+            handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        try:
+            with _evaluating(self.model):
+                for inputs, targets in self.batches:
+                    caught.clear()
+                    logits = self._class_logits(Inputs.of(inputs, len(targets), self.model).call(self.model))
+                    if logits is None:
+                        return None, None, None
+                    probs.append(logits.float().softmax(1) if logits.shape[1] > 1 else logits.float().sigmoid())
+                    if head is not None:
+                        features.append(caught[-1].float())
+        finally:
+            if handle is not None:
+                handle.remove()
+        return head, torch.cat(probs), torch.cat(features) if head is not None else None
+
+    def _class_logits(self, output: Any) -> Tensor | None:
+        """Logits (n, c), or None where the output is not one row of class logits per sample."""
+        try:
+            logits = self.logits(output)
+        except RequestError:
+            return None
+        if logits.ndim == 1:
+            logits = logits.unsqueeze(1)
+        return logits if logits.ndim == 2 and self.one_target else None
+
+    def _head(self) -> str | None:
+        """The linear layer whose output is the logits and whose inputs are (n, d); None if there is no such layer."""
+        if not self.is_cross_entropy:
+            return None
+        inputs, targets = self.first_batch()
+        calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        names: dict[nn.Module, str] = {m: name for name, m in self.model.named_modules() if isinstance(m, nn.Linear)}
+
+        def note(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+            calls.setdefault(names[module], []).append((arguments[0], output))
+
+        handles = [module.register_forward_hook(note) for module in names]
+        try:
+            with _evaluating(self.model):
+                logits = self._class_logits(Inputs.of(inputs, len(targets), self.model).call(self.model))
+        finally:
+            for handle in handles:
+                handle.remove()
+        if logits is None:
+            return None
+        for name, made in calls.items():
+            taken_in, given = made[-1]
+            if len(made) == 1 and taken_in.ndim == 2 and given.shape == logits.shape and torch.equal(given, logits):
+                return name
+        return None
+
+    def _head_is_right(self, head: str) -> bool:
+        """Whether products of features and residuals are the layer's gradients, on a few samples.
+
+        They are not if the layer's weight is used elsewhere, too.
+        """
+        inputs, targets = self.first_batch()
+        few = slice(0, min(COMPARED, len(targets)))
+        whole = Inputs.of(inputs, len(targets), self.model)
+        part = whole.part(few)
+        given: Any = part.named or (part.positional if len(part.positional) > 1 else part.positional[0])
+        expected = per_sample_gradients(self.model, given, targets[few], f"{head}.weight", self.loss)
+        (gradient,) = expected.values()
+        caught: list[Tensor] = []
+        handle = self.model.get_submodule(head).register_forward_pre_hook(lambda _, seen: caught.append(seen[0]))
+        try:
+            with _evaluating(self.model):
+                logits = self._class_logits(whole.part(few).call(self.model))
+        finally:
+            handle.remove()
+        assert logits is not None  # `_head` found the layer by its logits
+        residuals = logits.float().softmax(1) if logits.shape[1] > 1 else logits.float().sigmoid()
+        rows = torch.arange(len(residuals), device=residuals.device)
+        told = targets[few].reshape(len(residuals)).long()
+        if residuals.shape[1] > 1:
+            residuals[rows, told] -= 1
+        else:
+            residuals = residuals - told.unsqueeze(1)
+        product = residuals.unsqueeze(2) * caught[-1].float().unsqueeze(1)
+        close = 1e-3 if gradient.dtype == torch.float32 or gradient.dtype == torch.float64 else 3e-2
+        scale = float(product.abs().max()) + 1e-12
+        return bool(((product - gradient.float()).abs().max() / scale) < close)
+
+    def _other_parameters(self, head: str | None) -> list[str]:
+        """The trainable parameters that ``layers`` names, without those of the last layer."""
+        if self.layers is None and head is not None:
+            return []
+        if self.layers is None:
+            raise Unsupported(
+                "no linear layer gives this model's logits, so there is no last layer by itself; name the layers whose "
+                'gradients are wanted by layers=, such as "*"'
+            )
+        chosen = chosen_parameters(self.model, self.layers)
+        own = {f"{head}.weight", f"{head}.bias"}
+        names = [name for name, values in chosen.items() if values.requires_grad and name not in own]
+        if not names and head is None:
+            raise RequestError(f"layers={self.layers!r} names frozen parameters only; name trainable ones")
+        return names
+
+    def _blocks(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Gradients of the parameters, (n, *shape) each, batch by batch."""
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        device = next(self.model.parameters()).device
+        shapes = {name: tuple(parameters[name].shape) for name in names}
+        gradients = allocated(shapes, self.n, device)
+        start = 0
+        for inputs, targets in self.batches:
+            for rows, part in iterate(self.model, inputs, targets, list(names), self.loss):
+                for name, values in part.items():
+                    gradients[name][start + rows.start : start + rows.stop] = values.float()
+            start += len(targets)
+        return gradients
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients, and every module's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    device = next(model.parameters()).device.type
+    try:
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
