@@ -90,8 +90,9 @@ function sort(head) {
   for (const other of head.parentNode.children) other.removeAttribute('aria-sort');
   head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
   const value = row => row.children[k].dataset.value ?? row.children[k].textContent;
-  const compare = (a, b) => { const x = parseFloat(value(a)), y = parseFloat(value(b));
-    return isNaN(x) || isNaN(y) ? value(a).localeCompare(value(b)) : x - y; };
+  const number = /^[-+]?[\\d.]+(e[-+]?\\d+)?( %)?$/i;
+  const compare = (a, b) => { const x = value(a), y = value(b);
+    return number.test(x) && number.test(y) ? parseFloat(x) - parseFloat(y) : x.localeCompare(y); };
   [...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)).forEach(row => body.append(row));
 }
 for (const head of document.querySelectorAll('th')) {

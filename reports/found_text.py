@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from harness.finding.comparing import Compared
 
+KINDS = {"symmetric": "symm.", "confusion": "conf.", "boundary": "bound.", "clusters": "clust."}
+"""Short names of the kinds of planted errors, so that the table fits 80 columns."""
+
 SHOWN = 20
 """Rows of a table on a terminal."""
 
@@ -32,8 +35,8 @@ def headline(found: Found) -> str:
     bounds = f"between {found.low:.0f} and {found.high:.0f} labels are wrong"
     if not count:
         return f"No label is probably wrong. By the bounds of {found.counter}, {bounds}."
-    labels = "label is" if count == 1 else "labels are"
-    told = f"{count} of {found.n} {labels} probably wrong ({100 * count / found.n:.1f} %)."
+    verb = "is" if count == 1 else "are"
+    told = f"{count} of {found.n} labels {verb} probably wrong ({100 * count / found.n:.1f} %)."
     if round(found.estimated) != count:
         told += f" {found.counter} estimates {found.estimated:.0f}."
     return f"{told} By the bounds of {found.counter}, {bounds}."
@@ -54,7 +57,7 @@ def agreement(found: Found) -> str:
 def _lines(found: Found, top: int | None) -> Iterator[str]:
     width = shutil.get_terminal_size((80, 24)).columns
     sizes = sorted(zip(found.classes, found.counts, strict=True), key=lambda one: -one[1])
-    shown = ", ".join(f"{name} {count}" for name, count in sizes[:6])
+    shown = ", ".join(f"{_short(name, 40)} {count}" for name, count in sizes[:6])
     more = f" and {len(sizes) - 6} more" if len(sizes) > 6 else ""
     yield from _wrapped(f"{found.what}: {found.n} samples of {len(sizes)} classes ({shown}{more}).", width)
     for note in found.notes:
@@ -65,13 +68,13 @@ def _lines(found: Found, top: int | None) -> Iterator[str]:
     if found.compared is not None:
         yield ""
         yield from _comparison(found.compared, width)
-    count = len(found.wrong) if top is None else top
+    count = len(found.wrong) if top is None else min(top, found.n)
     if count:
         rows = min(count, SHOWN) if top is None else count
         yield ""
         more = f", the first {rows}" if rows < count else ""
-        kind = "probably wrong labels" if top is None else "most suspicious labels"
-        yield f"The {count} {kind} by {found.method}{more}:"
+        kind = "Probably wrong" if top is None else "Most suspicious"
+        yield from _wrapped(f"{kind}, by {found.method}: {count}{more}", width)
         yield _table(_suspects(found, rows), width)
     if len(found.pairs):
         yield ""
@@ -99,11 +102,13 @@ def _comparison(compared: Compared, width: int) -> Iterator[str]:
         width,
     )
     table = compared.table.head(SHOWN // 2)
-    kinds = [name for name in table.columns if name not in ("method", "low", "high", "average_precision", "auroc")]
+    others = ("method", "low", "high", "average_precision", "auroc", "f1", "seconds")
+    kinds = [name for name in table.columns if name not in others]
     shown: dict[str, Any] = {"method": table["method"]}
     half = (table["high"] - table["low"]) / 2
     shown["mean"] = [f"{m:.2f} ± {h:.2f}" for m, h in zip(table["average_precision"], half, strict=True)]
-    shown |= {name: [f"{value:.2f}" for value in table[name]] for name in kinds}
+    shown |= {KINDS.get(name, name): [f"{value:.2f}" for value in table[name]] for name in kinds}
+    shown["seconds"] = [f"{value:.3g}" for value in table["seconds"]]
     yield _table(table[["method"]].assign(**shown), width)
     share, low, high = compared.precision
     yield from _wrapped(
@@ -121,15 +126,17 @@ def _comparison(compared: Compared, width: int) -> Iterator[str]:
 def _suspects(found: Found, rows: int) -> pd.DataFrame:
     table = found.ranked.head(rows)
     frame = table[["given", "suggested"]].assign(
+        given=[_short(value, 24) for value in table["given"]],
+        suggested=[_short(value, 24) for value in table["suggested"]],
         probability=[f"{value:.2f}" for value in table["probability"]],
         score=[f"{value:.3f}" for value in table["score"]],
     )
     frame.insert(0, "row", frame.index)
-    if found.task is not None and len(found.columns.columns):
-        given = found.ranked["given"].astype(str)
-        for name in found.columns.columns:
-            if not found.columns[name].astype(str).equals(given):
-                frame[str(name)] = [_short(value) for value in found.columns[name].head(rows)]
+    given = found.ranked["given"].astype(str)
+    for name in found.columns.columns:
+        if not found.columns[name].astype(str).equals(given):
+            called = f"{name} (own)" if str(name) in frame.columns else str(name)
+            frame[called] = [_short(value) for value in found.columns[name].head(rows)]
     return frame
 
 
@@ -140,20 +147,23 @@ def _short(value: Any, most: int = 60) -> str:
 
 
 def _table(frame: pd.DataFrame, width: int) -> str:
-    """The columns that fit the width; texts are left-aligned."""
-    texts = {str(name): [str(name), *map(str, frame[name])] for name in frame.columns}
+    """The columns that fit the width; texts are left-aligned. Wide characters count as two."""
+    from rich.cells import cell_len, set_cell_size
+
     lines = [""] * (len(frame) + 1)
-    for k, (name, cells) in enumerate(texts.items()):
-        size = max(map(len, cells))
-        used = len(lines[0])
+    for k, name in enumerate(frame.columns):
+        cells = [_short(name), *(_short(value) for value in frame[name])]
+        size = max(map(cell_len, cells))
+        used = cell_len(lines[0])
         if k and used + 2 + min(size, 12) > width:
             break
-        size = min(size, width - used - 2)
-        right = frame[name].dtype.kind in "if" or all(_is_figure(cell) for cell in cells[1:])
-        cut = [cell if len(cell) <= size else f"{cell[: size - 1]}…" for cell in cells]
+        size = min(size, width - used - 2 * (k > 0))
+        right = all(_is_figure(cell) for cell in cells[1:])
+        cut = [cell if cell_len(cell) <= size else f"{set_cell_size(cell, size - 1)}…" for cell in cells]
+        blanks = [" " * (size - cell_len(cell)) for cell in cut]
         lines = [
-            f"{line}{'  ' if k else ''}{cell.rjust(size) if right else cell.ljust(size)}"
-            for line, cell in zip(lines, cut, strict=True)
+            f"{line}{'  ' if k else ''}{f'{blank}{cell}' if right else f'{cell}{blank}'}"
+            for line, cell, blank in zip(lines, cut, blanks, strict=True)
         ]
     return "\n".join(line.rstrip() for line in lines)
 

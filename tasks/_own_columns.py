@@ -135,7 +135,7 @@ def features_of(table: pd.DataFrame, names: Sequence[str], where: str, text_enco
         blocks.append(_numbers(table[by_kind["number"]]))
     if by_kind["category"]:
         blocks.append(_categories(table[by_kind["category"]]))
-    texts = [table[name].fillna("").astype(str) for name in by_kind["text"]]
+    texts = [table[name].astype(object).where(table[name].notna(), "").astype(str) for name in by_kind["text"]]
     if not texts:
         return Made(np.hstack(blocks), None, notes, True)
     if text_encoder:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import RequestError
-from tasks._image_files import images_in, is_class_folder
+from tasks._image_files import SUFFIXES, images_in, is_class_folder
 from tasks._own_content import TABLES, Content, listed, of_table, read_table
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ def read_folder(path: Path, labels: str | None, ignore: Sequence[str], groups: s
     here = images_in(path)
     classes = [folder for folder in sorted(path.iterdir()) if is_class_folder(folder)]
     if len(tables) == 1 and (here or labels is not None):
-        content = of_table(str(tables[0]), read_table(tables[0]), labels, ignore, groups, path)
+        content = of_table(str(tables[0]), read_table(tables[0], labels), labels, ignore, groups, path)
         if content.images is None:
-            raise RequestError(
-                f"{tables[0]} has no column whose values are image files of {path}; call the column file_name"
-            )
+            raise RequestError(f"{tables[0]} has no column that names image files; call the column file_name")
         return content
     if len(tables) > 1 and here:
         raise RequestError(
@@ -41,8 +39,8 @@ def read_folder(path: Path, labels: str | None, ignore: Sequence[str], groups: s
     files = [(folder.name, image) for folder in classes for image in images_in(folder)]
     if not files:
         raise RequestError(
-            f"{path} holds no images in sub-folders (one sub-folder per class), no images with a table of labels, and "
-            "no dataset that save_to_disk wrote"
+            f"{path} holds no images ({', '.join(SUFFIXES)}) in sub-folders, one per class; no images with a table of "
+            "labels; and no dataset that save_to_disk wrote"
         )
     if labels is not None:
         raise RequestError(f"--labels {labels} does not fit {path}: its sub-folders are the labels; leave --labels out")
@@ -50,6 +48,16 @@ def read_folder(path: Path, labels: str | None, ignore: Sequence[str], groups: s
 
     table = pd.DataFrame({"file": [str(image.relative_to(path)) for _, image in files]})
     notes = [f"The samples are the images of {len({name for name, _ in files})} sub-folders, which are the labels."]
+    others = sum(
+        1
+        for folder in classes
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.startswith(".") and not file.name.lower().endswith(SUFFIXES)
+    )
+    if others:
+        notes.append(f"{others} files are neither {' nor '.join(SUFFIXES)} and are left out.")
+    if groups or ignore:
+        raise RequestError(f"{path} has no columns, so --groups and --ignore do not fit; give a table of the files")
     if here:
         notes.append(f"{len(here)} images outside the sub-folders have no label and are left out.")
     return Content(
@@ -115,7 +123,8 @@ def of_dataset(where: str, dataset: Any, labels: str | None, ignore: Sequence[st
     for name, feature in plain.features.items():
         if isinstance(feature, datasets.ClassLabel):
             names = np.array([*feature.names, None], dtype=object)
-            table[name] = names[table[name].to_numpy(dtype=np.int64)]  # -1, no label, is the last entry
+            numbers = table[name].fillna(-1).to_numpy(dtype=np.int64)
+            table[name] = names[numbers]  # -1, no label, is the last entry
     images = None
     if pictures:
         cells = dataset.with_format(None)[pictures[0]]

@@ -23,10 +23,7 @@ def folds_of(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: in
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    units = len(labels) if groups is None else len(np.unique(groups))
-    if units < folds:
-        what = "samples" if groups is None else "groups"
-        raise RequestError(f"folds={folds} needs {folds} {what}, and there are {units}; give fewer folds")
+    check_folds(labels, groups, folds)
     seed %= 2**32
     if groups is None:
         return _stratified(labels, folds, np.random.default_rng(seed))
@@ -48,3 +45,13 @@ def _stratified(labels: np.ndarray, folds: int, rng: np.random.Generator) -> np.
     fold = np.empty(len(labels), dtype=np.int64)
     fold[order] = np.arange(len(labels)) % folds
     return fold
+
+
+def check_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int) -> None:
+    """Raise a `RequestError` if there are fewer samples or groups than folds, or if no class has two samples."""
+    units = len(labels) if groups is None else len(np.unique(groups))
+    if units < folds:
+        what = "samples" if groups is None else "groups"
+        raise RequestError(f"folds={folds} needs {folds} {what}, and there are {units}; give fewer folds")
+    if np.bincount(labels).max() < 2:
+        raise RequestError("every class has one sample, so no model can learn from the others; give more samples")

@@ -15,7 +15,7 @@ import numpy as np
 from harness.errors import RequestError
 from harness.interfaces.split import Samples
 from tasks._bars import bar
-from tasks._class_labels import as_texts, classes_of, numbered, together, with_columns
+from tasks._class_labels import MISSING, as_texts, classes_of, numbered, with_columns
 from tasks._own_content import Content, listed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def labelled(content: Content) -> Labelled:
         RequestError: the values are no labels, or all of one class.
     """
     try:
-        texts = together([as_texts(content.labels)])[0]
+        texts = label_texts(content.labels)
     except ValueError as error:
         raise RequestError(f"{content.where}: {content.label_column or 'labels'} {error}") from error
     classes, probs = classes_of([texts]), content.probs
@@ -75,6 +75,37 @@ def labelled(content: Content) -> Labelled:
             "rows, so most classes have one sample; give a column of class labels"
         )
     return Labelled(rows, numbered(texts[rows], classes), classes, notes)
+
+
+def label_texts(labels: Any) -> np.ndarray:
+    """Labels as texts, (n,); a missing label is empty. Words such as ``None`` and the number −1 are labels.
+
+    Raises:
+        ValueError: the values are no labels.
+    """
+    values = np.asarray(labels)
+    if values.dtype.kind not in "OUT":
+        return as_texts(values)
+    written = [value.strip() if isinstance(value, str) else "" for value in values.tolist()]
+    numbers = [text for text in written[:LOOKED_AT] if text and _is_fraction(text)]
+    if len(numbers) > 0.5 * sum(text != "" for text in written[:LOOKED_AT]):
+        raise ValueError(f"must be integers, booleans or text, not numbers such as {numbers[0]}")
+    words = np.array([text in MISSING and text != "" for text in written])
+    plain = np.where(words, "word", values.astype(object))
+    texts = as_texts(plain).astype(object)
+    texts[words] = np.array(written, dtype=object)[words]
+    return texts.astype(str)
+
+
+LOOKED_AT = 1000
+"""Labels that are looked at to tell a column of measurements from a column of labels."""
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except (ValueError, OverflowError):
+        return False
 
 
 @dataclass(frozen=True, eq=False)

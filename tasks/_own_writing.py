@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import json
 import os
 import shutil
 import tempfile
@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.errors import RequestError
 from harness.interfaces.own_data import Cleaning
-from tasks._own_content import Content
+from tasks._own_content import SEPARATORS, Content, separated
 from tasks._own_folders import is_saved_dataset, saved_dataset
 from tasks._own_samples import Labelled
 
@@ -29,11 +29,39 @@ FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".txt")
 DONE = {"drop": "without {n} suspects", "relabel": "with {n} labels replaced", "mark": "with {n} suspects marked"}
 
 
+def check(content: Content, path: Path) -> None:
+    """Raise a `RequestError` if the data cannot be written to the path; called before anything is computed."""
+    if path.exists():
+        raise RequestError(f"--clean {path} exists already; give the name of a new file")
+    suffix, source = path.suffix.lower(), Path(content.where).expanduser()
+    if suffix not in (*FORMATS, ".npz", ""):
+        raise RequestError(
+            f"--clean {path} has no known format; its suffix may be {', '.join(FORMATS)}, .npz, or none for a dataset"
+        )
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise RequestError(f"--clean {path}: there is no folder {parent}")
+    if source.is_dir() and parent.resolve().is_relative_to(source.resolve()):
+        raise RequestError(
+            f"--clean {path} lies in the data's folder, and would be part of the data; give another folder"
+        )
+    arrays = source.suffix.lower() == ".npz"
+    if arrays != (suffix == ".npz"):
+        raise RequestError(f"--clean {path} does not fit {content.where}; give a name that ends with {source.suffix}")
+    if suffix == "" and not (source.is_dir() and is_saved_dataset(source)):
+        raise RequestError(
+            f"--clean {path} has no suffix, which stands for a saved dataset, and {content.where} is none; "
+            f"give {path}.csv"
+        )
+    if suffix == ".txt" and not (content.images is not None and content.label_column is None):
+        raise RequestError(f"--clean {path} is a list of image files; it fits a folder with a sub-folder per class")
+
+
 def write(content: Content, labelled: Labelled, path: Path, how: Cleaning, suggested: Mapping[int, str]) -> str:
     """Write all rows of the data again, in the format that the path's suffix names. The input is never overwritten.
 
     A path without a suffix becomes a folder as ``save_to_disk`` writes it. ``.txt`` is a list of the image files that
-    are kept. Rows without a label stay.
+    are kept. Rows without a label stay. If the format is the input's, other values stay as they are written.
 
     Args:
         suggested: the suggested class of each suspect, by row number in the data.
@@ -44,40 +72,41 @@ def write(content: Content, labelled: Labelled, path: Path, how: Cleaning, sugge
     Raises:
         RequestError: the path exists, or its format does not fit the data.
     """
-    if path.exists():
-        raise RequestError(f"--clean {path} exists already; give the name of a new file")
-    if path.suffix.lower() not in (*FORMATS, ""):
-        raise RequestError(
-            f"--clean {path} has no known format; its suffix may be {', '.join(FORMATS)}, or none for a dataset"
-        )
-    if not path.absolute().parent.is_dir():
-        raise RequestError(f"--clean {path}: there is no folder {path.absolute().parent}")
+    check(content, path)
     rows = np.array(sorted(suggested), dtype=np.int64)
-    if path.suffix == "":
+    suffix, source = path.suffix.lower(), Path(content.where).expanduser()
+    if suffix == ".txt" and how != "drop":
+        raise RequestError(f"--clean {path} is a list of files, which has no labels; give --clean-how drop, or .csv")
+    if suffix == "":
         kept = _write_dataset(content, labelled, path, how, suggested)
+    elif suffix == ".npz":
+        kept = _write_arrays(content, labelled, path, how, suggested)
+    elif suffix in LINES and source.suffix.lower() in LINES and source.is_file():
+        kept = _write_lines(content, labelled, path, how, suggested)
     else:
-        table = _cleaned(_original(content, labelled), labelled, how, suggested, content.label_column or "label")
-        files = content.images is not None and content.label_column is None
-        if path.suffix.lower() == ".txt" and not (files and how == "drop"):
-            raise RequestError(f"--clean {path} is a list of files; it fits a folder of images and drop")
-        _whole(path, _writers(table)[path.suffix.lower()])
+        table = _cleaned(
+            _original(content, labelled, suffix), labelled, how, suggested, content.label_column or "label"
+        )
+        _whole(path, _writers(table)[suffix])
         kept = len(table)
-    return f"{path}: {kept} of {len(content)} rows, {DONE[how].format(n=len(rows))}."
+    marks = f" Read it with --ignore {','.join(MARKS)}." if how == "mark" else ""
+    return f"{path}: {kept} of {len(content)} rows, {DONE[how].format(n=len(rows))}.{marks}"
 
 
-def _original(content: Content, labelled: Labelled) -> pd.DataFrame:
-    """The user's table. Values of a CSV or TSV file stay the texts that they are in the file."""
+LINES = (".jsonl", ".ndjson")
+
+
+def _original(content: Content, labelled: Labelled, suffix: str) -> pd.DataFrame:
+    """The user's table. Values of a file of the same format stay as they are in the file."""
     import pandas as pd
 
     source = Path(content.where).expanduser()
-    separator = {".csv": ",", ".tsv": "\t"}.get(source.suffix.lower())
-    if separator is not None and source.is_file():
-        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
-            texts = pd.read_csv(
-                source, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=quoting
-            )
-            if len(texts) == len(content):
-                return texts
+    if source.is_file() and source.suffix.lower() in SEPARATORS and suffix in SEPARATORS:
+        texts = separated(source, dtype=str, keep_default_na=False)
+        if len(texts) == len(content):
+            return texts
+    if source.is_file() and source.suffix.lower() == suffix == ".parquet":
+        return pd.read_parquet(source, dtype_backend="pyarrow")
     table = content.table.copy()
     if content.label_column is None:
         classes = np.array([*labelled.classes, ""], dtype=object)
@@ -87,13 +116,61 @@ def _original(content: Content, labelled: Labelled) -> pd.DataFrame:
     return table
 
 
+def _write_arrays(content: Content, labelled: Labelled, path: Path, how: Cleaning, suggested: Mapping[int, str]) -> int:
+    """An ``.npz`` file with the arrays of the source. Arrays with one entry per row lose the rows of suspects."""
+    with np.load(Path(content.where).expanduser(), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    n, rows = len(content), np.array(sorted(suggested), dtype=np.int64)
+    name = next(key for key, values in arrays.items() if np.array_equal(values, content.labels))
+    if how == "drop":
+        keep = np.ones(n, dtype=bool)
+        keep[rows] = False
+        arrays = {key: values[keep] if values.shape[:1] == (n,) else values for key, values in arrays.items()}
+    else:
+        exemplars = _exemplars(labelled)
+        labels = arrays[name].copy()
+        labels[rows] = [labels[exemplars[suggested[row]]] for row in rows]
+        if how == "relabel":
+            arrays[name] = labels
+        else:
+            arrays[MARKS[0]], arrays[MARKS[1]] = np.isin(np.arange(n), rows), labels
+    _whole(path, lambda to: np.savez(to, **arrays))
+    return len(arrays[name])
+
+
+def _write_lines(content: Content, labelled: Labelled, path: Path, how: Cleaning, suggested: Mapping[int, str]) -> int:
+    """JSON lines: the lines of the source, changed only where a label changes or a mark is added."""
+    text = Path(content.where).expanduser().read_text(encoding="utf-8-sig")
+    lines = [line for line in text.splitlines() if line.strip()]
+    label, exemplars = str(content.label_column), _exemplars(labelled)
+    made = []
+    for row, line in enumerate(lines):
+        if row not in suggested and how != "mark":
+            made.append(line)
+        elif how != "drop":
+            record = json.loads(line)
+            new = json.loads(lines[exemplars[suggested[row]]])[label] if row in suggested else None
+            record |= {label: new} if how == "relabel" else {MARKS[0]: row in suggested, MARKS[1]: new}
+            made.append(json.dumps(record, ensure_ascii=False))
+    _whole(path, lambda to: to.write_text("".join(f"{line}\n" for line in made), encoding="utf-8"))
+    return len(made)
+
+
+def _exemplars(labelled: Labelled) -> dict[str, int]:
+    """The first row of each class, by the class's name."""
+    first: dict[str, int] = {}
+    for row, number in zip(labelled.rows[::-1].tolist(), labelled.labels[::-1].tolist(), strict=True):
+        first[labelled.classes[number]] = row
+    return first
+
+
 def _cleaned(
     table: pd.DataFrame, labelled: Labelled, how: Cleaning, suggested: Mapping[int, str], label: str
 ) -> pd.DataFrame:
     rows = np.array(sorted(suggested), dtype=np.int64)
     values = _as_written(table, labelled, label)
     if how == "drop":
-        return table.drop(index=table.index[rows])
+        return table[~np.isin(np.arange(len(table)), rows)]
     new = [values[suggested[row]] for row in rows]
     if how == "relabel":
         column = table[label].astype(object)
@@ -111,11 +188,8 @@ def _cleaned(
 
 def _as_written(table: pd.DataFrame, labelled: Labelled, label: str) -> dict[str, Any]:
     """Each class as the label column writes it, from the first sample of the class."""
-    first = {}
-    for row, number in zip(labelled.rows[::-1], labelled.labels[::-1], strict=True):
-        first[labelled.classes[number]] = row
     column = table[label].to_numpy(dtype=object)
-    return {name: column[row] for name, row in first.items()}
+    return {name: column[row] for name, row in _exemplars(labelled).items()}
 
 
 def _writers(table: pd.DataFrame) -> dict[str, Callable[[Path], Any]]:
@@ -141,7 +215,8 @@ def _whole(path: Path, writer: Callable[[Path], Any]) -> None:
         os.chmod(name, 0o644)
         os.replace(name, path)
     except Exception as error:
-        raise RequestError(f"--clean {path} cannot be written: {(str(error) or type(error).__name__)}") from error
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise RequestError(f"--clean {path} cannot be written: {told}") from error
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -150,11 +225,6 @@ def _write_dataset(
     content: Content, labelled: Labelled, path: Path, how: Cleaning, suggested: Mapping[int, str]
 ) -> int:
     source = Path(content.where).expanduser()
-    if not (source.is_dir() and is_saved_dataset(source)):
-        raise RequestError(
-            f"--clean {path} has no suffix, which stands for a saved dataset, and {content.where} is none; "
-            f"give {path}.csv"
-        )
     dataset, label = saved_dataset(source), content.label_column
     rows = sorted(suggested)
     if how == "drop":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ class Own(OwnData):
     Args:
         path: the file, the folder, or the name of a dataset.
         labels: the column of labels; empty where the data says which labels its samples have.
-        ignore: columns that no model sees, separated by semicolons.
+        ignore: columns that no model sees, separated by semicolons, or as a JSON list.
         groups: a column; samples with the same value are in one fold of the cross-validation.
         model: ``linear`` is softmax regression, and ``boosting`` gradient-boosted trees. ``auto`` takes trees for a
             table without texts if they predict a held-out tenth of the labels better, and otherwise ``linear``.
@@ -76,13 +77,20 @@ class Own(OwnData):
 
     @classmethod
     def opened(cls, data: Any, labels: Any, ignore: Sequence[str], groups: str | None, **params: Any) -> Self:
+        if isinstance(labels, int | np.integer) and not isinstance(labels, bool):
+            labels = str(labels)  # a column that is called by a number
         named = labels is None or isinstance(labels, str)
         path = str(data) if isinstance(data, str | Path) else hold(data, None if named else labels)
-        values = {"path": path, "ignore": ";".join(ignore), "groups": groups or "", **params}
+        listed = json.dumps(list(ignore)) if any(";" in name for name in ignore) else ";".join(ignore)
+        values = {"path": path, "ignore": listed, "groups": groups or "", **params}
         return build(cls, {**values, "labels": labels if named and labels is not None else ""})
 
     def check(self) -> None:
-        self._labelled()
+        from tasks._own_folds import check_folds
+
+        labelled, groups = self._labelled(), self._content().groups
+        if self._content().probs is None:
+            check_folds(labelled.labels, None if groups is None else groups[labelled.rows], self.folds)
 
     def data_version(self) -> str:
         return self.path if self.path.startswith(MEMORY) else version_of(self._path())
@@ -202,6 +210,11 @@ class Own(OwnData):
 
         return content_keys(self._content(), self._labelled().rows)
 
+    def check_write(self, path: Path) -> None:
+        from tasks._own_writing import check
+
+        check(self._content(), path)
+
     def write(self, path: Path, how: Cleaning, suspects: np.ndarray, suggested: Sequence[str]) -> str:
         from tasks._own_writing import write
 
@@ -215,7 +228,8 @@ class Own(OwnData):
         return self.path
 
     def _content(self) -> Content:
-        ignore = [name.strip() for name in self.ignore.split(";") if name.strip()]
+        ignore = json.loads(self.ignore) if self.ignore.startswith("[") else self.ignore.split(";")
+        ignore = [name.strip() for name in ignore if name.strip()]
         return read(self._path(), self.labels or None, ignore, self.groups or None)
 
     def _labelled(self) -> Labelled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,7 +350,7 @@ def test_rare_classes_are_not_judged() -> None:
     frame = harness.find(table, "diagnosis")
     assert not frame.loc[[0, 1], "probably_wrong"].any()
     assert list(frame.index[-2:]) == [0, 1]
-    assert "2 samples are not judged, because their classes have samples in fewer than 3 folds: unclear." in " ".join(
+    assert "Not judged are 2 samples, because their classes have samples in fewer than 3 folds: unclear." in " ".join(
         frame.attrs["notes"]
     )
 
@@ -440,6 +441,155 @@ def test_the_page_and_the_text_show_untrusted_values_as_they_are(tmp_path: Path)
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
+def test_labels_that_look_missing_are_labels(tmp_path: Path) -> None:
+    """−1, NA and None are classes; only an empty label is missing."""
+    values, labels = load_wine(return_X_y=True, as_frame=True)
+    for names in ([-1, 0, 1], ["NA", "None", "null"]):
+        values.assign(kind=np.array(names, dtype=object)[labels]).to_csv(tmp_path / "data.csv", index=False)
+        frame = harness.find(tmp_path / "data.csv", "kind")
+        assert len(frame) == 178
+        assert set(frame["given"]) == set(map(str, names))
+
+
+def test_copies_of_the_label_are_left_out() -> None:
+    table, wrong = cancer()
+    table["code"] = table["diagnosis"].map({"benign": 7, "malignant": 3})
+    frame = harness.find(table, "diagnosis")
+    assert f1(in_order(frame, "probably_wrong"), wrong) > 0.85
+    assert "code is left out, because every label has one value of it" in " ".join(frame.attrs["notes"])
+    again = harness.find(table.drop(columns="code"), table["diagnosis"])
+    assert f1(in_order(again, "probably_wrong"), wrong) > 0.85
+
+
+def test_labels_in_another_order() -> None:
+    table, _ = cancer()
+    values, labels = table.drop(columns="diagnosis"), table["diagnosis"]
+    expected = in_order(harness.find(values, labels), "score")
+    shuffled = labels.sample(frac=1, random_state=0)
+    np.testing.assert_allclose(in_order(harness.find(values, shuffled), "score"), expected)
+    with pytest.raises(RequestError, match="labels has another index"):
+        harness.find(values, labels.set_axis(range(5, 5 + len(labels))))
+
+
+def test_columns_called_as_the_results_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table, _ = cancer()
+    table = table.assign(given="USER", given_found="too", row=np.arange(len(table)) % 7)
+    table.to_csv(tmp_path / "data.csv", index=False)
+    frame = harness.find(tmp_path / "data.csv", "diagnosis")
+    assert set(frame["given"]) == {"USER"}
+    assert set(frame["given_found_found"]) == set(NAMES)
+    code, out, _ = call(capsys, "find", str(tmp_path / "data.csv"), "--labels", "diagnosis", "--top", "3")
+    assert code == 0
+    line = next(line for line in out.splitlines() if line.startswith("row"))
+    assert line.split()[:3] == ["row", "given", "suggested"]
+    assert "USER" not in out.splitlines()[out.splitlines().index(line) + 1].split()[:3]
+
+
+def test_values_of_other_columns_stay_as_they_are(tmp_path: Path) -> None:
+    """Large integers beside missing ones, and all digits of floats, in Parquet and in JSON lines."""
+    table, _ = cancer()
+    big = pd.array([2**53 + 1, None, *range(len(table) - 2)], dtype="Int64")
+    table = table.assign(big=big, exact=np.pi * np.arange(len(table)) / 7)
+    table.to_parquet(tmp_path / "data.parquet", index=False)
+    found = find_errors(tmp_path / "data.parquet", "diagnosis")
+    task: Any = found.task
+    task.write(tmp_path / "new.parquet", "relabel", *found.by_position())
+    again = pd.read_parquet(tmp_path / "new.parquet", dtype_backend="pyarrow")
+    assert again["big"].iloc[0] == 2**53 + 1
+    assert again["big"].dtype == "int64[pyarrow]"
+
+    lines = [
+        json.dumps({"big": 2**60 + k if k % 9 else None, **row})
+        for k, row in enumerate(table.drop(columns="big").to_dict("records"))
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    found = find_errors(tmp_path / "data.jsonl", "diagnosis")
+    task = found.task
+    task.write(tmp_path / "new.jsonl", "relabel", *found.by_position())
+    new = (tmp_path / "new.jsonl").read_text().splitlines()
+    changed = [k for k, (one, other) in enumerate(zip(lines, new, strict=True)) if one != other]
+    assert set(changed) == set(found.wrong.index)
+    for k in changed:
+        one, other = json.loads(lines[k]), json.loads(new[k])
+        assert {key for key in one if one[key] != other[key]} == {"diagnosis"}
+
+
+def test_arrays_are_written_as_arrays(tmp_path: Path) -> None:
+    values, labels = load_wine(return_X_y=True)
+    given = labels.copy()
+    given[:8] = (given[:8] + 1) % 3
+    np.savez(tmp_path / "data.npz", features=values, labels=given, names=np.array(["a", "b"]))
+    found = find_errors(tmp_path / "data.npz")
+    task: Any = found.task
+    for how in ("drop", "relabel", "mark"):
+        task.write(tmp_path / f"{how}.npz", how, *found.by_position())
+    count = len(found.wrong)
+    with np.load(tmp_path / "drop.npz") as dropped, np.load(tmp_path / "relabel.npz") as relabelled:
+        assert dropped["features"].shape == (178 - count, 13)
+        assert dropped["names"].tolist() == ["a", "b"]
+        assert (relabelled["labels"] != given).sum() == count
+    with np.load(tmp_path / "mark.npz") as marked:
+        assert marked["suspect"].sum() == count
+
+
+ODD: dict[str, tuple[Callable[[pd.DataFrame], Any], str]] = {
+    "dict": (lambda t: harness.find({"a": 1}, [1]), "data= is a dict|labels needs one entry"),
+    "none": (lambda t: harness.find(None, [1]), "labels needs one entry"),
+    "short labels": (lambda t: harness.find(t, [1, 2]), "labels needs one entry per sample"),
+    "two labels": (lambda t: harness.find(t, np.zeros((len(t), 2))), "labels needs one entry per sample"),
+    "nan": (lambda t: harness.find(np.full((9, 2), np.nan), [0, 1, 2] * 3), "not finite"),
+    "none flags": (lambda t: harness.find(t, "diagnosis", method="none"), "flags nothing"),
+    "seeds": (lambda t: harness.find(t, "diagnosis", compare=True, seeds=1.5), "seeds=1.5 is not valid"),  # type: ignore[arg-type]
+    "groups": (lambda t: harness.find(t, "diagnosis", groups=3), "groups= must be the name of a column"),  # type: ignore[arg-type]
+    "groups of arrays": (
+        lambda t: harness.find(t.iloc[:, :3].to_numpy(), t["diagnosis"].tolist(), groups="a"),
+        "has no columns",
+    ),
+    "two samples": (lambda t: harness.find(t.iloc[:2], ["x", "y"]), "folds=5 needs 5 samples"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_calls_get_one_sentence(case: str) -> None:
+    act, told = ODD[case]
+    with pytest.raises(RequestError, match=told):
+        act(cancer()[0])
+
+
+def test_forms_of_arguments() -> None:
+    table, _ = cancer()
+    expected = harness.find(table, "diagnosis", ignore=["worst area"], method="self_confidence")
+    for made in (
+        harness.find(table, "diagnosis", ignore="worst area", method=harness.method("self_confidence")),  # type: ignore[arg-type]
+        harness.find(table.rename(columns={"diagnosis": 4}), 4, ignore=["worst area"], method="self_confidence"),
+    ):
+        np.testing.assert_allclose(in_order(made, "score"), in_order(expected, "score"))
+    text = table.assign(site=pd.Categorical(np.where(np.arange(len(table)) % 3, "a long text of several words", None)))
+    assert len(
+        harness.find(text.assign(site=text["site"].astype(str) + " " + text.index.astype(str)), "diagnosis")
+    ) == len(table)
+    gaps = table.assign(patient=[None if k % 5 else k for k in range(len(table))])
+    assert len(harness.find(gaps, "diagnosis", groups="patient")) == len(table)
+
+
+def test_missing_images_and_other_files(photos: Path) -> None:
+    files = sorted(photos.glob("*/*.png"))
+    (files[0].parent / "notes.txt").write_text("x")
+    frame = harness.find(photos, pixels=32)
+    assert "1 files are neither" in " ".join(frame.attrs["notes"])
+    table = pd.DataFrame(
+        {"file_name": [str(f.relative_to(photos)) for f in files], "colour": [f.parent.name for f in files]}
+    )
+    table.to_csv(photos / "metadata.csv", index=False)
+    files[3].unlink()
+    with pytest.raises(RequestError, match=r"row 3 of the column file_name names no file"):
+        harness.find(photos / "metadata.csv", "colour", pixels=32)
+    table["file_name"] = "../../../" + table["file_name"].iloc[0]
+    table.to_csv(photos / "metadata.csv", index=False)
+    with pytest.raises(RequestError, match=r"names no file|leads out of"):
+        harness.find(photos / "metadata.csv", "colour", pixels=32)
+
+
 WRONG: dict[str, tuple[list[str], str]] = {
     "no file": (["nowhere.csv", "--labels", "y"], "nowhere.csv is not there"),
     "no labels": (["data.csv"], "--labels is missing"),
@@ -450,12 +600,25 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "damaged": (["torn.parquet", "--labels", "y"], "torn.parquet cannot be read as parquet"),
     "unknown form": (["data.xlsx", "--labels", "y"], "is of no known form"),
     "pickle": (["objects.npz"], "it holds Python objects, which are not read"),
-    "empty folder": (["empty"], "holds no images in sub-folders"),
+    "empty folder": (["empty"], "in sub-folders, one per class"),
     "over the input": (["data.csv", "--labels", "diagnosis", "--clean", "data.csv"], "is the input"),
     "over another": (["data.csv", "--labels", "diagnosis", "--clean", "one.csv"], "one.csv exists already"),
     "method": (["data.csv", "--labels", "diagnosis", "--method", "self_confidense"], "did you mean 'self_confidence'?"),
     "no reference": (["data.csv", "--labels", "diagnosis", "--method", "datainf"], "datainf cannot score this data"),
     "folds": (["tiny.csv", "--labels", "y", "--folds", "9"], "folds=9 needs 9 samples, and there are 4"),
+    "trailing commas": (["trailing.csv", "--labels", "y"], "lines have more fields than the header"),
+    "semicolons": (["semi.csv", "--labels", "y"], "separated by semicolons"),
+    "two names": (["twice.csv", "--labels", "y"], "two columns are called 'x'"),
+    "latin": (["latin.csv", "--labels", "y"], "is not in UTF-8"),
+    "json array": (["array.jsonl", "--labels", "y"], "one JSON object per line"),
+    "folder": (["nowhere/", "--labels", "y"], "is not there"),
+    "no groups": (["objects.npz", "--groups", "a"], "has no columns"),
+    "none": (["data.csv", "--labels", "diagnosis", "--method", "none"], "flags nothing"),
+    "how": (["data.csv", "--labels", "diagnosis", "--clean-how", "mark"], "goes with --clean FILE"),
+    "one file": (["data.csv", "--labels", "diagnosis", "--clean", "x.csv", "--output", "x.csv"], "name one file"),
+    "inside": (["photos", "--output", "photos/metadata.csv"], "lies in the folder of the data"),
+    "no such folder": (["data.csv", "--labels", "diagnosis", "--clean", "no/x.csv"], "there is no folder"),
+    "format": (["data.csv", "--labels", "diagnosis", "--clean", "x.xml"], "has no known format"),
     "no column": (["bare.csv", "--labels", "y"], "has no column left to learn from"),
 }
 
@@ -470,6 +633,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "torn.parquet").write_bytes(b"PAR1 not really")
     (path / "data.xlsx").write_bytes(b"PK")
     np.savez(path / "objects.npz", labels=np.array([{"a": 1}, None], dtype=object))
+    (path / "trailing.csv").write_text("y,x\na,1,5\nb,2,6\n")
+    (path / "semi.csv").write_text("x;y\n1;a\n2;b\n")
+    (path / "twice.csv").write_text("x,x,y\n1,2,a\n2,3,b\n")
+    (path / "latin.csv").write_bytes("x,y\ncaf\xe9,a\nb,b\n".encode("latin-1"))
+    (path / "array.jsonl").write_text('[{"x": 1, "y": "a"}]')
+    (path / "photos").mkdir()
     (path / "empty").mkdir()
     return path
 

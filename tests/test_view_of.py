@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import harness
 from harness.errors import RequestError, Unsupported
@@ -138,7 +145,7 @@ def test_a_tied_last_layer_is_not_taken_for_products() -> None:
     expected = harness.per_sample_gradients(model, tokens, Y)["embedding.weight"]
     np.testing.assert_allclose(view.gradients.norm(2), expected.reshape(N, -1).norm(dim=1), rtol=1e-4)
     assert view.probs.shape == (N, C)
-    with pytest.raises(Unsupported, match="no linear layer gives"):
+    with pytest.raises(Unsupported, match="no linear layer by itself gives"):
         harness.view_of(model, TensorDataset(tokens, Y)).gradients  # noqa: B018
 
 
@@ -263,6 +270,43 @@ def test_everything_else_that_makes_sense() -> None:
             getattr(view, part)
 
 
+class Other(IterableDataset[tuple[Tensor, Tensor]]):
+    """Other samples in every pass."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.passes += 1
+        return iter([(X[k], (Y[k] + self.passes) % C) for k in range(N)])
+
+
+def test_a_linear_probe_by_itself() -> None:
+    """The model is the last layer; with one output, its loss is that of a sigmoid."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        several, one = nn.Linear(D, C), nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, 1))
+    view = harness.view_of(several, [(X, Y)])
+    expected = harness.per_sample_gradients(several, X, Y)
+    norms = (expected["weight"].reshape(N, -1).square().sum(1) + expected["bias"].square().sum(1)).sqrt().detach()
+    np.testing.assert_allclose(view.gradients.norm(2), norms, rtol=1e-4)
+    labels = (Y > 0).long()
+    view = harness.view_of(one, [(X, labels)], layers="0")
+    loss = nn.BCEWithLogitsLoss(reduction="none")
+    expected = harness.per_sample_gradients(one, X, labels, loss=lambda o, t: loss(o[:, 0], t.float()))
+    norms = sum(values.reshape(N, -1).square().sum(1) for values in expected.values()).sqrt().detach()  # type: ignore[union-attr]
+    np.testing.assert_allclose(view.gradients.norm(2), norms, rtol=1e-4)
+    assert view.probs.shape == (N, 2)
+
+
+def test_a_model_that_gives_probabilities_has_scores_without_gradients() -> None:
+    model = nn.Sequential(network(), nn.Softmax(1))
+    view = harness.view_of(model, [(X, Y)], outputs=lambda p: p.log())
+    np.testing.assert_allclose(view.probs, by_hand(network()).probs, atol=1e-6)
+    assert harness.method("self_confidence").score(view).shape == (N,)
+    with pytest.raises(Unsupported, match="no linear layer by itself"):
+        harness.method("outlier_l2").score(view)
+
+
 class Own(nn.Module):
     """A batch-normalised layer without running statistics."""
 
@@ -280,6 +324,22 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: harness.view_of(network(), DataLoader(TensorDataset(X, Y), shuffle=True)),
         "give shuffle=False",
     ),
+    "drawn": (
+        lambda: harness.view_of(
+            network(), DataLoader(TensorDataset(X, Y), sampler=WeightedRandomSampler(torch.ones(N), N))
+        ),
+        "in an order of its own .WeightedRandomSampler.",
+    ),
+    "batches drawn": (
+        lambda: harness.view_of(
+            network(), DataLoader(TensorDataset(X, Y), batch_sampler=BatchSampler(RandomSampler(X), 16, False))
+        ),
+        "in an order of its own .RandomSampler.",
+    ),
+    "no module": (lambda: harness.view_of(lambda x: x, [(X, Y)]), "must be a torch module with parameters"),  # type: ignore[arg-type]
+    "other samples": (lambda: harness.view_of(network(), Other(), layers="0").probs, "other samples in a second pass"),
+    "take": (lambda: harness.view_of(network(), [(X, Y)], take=lambda _: 1 / 0), "take= fails on a batch"),  # type: ignore[arg-type, return-value]
+    "layer number": (lambda: harness.view_of(network(), [(X, Y)], layers=2), "must be a name"),  # type: ignore[arg-type]
     "dropped": (
         lambda: harness.view_of(network(), DataLoader(TensorDataset(X, Y), batch_size=16, drop_last=True)),
         "give drop_last=False",
@@ -289,7 +349,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no names": (lambda: harness.view_of(network(), [{"input": X}]), "none of labels, label, targets"),
     "no label": (lambda: harness.view_of(network(), [(X, torch.where(Y > 1, -100, Y))]), "target of sample 2 is -100"),
     "empty": (lambda: harness.view_of(network(), []), "has no batch"),
-    "does not run": (lambda: harness.view_of(network(), [(X[:, :2], Y)]), "cannot run on the first batch"),
+    "does not run": (lambda: harness.view_of(network(), [(X[:, :2], Y)]), "cannot run on a batch"),
     "layers": (lambda: harness.view_of(network(), [(X, Y)], layers="haed").gradients, "names no parameter"),
 }
 
@@ -304,5 +364,5 @@ def test_wrong_input_gets_one_sentence(case: str) -> None:
 def test_a_layer_that_mixes_samples_is_refused() -> None:
     with torch.random.fork_rng():
         model = Own()
-    with pytest.raises(Unsupported, match="normalises by the batch's own statistics"):
+    with pytest.raises(Unsupported, match="depends on the samples beside it"):
         harness.view_of(model, [(X, Y)], layers="*").gradients  # noqa: B018

@@ -59,7 +59,6 @@ def add(commands: Commands) -> None:
     out.add_argument("--clean", metavar="FILE", help="write the data again, never over the input")
     out.add_argument(
         "--clean-how",
-        default="drop",
         choices=("drop", "relabel", "mark"),
         help="without the probably wrong rows, with the suggested labels, or with a column that marks them "
         "(default: drop)",
@@ -74,6 +73,7 @@ def main(args: argparse.Namespace) -> int:
     from harness.commands.printing import put
     from harness.errors import RequestError
     from harness.finding.ask import find_errors
+    from harness.finding.found import free
     from reports.found_page import found_page
     from reports.found_text import found_text
 
@@ -83,6 +83,15 @@ def main(args: argparse.Namespace) -> int:
         raise RequestError(f"--seeds {args.seeds} is not valid; give at least 1")
     if args.output is not None and _same(args.output, args.data):
         raise RequestError(f"--output {args.output} is the input; give another file")
+    if args.clean_how is not None and args.clean is None:
+        raise RequestError(f"--clean-how {args.clean_how} goes with --clean FILE; say where to write the data")
+    for option, path in (("--output", args.output), ("--clean", args.clean)):
+        if path is not None and _inside(path, args.data):
+            raise RequestError(f"{option} {path} lies in the folder of the data; give a path outside of it")
+    if args.output is not None and args.output == args.clean:
+        raise RequestError(f"--output {args.output} and --clean name one file; give two")
+    if args.output is not None and not Path(args.output).absolute().parent.is_dir():
+        raise RequestError(f"--output {args.output}: there is no folder {Path(args.output).absolute().parent}")
     if args.clean is not None and _same(args.clean, args.data):
         raise RequestError(f"--clean {args.clean} is the input, which is never overwritten; give another file")
     params = {"folds": args.folds, "model": args.model, "encoder": args.encoder, "pixels": args.pixels}
@@ -101,20 +110,27 @@ def main(args: argparse.Namespace) -> int:
         compare=args.compare,
         seeds=args.seeds,
         plugins=args.plugin,
+        clean=None if args.clean is None else Path(args.clean),
         say=say,
         **{name: value for name, value in params.items() if value is not None},
     )
     if args.clean is not None:
         suspects, suggested = found.by_position()
         assert found.task is not None
-        print(found.task.write(Path(args.clean), args.clean_how, suspects, suggested), file=sys.stderr)
+        print(found.task.write(Path(args.clean), args.clean_how or "drop", suspects, suggested), file=sys.stderr)
     if args.format == "csv":
-        put(found.table(args.top).to_csv(index_label="row"), args.output)
+        table = found.table(args.top)
+        put(table.to_csv(index_label=free("row", set(map(str, table.columns)))), args.output)
     elif args.format == "html":
         put(found_page(found, args.top), args.output)
     else:
         put(found_text(found, args.top), args.output)
     return 0
+
+
+def _inside(path: str, data: str) -> bool:
+    folder = Path(data).expanduser()
+    return folder.is_dir() and Path(path).expanduser().resolve().is_relative_to(folder.resolve())
 
 
 def _same(one: str, other: str) -> bool:

@@ -21,12 +21,17 @@ def put(content: str | bytes, path: str | None) -> None:
         RequestError: the file cannot be written.
     """
     if path is None:
-        sys.stdout.write(content if isinstance(content, str) else content.decode())
+        sys.stdout.write(_printable(content) if isinstance(content, str) else content.decode())
         return
     try:
-        write_whole(Path(path), content.encode() if isinstance(content, str) else content)
+        write_whole(Path(path), _printable(content).encode() if isinstance(content, str) else content)
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _printable(text: str) -> str:
+    """The text with a question mark for what no encoding knows, such as the bytes of an odd file name."""
+    return text.encode(errors="replace").decode()
 
 
 def say_problems(problems: Iterable[str]) -> None:

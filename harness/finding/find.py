@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def find(
     counter: tuple[str, Method],
     contest: Contest | None = None,
     say: Callable[[str], None] = lambda _: None,
+    clean: Path | None = None,
 ) -> Found:
     """Rank the samples by how suspicious their labels are, and estimate how many labels are wrong.
 
@@ -59,6 +61,7 @@ def find(
         counter: flags with an estimate of the number of wrong labels; with its spec.
         contest: compares detectors on planted errors. The best one then ranks the samples instead of ``method``.
         say: receives what is being done.
+        clean: where the data will be written again; checked before models are trained.
 
     Raises:
         RequestError: the data cannot be read, or the method cannot score the data.
@@ -68,6 +71,8 @@ def find(
     seconds: dict[str, float] = {}
     with _stage("reading the data and making features", seconds, say):
         task.check()
+        if clean is not None:
+            task.check_write(clean)
         split, _ = task.load(0)
     names = np.array(task.class_names() or range(split.n_classes), dtype=object)
     with _stage(f"cross-validation of {len(split.train)} samples, {split.n_classes} classes", seconds, say):
@@ -182,7 +187,7 @@ def _unjudged(given: np.ndarray, judged: np.ndarray) -> Iterator[str]:
     if rare:
         shown = ", ".join(rare[:5]) + (f" and {len(rare) - 5} more" if len(rare) > 5 else "")
         yield (
-            f"{int((~judged).sum())} samples are not judged, because their classes have samples in fewer than {FEWEST} "
+            f"Not judged are {int((~judged).sum())} samples, because their classes have samples in fewer than {FEWEST} "
             f"folds: {shown}."
         )
 

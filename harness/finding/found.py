@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 ADDED = ("given", "suggested", "probability", "score", "probably_wrong")
 """The columns that `find` adds to the user's own columns, in order."""
+
+
+def free(name: str, taken: Collection[str]) -> str:
+    """The name, with ``_found`` after it as often as the name is taken."""
+    while name in taken:
+        name = f"{name}_found"
+    return name
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,5 +113,5 @@ class Found:
         """
         count = len(self.wrong) if top is None else top
         taken = set(map(str, self.columns.columns))
-        added = self.ranked.head(count).rename(columns={k: f"{k}_found" for k in ADDED if k in taken})
+        added = self.ranked.head(count).rename(columns={name: free(name, taken) for name in ADDED})
         return self.columns.head(count).join(added)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from harness.errors import RequestError
 from harness.gradients.model_inputs import as_targets
@@ -41,15 +41,23 @@ class Batches:
     def __post_init__(self) -> None:
         source = self.source
         if isinstance(source, DataLoader):
-            if isinstance(source.sampler, RandomSampler):
-                raise RequestError("the loader shuffles, so no score would belong to a row; give shuffle=False")
-            if source.drop_last and source.batch_size and len(source.dataset) % source.batch_size:  # type: ignore[arg-type]
+            if isinstance(source.dataset, IterableDataset):
+                return  # its order is its own; passes are compared by their targets
+            batches = source.batch_sampler
+            sampler = source.sampler if batches is None else getattr(batches, "sampler", batches)
+            if not isinstance(sampler, SequentialSampler):
+                raise RequestError(
+                    f"the loader takes samples in an order of its own ({type(sampler).__name__}), so no score would "
+                    "belong to a row; give shuffle=False and no sampler"
+                )
+            size = source.batch_size or getattr(batches, "batch_size", None)
+            if getattr(batches, "drop_last", source.drop_last) and size and len(source.dataset) % size:  # type: ignore[arg-type]
                 raise RequestError(
                     "the loader drops the last batch, so its samples would have no score; give drop_last=False"
                 )
-        elif isinstance(source, Iterator) or not isinstance(source, Dataset | Iterable):
+        elif isinstance(source, Iterator) or not isinstance(source, Dataset | list | tuple):
             raise RequestError(
-                f"loader= must be a DataLoader, a Dataset or a list of batches, which can be read again; it is a "
+                "loader= must be a DataLoader, a Dataset or a list of batches, which can be read again; it is a "
                 f"{type(source).__name__}"
             )
 
@@ -62,8 +70,17 @@ class Batches:
         with torch.random.fork_rng(devices=[]):  # a DataLoader draws a seed from the global generator
             batches = iter(source)
         for batch in batches:
-            inputs, targets = (self.take or taken)(batch)
+            inputs, targets = self._taken(batch)
             yield moved(inputs, device), as_targets(targets, self.model)
+
+    def _taken(self, batch: Any) -> tuple[Any, Any]:
+        if self.take is None:
+            return taken(batch)
+        try:
+            inputs, targets = self.take(batch)
+        except Exception as error:  # a function of the user's may raise anything
+            raise RequestError(f"take= fails on a batch: {type(error).__name__}: {error}") from error
+        return inputs, targets
 
 
 def taken(batch: Any) -> tuple[Any, Any]:

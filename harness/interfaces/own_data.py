@@ -65,6 +65,10 @@ class OwnData(Task):
         """What a training sample consists of, without its label, for the search for exact duplicates."""
 
     @abstractmethod
+    def check_write(self, path: Path) -> None:
+        """Raise a `RequestError` if the data cannot be written to the path; called before anything is computed."""
+
+    @abstractmethod
     def write(self, path: Path, how: Cleaning, suspects: np.ndarray, suggested: Sequence[str]) -> str:
         """Write the data again, all rows and columns of it, in the format that the path's suffix names.
 

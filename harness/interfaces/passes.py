@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from harness.errors import RequestError, Unsupported
 from harness.gradients.model_inputs import Inputs, logits_of
@@ -21,6 +22,12 @@ from harness.interfaces.outputs import Outputs
 
 COMPARED = 4
 """Samples on which the last layer's gradients are compared with those of backward passes."""
+
+ALONE = "the model's output for a sample depends on the samples beside it, so no sample has a gradient"
+
+MIXED = 0.05
+"""How far the logits of a sample by itself may be from those in a batch, as a share of the largest logit. Rounding in
+half precision stays below."""
 
 MOST_INPUTS = 2**30
 """Bytes of inputs that a view keeps for `View.inputs`."""
@@ -48,7 +55,11 @@ class Passes:
         self._targets: list[Tensor] | None = None
 
     def _cross_entropies(self, output: Any, targets: Tensor) -> Tensor:
-        return cross_entropies(self.logits(output), targets)
+        logits = self.logits(output)
+        if len(targets) == targets.numel() == logits.numel():  # one sigmoid output
+            told = targets.reshape(logits.shape).to(logits.dtype)
+            return binary_cross_entropy_with_logits(logits, told, reduction="none").reshape(len(targets), -1).sum(1)
+        return cross_entropies(logits, targets)
 
     def first_batch(self) -> tuple[Any, Tensor]:
         """The first batch.
@@ -57,18 +68,24 @@ class Passes:
             RequestError: there is no batch, or the model cannot run on it.
         """
         for inputs, targets in self.batches:
-            with _evaluating(self.model):
-                try:
-                    Inputs.of(inputs, len(targets), self.model).call(self.model)
-                except RequestError:
-                    raise
-                except Exception as error:
-                    told = (str(error).splitlines() or [""])[0]
-                    raise RequestError(
-                        f"the model cannot run on the first batch: {type(error).__name__}: {told}"
-                    ) from error
+            self.run(inputs, targets)
             return inputs, targets
         raise RequestError("loader= has no batch")
+
+    def run(self, inputs: Any, targets: Tensor) -> Any:
+        """The model's output for a batch, in eval mode and without gradients.
+
+        Raises:
+            RequestError: the model cannot run on the batch.
+        """
+        with _evaluating(self.model):
+            try:
+                return Inputs.of(inputs, len(targets), self.model).call(self.model)
+            except RequestError:
+                raise
+            except Exception as error:  # a model of the user's may raise anything
+                told = (str(error).splitlines() or [""])[0]
+                raise RequestError(f"the model cannot run on a batch: {type(error).__name__}: {told}") from error
 
     def targets(self) -> list[Tensor]:
         """Of each batch, (b, …); texts of different batches may have different lengths."""
@@ -127,7 +144,7 @@ class Passes:
         weight = None if head is None else self.model.get_submodule(head)
         bias = weight is not None and getattr(weight, "bias", None) is not None
         names = self._other_parameters(head)
-        blocks = partial(self._blocks, names) if names else None
+        blocks = None if names == [] else partial(self._blocks, names)
         return Outputs(labels, probs, features, bias=bias, blocks=blocks, with_head=head is not None)
 
     def _passed(self) -> tuple[str | None, Tensor | None, Tensor | None]:
@@ -144,19 +161,39 @@ class Passes:
             layer = self.model.get_submodule(head)
             handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
         try:
-            with _evaluating(self.model):
-                for inputs, targets in self.batches:
-                    caught.clear()
-                    logits = self._class_logits(Inputs.of(inputs, len(targets), self.model).call(self.model))
-                    if logits is None:
-                        return None, None, None
-                    probs.append(logits.float().softmax(1) if logits.shape[1] > 1 else logits.float().sigmoid())
-                    if head is not None:
-                        features.append(caught[-1].float())
+            for known, (inputs, targets) in zip(self.targets(), self.batches, strict=False):
+                if known.shape != targets.shape or not torch.equal(known, targets):
+                    raise RequestError("the loader gives other samples in a second pass; give one with a fixed order")
+                caught.clear()
+                logits = self._class_logits(self.run(inputs, targets))
+                if logits is None:
+                    return None, None, None
+                if head is not None:
+                    features.append(caught[-1].float())
+                if not probs:
+                    self._check_alone(inputs, targets, logits)
+                probs.append(logits.float().softmax(1) if logits.shape[1] > 1 else logits.float().sigmoid())
         finally:
             if handle is not None:
                 handle.remove()
         return head, torch.cat(probs), torch.cat(features) if head is not None else None
+
+    def _check_alone(self, inputs: Any, targets: Tensor, logits: Tensor) -> None:
+        """Raise an `Unsupported` if the first sample's logits depend on the samples beside it."""
+        if len(targets) < 2:
+            return
+        first = Inputs.of(inputs, len(targets), self.model).part(slice(0, 1))
+        try:
+            with _evaluating(self.model):
+                alone = self._class_logits(first.call(self.model))
+        except Exception as error:  # a model of the user's may raise anything
+            raise Unsupported(f"{ALONE} ({(str(error).splitlines() or [''])[0]})") from error
+        assert alone is not None  # the whole batch has class logits
+        scale = float(logits.float().abs().max()) + 1e-6
+        if float((alone.float() - logits[:1].float()).abs().max()) > MIXED * scale:
+            raise Unsupported(
+                "the model's output for a sample depends on the samples beside it, so no sample has a gradient"
+            )
 
     def _class_logits(self, output: Any) -> Tensor | None:
         """Logits (n, c), or None where the output is not one row of class logits per sample."""
@@ -204,7 +241,7 @@ class Passes:
         whole = Inputs.of(inputs, len(targets), self.model)
         part = whole.part(few)
         given: Any = part.named or (part.positional if len(part.positional) > 1 else part.positional[0])
-        expected = per_sample_gradients(self.model, given, targets[few], f"{head}.weight", self.loss)
+        expected = per_sample_gradients(self.model, given, targets[few], _joined(head, "weight"), self.loss)
         (gradient,) = expected.values()
         caught: list[Tensor] = []
         handle = self.model.get_submodule(head).register_forward_pre_hook(lambda _, seen: caught.append(seen[0]))
@@ -226,24 +263,28 @@ class Passes:
         scale = float(product.abs().max()) + 1e-12
         return bool(((product - gradient.float()).abs().max() / scale) < close)
 
-    def _other_parameters(self, head: str | None) -> list[str]:
-        """The trainable parameters that ``layers`` names, without those of the last layer."""
-        if self.layers is None and head is not None:
-            return []
+    def _other_parameters(self, head: str | None) -> list[str] | None:
+        """The trainable parameters that ``layers`` names, without those of the last layer; None if none are named."""
         if self.layers is None:
-            raise Unsupported(
-                "no linear layer gives this model's logits, so there is no last layer by itself; name the layers whose "
-                'gradients are wanted by layers=, such as "*"'
-            )
+            return [] if head is not None else None
         chosen = chosen_parameters(self.model, self.layers)
-        own = {f"{head}.weight", f"{head}.bias"}
+        own = set() if head is None else {_joined(head, "weight"), _joined(head, "bias")}
         names = [name for name, values in chosen.items() if values.requires_grad and name not in own]
         if not names and head is None:
             raise RequestError(f"layers={self.layers!r} names frozen parameters only; name trainable ones")
         return names
 
-    def _blocks(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Gradients of the parameters, (n, *shape) each, batch by batch."""
+    def _blocks(self, names: Sequence[str] | None) -> dict[str, Tensor]:
+        """Gradients of the parameters, (n, *shape) each, batch by batch.
+
+        Raises:
+            Unsupported: no parameters are named, and the model has no last layer by itself.
+        """
+        if names is None:
+            raise Unsupported(
+                "no linear layer by itself gives this model's logits; name the layers whose gradients are wanted by "
+                'layers=, such as "*"'
+            )
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         device = next(self.model.parameters()).device
         shapes = {name: tuple(parameters[name].shape) for name in names}
@@ -255,6 +296,11 @@ class Passes:
                     gradients[name][start + rows.start : start + rows.stop] = values.float()
             start += len(targets)
         return gradients
+
+
+def _joined(module: str, parameter: str) -> str:
+    """A parameter's name; the model itself has an empty name."""
+    return f"{module}.{parameter}" if module else parameter
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from harness.errors import RequestError
 from harness.gradients.sample_losses import Loss
 from harness.interfaces.loaders import Batches, Taken
 from harness.interfaces.passes import Passes
@@ -49,10 +50,15 @@ def view_of(
         RequestError: the loader shuffles or cannot be read again, a batch has no targets, no layer has such a name, or
             the model cannot run on a batch.
     """
+    if not isinstance(model, nn.Module) or next(iter(model.parameters()), None) is None:
+        raise RequestError(f"model= must be a torch module with parameters; it is a {type(model).__name__}")
+    if not (layers is None or isinstance(layers, str | list | tuple)):
+        raise RequestError(f"layers={layers!r} must be a name, a glob, or a list of such")
     seen = Passes(model, loss, outputs, layers, Batches(loader, take, model))
     references = {}
     if validation is not None:
         other = Passes(model, loss, outputs, layers, Batches(validation, take, model))
+        other.first_batch()
         references["validation"] = other.outputs
     first = seen.first_batch()
     device = str(next(model.parameters()).device)
