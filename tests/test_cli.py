@@ -161,13 +161,18 @@ def test_run_prints_its_tables_on_standard_output(capsys: pytest.CaptureFixture[
         capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o")
     )
     assert code == 0
-    assert "| Outlier Gradient (L2) |" in out
+    assert "outlier_l2" in out
+    assert "Precision at" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
     assert "4 cells: 4 ok" in err
     assert "moons seed" in err
     code, again, err = call(
         capsys, "run", "--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o")
     )
     assert (code, again) == (0, out)
+    arguments = ["--methods", "none,outlier_l2", "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path / "o")]
+    code, wide, _ = call(capsys, "run", *arguments, "--wide")
+    assert "| Outlier Gradient (L2) |" in wide
     code, status, _ = call(capsys, "status", str(tmp_path / "o"))
     assert "--methods none,outlier_l2" in status
     assert "4 cells: 4 ok" in status

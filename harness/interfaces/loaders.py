@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
@@ -15,6 +17,9 @@ from harness.gradients.model_inputs import as_targets
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 """Names under which a mapping may hold the targets."""
+
+MOST_INPUTS = 2**30
+"""Bytes of inputs that a view keeps for `View.inputs`."""
 
 BATCH = 64
 """Samples of a batch where a Dataset is given without a DataLoader."""
@@ -72,6 +77,56 @@ class Batches:
         for batch in batches:
             inputs, targets = self._taken(batch)
             yield moved(inputs, device), as_targets(targets, self.model)
+
+    @cached_property
+    def targets(self) -> list[Tensor]:
+        """Of each batch, (b, …); texts of different batches may have different lengths."""
+        return [targets for _, targets in self]
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return sum(map(len, self.targets))
+
+    @property
+    def one_target(self) -> bool:
+        """Whether a sample has one target, as opposed to one per token."""
+        return all(targets[:1].numel() == 1 for targets in self.targets)
+
+    def labels(self, classes: bool) -> np.ndarray:
+        """Class numbers, (n,) int64; zeros where targets are no classes, such as the tokens of a text.
+
+        Args:
+            classes: whether targets must be class numbers where they are whole numbers.
+
+        Raises:
+            RequestError: some targets are no class numbers, such as −100.
+        """
+        if not self.one_target:
+            return np.zeros(self.n, dtype=np.int64)
+        targets = torch.cat([part.reshape(len(part)) for part in self.targets])
+        if targets.is_floating_point() and bool((targets != targets.round()).any()):
+            return np.zeros(self.n, dtype=np.int64)
+        labels = targets.long().cpu().numpy()
+        if classes and (labels < 0).any():
+            row = int(np.flatnonzero(labels < 0)[0])
+            raise RequestError(
+                f"the target of sample {row} is {labels[row]}, which no class has; leave out samples without a label"
+            )
+        return np.asarray(np.maximum(labels, 0))
+
+    def inputs(self) -> Any:
+        """All inputs, if they are one tensor per batch and fit in `MOST_INPUTS`; otherwise None."""
+        parts, size = [], 0
+        for inputs, _ in self:
+            if not isinstance(inputs, Tensor):
+                return None
+            size += inputs.nbytes
+            if size > MOST_INPUTS:
+                return None
+            parts.append(inputs)
+        shapes = {part.shape[1:] for part in parts}
+        return torch.cat(parts) if len(shapes) == 1 else None
 
     def _taken(self, batch: Any) -> tuple[Any, Any]:
         if self.take is None:

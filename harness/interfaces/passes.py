@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -29,9 +28,6 @@ MIXED = 0.05
 """How far the logits of a sample by itself may be from those in a batch, as a share of the largest logit. Rounding in
 half precision stays below."""
 
-MOST_INPUTS = 2**30
-"""Bytes of inputs that a view keeps for `View.inputs`."""
-
 
 class Passes:
     """What one pass of the model over one set of batches shows.
@@ -52,7 +48,6 @@ class Passes:
         self.logits = logits or logits_of
         self.is_cross_entropy = loss is None
         self.loss = loss or self._cross_entropies
-        self._targets: list[Tensor] | None = None
 
     def _cross_entropies(self, output: Any, targets: Tensor) -> Tensor:
         logits = self.logits(output)
@@ -87,57 +82,9 @@ class Passes:
                 told = (str(error).splitlines() or [""])[0]
                 raise RequestError(f"the model cannot run on a batch: {type(error).__name__}: {told}") from error
 
-    def targets(self) -> list[Tensor]:
-        """Of each batch, (b, …); texts of different batches may have different lengths."""
-        if self._targets is None:
-            self._targets = [targets for _, targets in self.batches]
-        return self._targets
-
-    @property
-    def n(self) -> int:
-        """Number of samples."""
-        return sum(map(len, self.targets()))
-
-    @property
-    def one_target(self) -> bool:
-        """Whether a sample has one target, as opposed to one per token."""
-        return all(targets[:1].numel() == 1 for targets in self.targets())
-
-    def labels(self) -> np.ndarray:
-        """Class numbers, (n,) int64; zeros where targets are no classes, such as the tokens of a text.
-
-        Raises:
-            RequestError: some targets are no class numbers, such as −100.
-        """
-        if not self.one_target:
-            return np.zeros(self.n, dtype=np.int64)
-        targets = torch.cat([part.reshape(len(part)) for part in self.targets()])
-        if targets.is_floating_point() and bool((targets != targets.round()).any()):
-            return np.zeros(self.n, dtype=np.int64)
-        labels = targets.long().cpu().numpy()
-        if self.is_cross_entropy and (labels < 0).any():
-            row = int(np.flatnonzero(labels < 0)[0])
-            raise RequestError(
-                f"the target of sample {row} is {labels[row]}, which no class has; leave out samples without a label"
-            )
-        return np.asarray(np.maximum(labels, 0))
-
-    def inputs(self) -> Any:
-        """All inputs, if they are one tensor per batch and fit in `MOST_INPUTS`; otherwise None."""
-        parts, size = [], 0
-        for inputs, _ in self.batches:
-            if not isinstance(inputs, Tensor):
-                return None
-            size += inputs.nbytes
-            if size > MOST_INPUTS:
-                return None
-            parts.append(inputs)
-        shapes = {part.shape[1:] for part in parts}
-        return torch.cat(parts) if len(shapes) == 1 else None
-
     def outputs(self) -> Outputs:
         """Labels, probabilities, last-layer features and gradients of all samples."""
-        labels = torch.from_numpy(self.labels()).to(next(self.model.parameters()).device)
+        labels = torch.from_numpy(self.batches.labels(self.is_cross_entropy)).to(next(self.model.parameters()).device)
         head, probs, features = self._passed()
         if head is not None and not self._head_is_right(head):
             head, features = None, None
@@ -161,7 +108,7 @@ class Passes:
             layer = self.model.get_submodule(head)
             handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
         try:
-            for known, (inputs, targets) in zip(self.targets(), self.batches, strict=False):
+            for known, (inputs, targets) in zip(self.batches.targets, self.batches, strict=False):
                 if known.shape != targets.shape or not torch.equal(known, targets):
                     raise RequestError("the loader gives other samples in a second pass; give one with a fixed order")
                 caught.clear()
@@ -203,7 +150,7 @@ class Passes:
             return None
         if logits.ndim == 1:
             logits = logits.unsqueeze(1)
-        return logits if logits.ndim == 2 and self.one_target else None
+        return logits if logits.ndim == 2 and self.batches.one_target else None
 
     def _head(self) -> str | None:
         """The linear layer whose output is the logits and whose inputs are (n, d); None if there is no such layer."""
@@ -288,7 +235,7 @@ class Passes:
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         device = next(self.model.parameters()).device
         shapes = {name: tuple(parameters[name].shape) for name in names}
-        gradients = allocated(shapes, self.n, device)
+        gradients = allocated(shapes, self.batches.n, device)
         start = 0
         for inputs, targets in self.batches:
             for rows, part in iterate(self.model, inputs, targets, list(names), self.loss):

@@ -62,8 +62,10 @@ def view_of(
         references["validation"] = other.outputs
     first = seen.first_batch()
     device = str(next(model.parameters()).device)
-    known = Model(seen.inputs(), {}, partial(_callable, model, outputs), None) if first else None
-    return View(seen.labels(), seen.outputs, references, model=known, seed=seed, device=device)
+    known = Model(seen.batches.inputs(), {}, partial(_callable, model, outputs), None) if first else None
+    return View(
+        seen.batches.labels(seen.is_cross_entropy), seen.outputs, references, model=known, seed=seed, device=device
+    )
 
 
 def _callable(model: nn.Module, outputs: Callable[[Any], Tensor] | None) -> Callable[..., Any]:
