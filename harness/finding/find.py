@@ -59,7 +59,8 @@ def find(
         what: the data, as the user names it.
         method: ranks the samples, and flags the probably wrong ones if it has a rule of its own; with its spec.
         counter: flags with an estimate of the number of wrong labels; with its spec.
-        contest: compares detectors on planted errors. The best one then ranks the samples instead of ``method``.
+        contest: compares detectors on planted errors. The best one then ranks the samples instead of ``method``, and as
+            many of its highest scores are flagged as labels are estimated to be wrong.
         say: receives what is being done.
         clean: where the data will be written again; checked before models are trained.
 
@@ -94,7 +95,10 @@ def find(
             method = compared.best, contest.methods[compared.best]
     with _stage(f"scores of {method[0]}", seconds, say):
         scores, flags = _by(method, view)
-    flagged = highest(scores, judged, round(count.estimated_errors)) if flags is None else flags.flagged & judged
+    if flags is None or (compared is not None and method[0] != counter[0]):
+        flagged = highest(scores, judged, round(count.estimated_errors))  # what the comparison's expectation is about
+    else:
+        flagged = flags.flagged & judged
     suggested, probability = suggestions(probs, labels)
     order = np.lexsort((-np.where(np.isnan(scores) | ~judged, -np.inf, scores), ~flagged))
     columns = task.columns().iloc[order]

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks._softmax_head import Preconditioned, Spectrum, fit
+from tasks._preconditioned import Preconditioned, Spectrum
+from tasks._softmax_head import fit
 from tasks._vision_encoders import LITE0, vision_encoder
 from tests.benchmarks.conftest import Versus
 
