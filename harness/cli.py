@@ -56,6 +56,27 @@ EXAMPLES = """examples:
 """
 
 
+START = """influence-harness compares methods that find harmful training samples.
+What would you like to do?
+
+  Find label errors in your own data:
+    python -m harness find reviews.csv --labels sentiment
+    python -m harness find photos/ --format html --output errors.html
+
+  Compare detectors on the same models, data and seeds:
+    python -m harness run                       all methods on half moons
+    python -m harness report results            the whole report of the last run
+
+  Test a detector of your own:
+    python -m harness new method my_detector    a package to start from
+    python -m harness check my_detector.py      conformance checks
+
+  See what there is:
+    python -m harness list
+    python -m harness --help
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence and exits with 2."""
 
@@ -110,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # λ and × on a terminal that has neither
+    if not arguments:
+        print(START, end="")
+        return 0
     args = build_parser().parse_args(arguments)
     args.arguments = arguments
     plain, warnings.formatwarning = warnings.formatwarning, _note

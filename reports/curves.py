@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.errors import RequestError
 from harness.interfaces.spec import changes
+from reports.figures import columns_of
 from reports.published import GLUE
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def curve_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns_of(figure, labels), fontsize=8, frameon=False
+    )
     for axes in grid.flat[: len(panels)]:
         axes.get_legend().remove()
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ import pandas as pd
 
 from harness.errors import RequestError
 from harness.results.pictures import Flagged
+from harness.results.statistics import paired_difference
 from reports.published import BUDGETS, printed, setting_of, table_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WRONG, RIGHT = "#c0392b", "#1e8449"
@@ -77,7 +80,7 @@ def flagged_grid(rows: Sequence[Flagged]) -> Figure:
 def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     """Gain in test accuracy by trimming budget: one panel per task, protocol and setup, one line per method.
 
-    Lines are means over seeds, bands their standard deviation; hollow marks are printed gains at 5 %.
+    Lines are means over seeds, bands Student's 95 % intervals; hollow marks are printed gains at 5 %.
 
     Args:
         frame: as from `harness.load_results`.
@@ -100,21 +103,19 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     with seaborn.axes_style("whitegrid"):
         figure = Figure(figsize=(4.4 * across, 3.6 * down + 0.5), layout="constrained", dpi=130)
         grid = figure.subplots(down, across, squeeze=False, sharex=True)
-    labels = sorted({label for _, values in panels for label in values["method_spec"]})
-    colours = dict(zip(labels, seaborn.color_palette("colorblind", len(labels)), strict=True))
+    looks = styles({label for _, values in panels for label in values["method_spec"]})
     for axes, (title, values) in zip(grid.flat, panels, strict=False):
-        seaborn.lineplot(
-            values, x="budget", y="gain", hue="method_spec", palette=colours, errorbar="sd", marker="o", ax=axes
-        )
-        axes.axhline(0, color="0.3", linewidth=1)
-        for spec in values["method_spec"].unique():
-            number = _printed_gain(values, spec)
+        for spec, mine in values.groupby("method_spec"):
+            _curve(axes, mine, str(spec), looks[str(spec)])
+        for spec, mine in values.groupby("method_spec"):
+            number = _printed_gain(mine, str(spec))
             if number is not None:
-                axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colours[spec], ms=8, label="printed")
+                colour = looks[str(spec)]["color"]
+                axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colour, ms=8, label="printed")
+        axes.axhline(0, color="0.3", linewidth=1)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("removed, % of the training samples")
         axes.set_ylabel("gain in test accuracy, points")
-        axes.get_legend().remove()
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     shown = {name: handle for axes in grid.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -122,11 +123,64 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
         list(shown.values()),
         list(shown),
         loc="outside lower center",
-        ncols=min(5, len(shown)),
+        ncols=columns_of(figure, shown),
         fontsize=8,
         frameon=False,
     )
     return figure
+
+
+def _curve(axes: Axes, values: pd.DataFrame, spec: str, look: Mapping[str, Any]) -> None:
+    """One method's mean gains, with Student's 95 % intervals where there are two seeds or more."""
+    budgets = sorted(values["budget"].unique())
+    gains = [values.loc[values["budget"] == budget, "gain"].to_numpy(dtype=float) for budget in budgets]
+    means = np.array([gain.mean() for gain in gains])
+    intervals = [paired_difference(gain, np.zeros(len(gain))) for gain in gains]
+    axes.plot(budgets, means, label=spec, **look)
+    if all(interval.low is not None for interval in intervals):
+        lows, highs = [interval.low for interval in intervals], [interval.high for interval in intervals]
+        axes.fill_between(budgets, np.array(lows, float), np.array(highs, float), color=look["color"], alpha=0.12, lw=0)
+
+
+def columns_of(figure: Figure, labels: Collection[str]) -> int:
+    """Columns of a legend that fit the figure's width; a label of 8 points is about 0.07 inches per sign wide."""
+    widest = 0.6 + 0.07 * max(map(len, labels), default=1)
+    return max(1, min(len(labels), int(figure.get_figwidth() / widest)))
+
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#6B6B00")
+"""Colours that readers with any kind of colour vision tell apart (Okabe & Ito, 2008, and two darker ones)."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+CONTROLS: dict[str, dict[str, Any]] = {
+    "oracle": {"color": "black", "linestyle": "--", "marker": ""},
+    "random": {"color": "0.45", "linestyle": ":", "marker": ""},
+    "none": {"color": "0.7", "linestyle": "-", "marker": ""},
+}
+"""Controls are lines without markers."""
+
+
+def styles(specs: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each method. A method has the same ones in every figure.
+
+    They come from a hash of the method's name. Two methods of one figure with the same hash get different markers.
+    """
+    looks: dict[str, dict[str, Any]] = {}
+    taken: set[tuple[int, int]] = set()
+    for spec in sorted(specs):
+        if spec in CONTROLS:
+            looks[spec] = {**CONTROLS[spec], "linewidth": 1.6}
+            continue
+        number = int.from_bytes(hashlib.blake2b(spec.encode(), digest_size=4).digest(), "big")
+        colour, marker = number % len(COLOURS), number // len(COLOURS) % len(MARKERS)
+        for step in range(len(COLOURS) * len(MARKERS)):
+            marker, colour = (marker + (step > 0)) % len(MARKERS), (colour + (step % len(MARKERS) == 6)) % len(COLOURS)
+            if (colour, marker) not in taken:
+                break
+        taken.add((colour, marker))
+        looks[spec] = {"color": COLOURS[colour], "marker": MARKERS[marker], "markersize": 5, "linewidth": 1.4}
+    return looks
 
 
 def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

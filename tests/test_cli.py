@@ -255,3 +255,10 @@ def test_figure_2_of_what_has_no_images(tmp_path: Path, capsys: pytest.CaptureFi
     code, _, err = call(capsys, "report", str(tmp_path / "o"), "--figure", "2")
     assert code == 2
     assert "no task there has images" in err
+
+
+def test_without_a_command_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys)
+    assert (code, err) == (0, "")
+    assert "python -m harness find" in out
+    assert max(map(len, out.splitlines())) <= 80

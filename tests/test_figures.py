@@ -195,3 +195,17 @@ def test_figure_2_without_true_labels(tmp_path: Path) -> None:
     assert not row.known
     assert len(row.images) == len(row.given) == len(row.true) == 10
     assert flagged_grid([row]).axes[0].get_title() == row.given[0]
+
+
+def test_a_method_looks_the_same_in_every_figure() -> None:
+    """Whatever is beside it; and all methods of one figure differ in colour or marker."""
+    from harness.selection.registry import METHODS
+    from reports.figures import CONTROLS, styles
+
+    names = [name for name in METHODS.classes() if name not in CONTROLS]
+    alone = {name: styles([name])[name] for name in names}
+    some = styles(names[::3])
+    same = [some[name] == alone[name] for name in names[::3]]
+    assert sum(same) >= 0.8 * len(same)
+    looks = [(look["color"], look["marker"]) for look in styles(names).values()]
+    assert len(set(looks)) == len(looks)

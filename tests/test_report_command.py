@@ -13,6 +13,7 @@ import pytest
 
 import harness
 from tests.command_line import ROOT, call
+from tests.runs import run
 
 
 def test_a_report_to_a_link_keeps_the_link(capsys: pytest.CaptureFixture[str], both: Path, tmp_path: Path) -> None:
@@ -98,3 +99,14 @@ def test_module_and_closed_pipe(both: Path) -> None:
     )
     assert done.stdout.startswith("key,task")
     assert done.stderr == ""
+
+
+def test_a_report_of_some_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path / "o")
+    code, out, err = call(capsys, "report", str(tmp_path / "o"), "--methods", "outlier_*,random")
+    assert code == 0, err
+    assert "Outlier Gradient (L2)" in out
+    assert "Self-Confidence" not in out
+    code, _, err = call(capsys, "report", str(tmp_path / "o"), "--methods", "datainf")
+    assert code == 2
+    assert "--methods datainf leaves nothing of" in err

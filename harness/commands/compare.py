@@ -51,6 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from harness.gate.compare import DEFAULT_RULES, compare, parse_rule
     from harness.gate.measured import from_results, measured
     from harness.records.store import is_store
+    from harness.results.chosen import selected
     from harness.results.folder import Results
     from harness.selection.plugins import load_plugin
     from reports.gate import as_junit, as_markdown, as_text, summary
@@ -64,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     rules = {rule.metric: rule for rule in (parse_rule(text, others) for text in args.fail or DEFAULT_RULES)}
     if args.methods:
         known = {str(method) for method in base["method"]}
-        base, new = (side[[_selected(method, args.methods) for method in side["method"]]] for side in (base, new))
+        base, new = (side[[selected(method, args.methods) for method in side["method"]]] for side in (base, new))
         if base.empty:
             raise RequestError(
                 f"--methods {args.methods} leaves nothing of {args.base}; it has {', '.join(sorted(known))}"
@@ -80,25 +81,3 @@ def main(args: argparse.Namespace) -> int:
     if args.strict and not comparison.exit_code and (comparison.gaps or stale):
         return 1
     return comparison.exit_code
-
-
-def _selected(method: str, selection: str) -> bool:
-    from harness.interfaces.spec import parse_selection, parse_term
-
-    asked, chosen = parse_term(method), False
-    for term in parse_selection(selection):
-        agrees = all(_alike(asked.params.get(key), value) for key, value in term.params.items())
-        if term.matches(asked.pattern) and agrees:
-            chosen = not term.exclude
-    return chosen
-
-
-def _alike(ours: str | None, theirs: str) -> bool:
-    """Whether two texts mean the same value, such as 1, 1.0 and 1e0, or yes and True."""
-    words = {"true": "yes", "on": "yes", "false": "no", "off": "no"}
-    try:
-        if ours is not None and words.get(ours.lower(), ours) == words.get(theirs.lower(), theirs):
-            return True
-        return ours is not None and float(ours) == float(theirs)
-    except ValueError:
-        return False

@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
         "--judge", metavar="METHOD", help="rank correlation of every method with this one, such as leave_one_out"
     )
     how = parser.add_argument_group("how")
+    how.add_argument("--methods", metavar="SELECTION", help="show these methods alone (default: all in OUT)")
     told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     how.add_argument("--format", default="md", choices=tuple(FORMATS), help=f"{told} (default: md)")
     add_output(how, "the report, or the figure (default: figureN.png),")
@@ -59,6 +60,8 @@ def main(args: argparse.Namespace) -> int:
     for plugin in args.plugin:
         load_plugin(plugin)
     results = Results.read(args.out)
+    if args.methods:
+        results = results.of_methods(args.methods)
     with in_folder(args.data_dir):
         if results.frame.empty and not results.problems:
             raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")

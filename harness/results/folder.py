@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import RequestError
 from harness.records.requests import remembered
 from harness.records.store import Record, Store
+from harness.results.chosen import selected
 from harness.results.staleness import stale_keys, unknown_names
 from harness.results.table import tidy
 
@@ -37,6 +39,20 @@ class Results:
     commands: Sequence[str]
     problems: list[str]
     arrays: Callable[[Record], dict[str, np.ndarray] | None] = field(repr=False)
+
+    def of_methods(self, selection: str) -> Results:
+        """The results of some methods.
+
+        Raises:
+            RequestError: the selection leaves nothing.
+        """
+        known = {record.method_spec for record in self.records}
+        specs = {spec for spec in known if selected(spec, selection)}
+        if not specs:
+            raise RequestError(
+                f"--methods {selection} leaves nothing of {self.path}; it has {', '.join(sorted(known))}"
+            )
+        return replace(self, records=tuple(record for record in self.records if record.method_spec in specs))
 
     @classmethod
     def read(cls, path: str | Path) -> Results:
