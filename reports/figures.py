@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
     down = -(-len(panels) // across)
     with seaborn.axes_style("whitegrid"):
         figure = Figure(figsize=(4.4 * across, 3.6 * down + 0.5), layout="constrained", dpi=130)
-        grid = figure.subplots(down, across, squeeze=False, sharex=True)
+        grid = figure.subplots(down, across, squeeze=False)
     looks = styles({label for _, values in panels for label in values["method_spec"]})
     for axes, (title, values) in zip(grid.flat, panels, strict=False):
         for spec, mine in values.groupby("method_spec"):
@@ -113,7 +114,7 @@ def budget_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
                 colour = looks[str(spec)]["color"]
                 axes.plot(100 * PUBLISHED_BUDGET, number, "D", mfc="none", mec=colour, ms=8, label="printed")
         axes.axhline(0, color="0.3", linewidth=1)
-        axes.set_title(title, fontsize=9)
+        axes.set_title("\n".join(part for line in title.split("\n") for part in wrap(line, 52)), fontsize=9)
         axes.set_xlabel("removed, % of the training samples")
         axes.set_ylabel("gain in test accuracy, points")
     for axes in grid.flat[len(panels) :]:
@@ -161,19 +162,31 @@ CONTROLS: dict[str, dict[str, Any]] = {
 """Controls are lines without markers."""
 
 
+SHOWN_MOST = (
+    *("self_confidence", "exact_hessian", "outlier_l2", "datainf", "ekfac_influence", "clean_probe", "aum", "lissa"),
+    *("normalized_margin", "self_influence", "outlier_iforest", "gradient_tracing", "trak", "knn_labels", "data_oob"),
+    *("confident_learning", "confidence_weighted_entropy", "self_datainf", "outlier_l1", "self_lissa", "knn_shapley"),
+)
+LATER = len(SHOWN_MOST)
+
+
 def styles(specs: Collection[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each method. A method has the same ones in every figure.
 
-    They come from a hash of the method's name. Two methods of one figure with the same hash get different markers.
+    The methods that figures show most have looks of their own, the first eight of them different colours. The looks of
+    others come from a hash of the method's spec. Where two looks of one figure are the same, one gets another marker.
     """
     looks: dict[str, dict[str, Any]] = {}
     taken: set[tuple[int, int]] = set()
-    for spec in sorted(specs):
+    for spec in sorted(specs, key=lambda name: (SHOWN_MOST.index(name) if name in SHOWN_MOST else LATER, name)):
         if spec in CONTROLS:
             looks[spec] = {**CONTROLS[spec], "linewidth": 1.6}
             continue
-        number = int.from_bytes(hashlib.blake2b(spec.encode(), digest_size=4).digest(), "big")
-        colour, marker = number % len(COLOURS), number // len(COLOURS) % len(MARKERS)
+        if spec in SHOWN_MOST:
+            number = SHOWN_MOST.index(spec)
+        else:
+            number = int.from_bytes(hashlib.blake2b(spec.encode(), digest_size=4).digest(), "big")
+        colour, marker = number % len(COLOURS), (number + number // len(COLOURS)) % len(MARKERS)
         for step in range(len(COLOURS) * len(MARKERS)):
             marker, colour = (marker + (step > 0)) % len(MARKERS), (colour + (step % len(MARKERS) == 6)) % len(COLOURS)
             if (colour, marker) not in taken:
