@@ -133,7 +133,9 @@ def test_the_guides_per_sample_gradients_run() -> None:
     assert found["scores"].shape == (20,)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/protocols.md", "docs/detectors.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/guide.md", "docs/protocols.md", "docs/detectors.md", "docs/own-data.md"]
+)
 def test_selections_in_the_pages_are_valid(page: str) -> None:
     text = (ROOT / page).read_text()
     for option, registry in (("--methods", METHODS), ("--tasks", TASKS)):
