@@ -63,11 +63,8 @@ def _print(console: Console, section: Section, colour: bool) -> None:
         table.add_row(Text(f"{row.spec}{' †' if row.stale else ''}"), *cells, seconds(row.total_seconds))
     console.print(table)
     console.print(Text(_told(section, colour), "dim"))
-    skipped = [row.spec for row in section.rows if row.skipped and rows is not section.rows]
-    if skipped:
-        console.print(Text(f"Skipped: {', '.join(skipped)}.", "dim"))
     noted: dict[str, list[str]] = {}
-    for row in rows:
+    for row in section.rows:
         for note in row.troubles:
             noted.setdefault(note, []).append(row.spec)
     for note, specs in noted.items():

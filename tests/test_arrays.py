@@ -53,7 +53,7 @@ def test_labels_alone_suffice(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = str(tmp_path / "r")
     assert main(["run", "--methods", "self_confidence,datainf", "--tasks", f"arrays[path={path}]", "--preset", "smoke",
                  "--seeds", "2", "--out", out]) == 0  # fmt: skip
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert "no true labels are known" in text
     assert "skipped in 2 of 2 seeds: there is no reference set 'validation' here" in text
     frame = harness.load_results(out)
