@@ -8,6 +8,8 @@ The public interface; everything is imported on first use, so that importing the
     harness.method, task           a built-in or registered one by name and parameters
     harness.find                   label errors in your own data, as a pandas DataFrame
     harness.run                    cross methods with tasks and seeds
+    harness.report, suspects, compare
+                                   what the commands of these names show, in Python
     harness.load_results           stored results as a tidy pandas DataFrame
 """
 
@@ -20,6 +22,7 @@ from harness.packages import claim
 
 if TYPE_CHECKING:
     from harness.api import find, method, run, task
+    from harness.commands.report import report
     from harness.errors import RequestError, Unsupported
     from harness.gradients.blocks import DenseBlock, OuterBlock
     from harness.gradients.gradients import Gradients
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from harness.interfaces.view_of import view_of
     from harness.results.folder import load_results
     from harness.selection.registry import register_method, register_task
+    from harness.stored import compare, suspects
 
 _HOME = {
     "DenseBlock": "gradients.blocks",
@@ -47,7 +51,10 @@ _HOME = {
     "load_results": "results.folder",
     "register_method": "selection.registry",
     "register_task": "selection.registry",
+    "compare": "stored",
     "find": "api",
+    "report": "commands.report",
+    "suspects": "stored",
     "method": "api",
     "per_sample_gradients": "gradients.per_sample",
     "run": "api",
@@ -66,13 +73,16 @@ __all__ = [
     "Task",
     "Unsupported",
     "View",
+    "compare",
     "find",
     "load_results",
     "method",
     "per_sample_gradients",
     "register_method",
     "register_task",
+    "report",
     "run",
+    "suspects",
     "task",
     "view_of",
 ]

@@ -12,6 +12,7 @@ import pytest
 import harness
 from harness.errors import RequestError
 from harness.selection.registry import METHODS
+from tests.runs import run
 from tests.selections import Plain
 
 SCRIPT = """
@@ -106,3 +107,20 @@ def test_functions_of_a_module_travel_to_other_processes(tmp_path: Path, monkeyp
     frame = harness.run([my_own, "random"], "moons", 2, preset="smoke", out=tmp_path, timeout=120)
     assert set(frame["status"]) == {"ok"}
     assert set(frame["method"]) == {"my_own", "random"}
+
+
+def test_the_commands_in_python(tmp_path: Path) -> None:
+    """`report`, `suspects` and `compare` give what the commands of these names print."""
+    out = tmp_path / "o"
+    run(out, "outlier_l2,self_confidence", seeds=2)
+    text = harness.report(out, methods="outlier_*")
+    assert "Outlier Gradient (L2)" in text
+    assert "Self-Confidence" not in text
+    assert text._repr_markdown_() == text
+    frame = harness.suspects(out, "outlier_l2", seed=0, top=7)
+    assert len(frame) == 7
+    assert frame["suspicion"].is_monotonic_decreasing
+    comparison = harness.compare(out, out, ["auroc:-0.02"])
+    assert comparison.exit_code == 0
+    with pytest.raises(RequestError, match="top=0"):
+        harness.suspects(out, "outlier_l2", top=0)

@@ -139,3 +139,29 @@ def _figure(number: str, results: Results, path: str) -> bytes:
     except ValueError as error:
         raise RequestError(f"--output {path} has no suffix of a picture: {error}") from error
     return buffer.getvalue()
+
+
+class Markdown(str):
+    """A text that notebooks show as tables."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def report(out: str | Path = "results", *, table: str | None = None, methods: str | None = None) -> Markdown:
+    """The report of a results folder, as ``python -m harness report`` prints it; notebooks show it as tables.
+
+    Args:
+        out: a results folder.
+        table: one table instead of the whole comparison: 1 to 5, 7, 8, 9, ``figure3`` or ``budget``.
+        methods: a selection of methods; None for all.
+
+    Raises:
+        RequestError: the folder is no results folder, or there is no such table.
+    """
+    results = Results.read(out)
+    if methods:
+        results = results.of_methods(methods)
+    if results.frame.empty and not results.problems:
+        raise RequestError(f"{out} holds no results yet; `run --out {out}` fills it")
+    return Markdown(_text(results, argparse.Namespace(judge=None, table=table, format="md")))
