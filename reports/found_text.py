@@ -48,8 +48,9 @@ def agreement(found: Found) -> str:
     chance = max(found.counts) / found.n
     if found.agreement < chance + 0.5 * (1 - chance):
         told += (
-            f" The largest class alone has {100 * chance:.0f} %. With a model as weak as this one, many suspects are "
-            "errors of the model and not of the labels. Better features would help."
+            f" The largest class alone has {100 * chance:.0f} %. Either many labels are wrong, or the model is weak, and then "
+            "many suspects are its own errors. --compare says how many suspects to expect wrong; better features help a "
+            "weak model."
         )
     return told
 
