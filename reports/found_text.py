@@ -48,9 +48,8 @@ def agreement(found: Found) -> str:
     chance = max(found.counts) / found.n
     if found.agreement < chance + 0.5 * (1 - chance):
         told += (
-            f" The largest class alone has {100 * chance:.0f} %. Either many labels are wrong, or the model is weak, and then "
-            "many suspects are its own errors. --compare says how many suspects to expect wrong; better features help a "
-            "weak model."
+            f" The largest class alone has {100 * chance:.0f} %. Either many labels are wrong, or the model is weak. "
+            "A weak model takes its own errors for wrong labels. --compare says how many suspects to expect wrong."
         )
     return told
 
