@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.errors import RequestError
 from tasks._own_content import TABLES, Content, listed, of_table, read_table
-from tasks._own_folders import hub_dataset, is_saved_dataset, of_dataset, read_folder
+from tasks._own_folders import hub_dataset, of_dataset, read_folder
 
 HELD: dict[str, tuple[Any, Any]] = {}
 """Objects in memory with their labels, by the name that a task has as its path."""
@@ -252,6 +252,3 @@ def _digest_of(data: Any, labels: Any) -> str:
         elif part is not None:
             digest.update(repr(part).encode(errors="replace"))
     return digest.hexdigest()
-
-
-__all__ = ["HELD", "MEMORY", "hold", "is_saved_dataset", "read", "version_of"]
