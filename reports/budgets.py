@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import RequestError
-from harness.results.statistics import holm, paired_difference, paired_p_value, summarise
+from harness.results.statistics import holm, paired_difference, paired_p_values, summarise
 from harness.selection.names import task_spec
 from reports.words import percent, plus
 
@@ -100,7 +100,7 @@ def _differing(cells: pd.DataFrame, control: pd.DataFrame) -> set[str]:
     for spec, own in cells[cells["method_spec"] != CONTROL].groupby("method_spec"):
         both = pd.concat([own.set_index("seed")["accuracy_gain"], base], axis=1, join="inner").to_numpy(dtype=float)
         if len(both) > 1:
-            p_values[str(spec)] = paired_p_value(both[:, 0], both[:, 1])
+            p_values[str(spec)] = float(paired_p_values(both[:, 0], both[:, 1]))
     adjusted = holm(np.array(list(p_values.values())))
     return {spec for spec, p in zip(p_values, adjusted, strict=True) if p < LEVEL}
 

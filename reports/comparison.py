@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.results.statistics import Difference, Summary, holm, paired_difference, paired_p_value, summarise
+from harness.results.statistics import Difference, Summary, holm, paired_difference, paired_p_values, summarise
+from reports.health import health_notes
 
 RANKED = {
     "detection_accuracy": 3,
@@ -32,6 +33,13 @@ LEVEL = 0.05
 FEWEST_SEEDS = 3
 """With fewer seeds no method is bold, because hardly any difference can be shown."""
 
+
+OF_CELL = (
+    *("key", "task", "task_spec", "task_title", "task_params", "protocol", "preset", "seed", "status", "error"),
+    *("method", "method_spec", "method_title", "method_params", "uses", "score_seconds", "total_seconds"),
+    *("train_seconds", "cost", "n_train", "n_flagged", "n_noisy", "device_name", "health"),
+)
+"""The columns of the tidy table that sections use, besides metrics."""
 
 ABILITIES = ("loss_before", "loss", "accuracy_before", "accuracy")
 """Metrics of a language model before and after fine-tuning."""
@@ -98,40 +106,58 @@ def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
         stale: keys of cells that were computed with other code than the current code.
     """
     keys = ["task", "protocol", "preset", "task_params"]
-    sections = []
-    for _, group in frame.groupby(keys, sort=True):
-        sections.append(_section(group, stale))
-        dead = constant_seeds(group)
-        if dead and dead < set(group["seed"]):
-            sections.append(_section(group[~group["seed"].isin(dead)], stale, alive=True))
-    return sections
+    found = []
+    for _, group in frame[list(dict.fromkeys([*keys, *OF_CELL, "metric", "value"]))].groupby(keys, sort=True):
+        cells = _measured_cells(group)
+        dead = {cell.seed for cell in cells if cell.constant}
+        found.append(_section(cells, stale, dead))
+        if dead and dead < {cell.seed for cell in cells}:
+            found.append(_section([cell for cell in cells if cell.seed not in dead], stale, set(), alive=True))
+    return found
 
 
-def constant_seeds(frame: pd.DataFrame) -> set[int]:
-    """Seeds whose base model gives every training sample the same class."""
-    ok = frame[frame["status"] == "ok"].drop_duplicates("key")
-    constant = [json.loads(text).get("constant_model", False) for text in ok["health"]]
-    return set(ok["seed"][constant])
+@dataclass(frozen=True)
+class MeasuredCell:
+    """One stored cell as a section needs it. Rows of tables are computed of many cells, so these are no DataFrames."""
+
+    about: dict[str, Any]
+    """The columns `OF_CELL` of the tidy table; None where a value is missing."""
+    metrics: dict[str, float]
+    health: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return int(self.about["seed"])
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.about["status"] == "ok")
+
+    @property
+    def constant(self) -> bool:
+        """Whether the base model gives every training sample the same class."""
+        return self.ok and bool(self.health.get("constant_model", False))
 
 
-def _section(frame: pd.DataFrame, stale: Collection[str], alive: bool = False) -> Section:
-    first = frame.iloc[0]
-    seeds = sorted(int(seed) for seed in frame["seed"].unique())
-    rows = [_row(cells, seeds, stale) for _, cells in frame.groupby(["method", "method_params"])]
-    rows.sort(key=_rank)
-    ok = frame[frame["status"] == "ok"]
-    facts: dict[str, Any] = {name: sorted(set(ok[name].dropna())) for name in ("n_train", "n_noisy", "device_name")}
-    flagged = ok.loc[ok["n_flagged"] > 0, "n_flagged"].dropna().unique()
-    facts["n_flagged"] = sorted(flagged)
-    base = ok[ok["metric"] == "accuracy_base"].drop_duplicates("seed")["value"]
-    facts["accuracy_base"] = summarise(base.to_numpy()) if len(base) else None
-    facts["abilities"] = {
-        name: summarise(values.drop_duplicates("seed")["value"].to_numpy(dtype=float))
-        for name, values in ok[ok["metric"].isin(ABILITIES)].groupby("metric")
-    }
-    train = ok.drop_duplicates("seed")["train_seconds"].dropna()
-    facts["train_seconds"] = float(train.median()) if len(train) else None
-    best = {metric: _best(rows, metric) for metric in RANKED}
+def _measured_cells(group: pd.DataFrame) -> list[MeasuredCell]:
+    metrics: dict[str, dict[str, float]] = {}
+    for key, metric, value in zip(group["key"], group["metric"], group["value"], strict=True):
+        of_cell = metrics.setdefault(key, {})
+        if isinstance(metric, str):
+            of_cell.setdefault(metric, float(value))
+    first = group.drop_duplicates("key")[list(OF_CELL)].astype(object)
+    rows = zip(*(column for _, column in first.where(first.notna(), None).items()), strict=True)
+    cells = [dict(zip(OF_CELL, row, strict=True)) for row in rows]
+    return [MeasuredCell(row, metrics[row["key"]], json.loads(row["health"] or "{}")) for row in cells]
+
+
+def _section(cells: Sequence[MeasuredCell], stale: Collection[str], dead: set[int], alive: bool = False) -> Section:
+    first = cells[0].about
+    by_seed = {cell.seed: cell for cell in reversed(cells)}
+    of_row: dict[tuple[str, str], list[MeasuredCell]] = {}
+    for cell in cells:
+        of_row.setdefault((cell.about["method"], cell.about["method_params"]), []).append(cell)
+    rows = sorted((_row(mine, sorted(by_seed), stale) for mine in of_row.values()), key=_rank)
     text = {name: str(first[name]) for name in ("task", "task_spec", "task_title", "task_params", "protocol", "preset")}
     return Section(
         text["task"],
@@ -140,13 +166,31 @@ def _section(frame: pd.DataFrame, stale: Collection[str], alive: bool = False) -
         text["task_params"],
         text["protocol"],
         text["preset"],
-        seeds,
-        facts,
+        sorted(by_seed),
+        _facts([cell for cell in cells if cell.ok]),
         rows,
-        best,
+        {metric: _best(rows, metric) for metric in RANKED},
         alive,
-        sorted(constant_seeds(frame)),
+        sorted(dead),
     )
+
+
+def _facts(ok: Sequence[MeasuredCell]) -> dict[str, Any]:
+    """What the section's completed cells have in common."""
+    names = ("n_train", "n_noisy", "device_name", "n_flagged")
+    facts: dict[str, Any] = {
+        name: sorted({cell.about[name] for cell in ok if cell.about[name] is not None}) for name in names
+    }
+    facts["n_flagged"] = [count for count in facts["n_flagged"] if count > 0]
+
+    def once_a_seed(metric: str) -> list[float]:
+        return list({cell.seed: cell.metrics[metric] for cell in reversed(ok) if metric in cell.metrics}.values())
+
+    base = once_a_seed("accuracy_base")
+    facts["accuracy_base"] = summarise(np.array(base)) if base else None
+    facts["abilities"] = {name: summarise(np.array(once_a_seed(name))) for name in ABILITIES if once_a_seed(name)}
+    facts["train_seconds"] = _median(list({c.seed: c for c in reversed(ok)}.values()), "train_seconds")
+    return facts
 
 
 def _rank(row: Row) -> tuple[float, str]:
@@ -155,93 +199,74 @@ def _rank(row: Row) -> tuple[float, str]:
     return (-summary.mean if summary else 1.0, row.spec)
 
 
-def _row(frame: pd.DataFrame, seeds: list[int], stale: Collection[str]) -> Row:
-    first = frame.iloc[0]
-    ok = frame[frame["status"] == "ok"]
-    finite = ok[np.isfinite(ok["value"].astype(float))]
-    summaries = {
-        str(metric): summarise(values["value"].to_numpy(dtype=float)) for metric, values in finite.groupby("metric")
-    }
-    by_seed = {
-        metric: ok[ok["metric"] == metric].drop_duplicates("seed").set_index("seed")["value"].astype(float)
-        for metric in ("accuracy", "accuracy_base")
-    }
-    pairs = pd.concat(by_seed, axis=1, join="inner").dropna()
-    cells = frame.drop_duplicates("seed")
-    troubles = []
-    for status, failed in cells[cells["status"] != "ok"].groupby("status"):
-        reason = (str(failed.iloc[0]["error"]).splitlines() or ["no reason given"])[0]
-        troubles.append(f"{status} in {len(failed)} of {len(seeds)} seeds: {reason}")
-    odd = ok[ok["metric"].notna() & ~np.isfinite(ok["value"].astype(float))]
-    notes = [
-        f"{metric} is no finite number in {len(values)} of {len(seeds)} seeds; these seeds are left out"
-        for metric, values in odd.groupby("metric")
-    ]
-    absent = len(seeds) - len(cells)
-    if absent:
-        troubles.append(f"missing in {absent} of {len(seeds)} seeds")
+def _row(cells: Sequence[MeasuredCell], seeds: Sequence[int], stale: Collection[str]) -> Row:
+    first = cells[0].about
+    ok = [cell for cell in cells if cell.ok]
+    values: dict[str, dict[int, float]] = {}
+    odd: dict[str, int] = {}
+    for cell in ok:
+        for metric, value in cell.metrics.items():
+            if math.isfinite(value):
+                values.setdefault(metric, {})[cell.seed] = value
+            else:
+                odd[metric] = odd.get(metric, 0) + 1
+    after, before = values.get("accuracy", {}), values.get("accuracy_base", {})
+    both = [seed for seed in after if seed in before]
+    pairs = np.array([[side[seed] for seed in both] for side in (after, before)])
     return Row(
         spec=str(first["method_spec"]),
         title=str(first["method_title"]),
         uses=tuple(word for word in str(first["uses"]).split(";") if word),
         expected=len(seeds),
-        summaries=summaries,
-        gain=paired_difference(pairs["accuracy"].to_numpy(), pairs["accuracy_base"].to_numpy()) if len(pairs) else None,
-        score_seconds=_median(cells["score_seconds"]),
-        total_seconds=_median(cells["total_seconds"]),
+        summaries={metric: summarise(np.array(list(mine.values()))) for metric, mine in sorted(values.items())},
+        gain=paired_difference(pairs[0], pairs[1]) if both else None,
+        score_seconds=_median(cells, "score_seconds"),
+        total_seconds=_median(cells, "total_seconds"),
         dearest=_dearest(cells),
-        troubles=troubles,
-        notes=[*notes, *_health_notes(ok.drop_duplicates("seed"))],
-        stale=bool(set(frame["key"]) & set(stale)),
-        skipped=set(cells["status"]) == {"skipped"},
-        values={
-            str(metric): dict(zip(cells["seed"].astype(int), cells["value"].astype(float), strict=True))
-            for metric, cells in finite[finite["metric"].isin(RANKED)].groupby("metric")
-        },
+        troubles=_troubles(cells, len(seeds)),
+        notes=[
+            f"{metric} is no finite number in {count} of {len(seeds)} seeds; these seeds are left out"
+            for metric, count in sorted(odd.items())
+        ]
+        + health_notes([cell.health for cell in ok], [cell.about["n_train"] for cell in ok], _flags(ok)),
+        stale=any(cell.about["key"] in stale for cell in cells),
+        skipped={cell.about["status"] for cell in cells} == {"skipped"},
+        values={metric: mine for metric, mine in values.items() if metric in RANKED},
     )
 
 
-def _median(times: pd.Series) -> float | None:
-    known = times.dropna()
-    return float(known.median()) if len(known) else None
+def _troubles(cells: Sequence[MeasuredCell], expected: int) -> list[str]:
+    """Why a row lacks seeds."""
+    reasons: dict[str, list[str]] = {}
+    for cell in cells:
+        if not cell.ok:
+            reasons.setdefault(cell.about["status"], []).append(str(cell.about["error"]))
+    told = []
+    for status, errors in sorted(reasons.items()):
+        reason = (errors[0].splitlines() or ["no reason given"])[0]
+        told.append(f"{status} in {len(errors)} of {expected} seeds: {reason}")
+    if len(cells) < expected:
+        told.append(f"missing in {expected - len(cells)} of {expected} seeds")
+    return told
 
 
-def _dearest(cells: pd.DataFrame) -> str:
+def _flags(cells: Sequence[MeasuredCell]) -> bool:
+    return any((cell.about["n_flagged"] or 0) > 0 for cell in cells)
+
+
+def _median(cells: Sequence[MeasuredCell], name: str) -> float | None:
+    known = [cell.about[name] for cell in cells if cell.about[name] is not None]
+    return float(np.median(known)) if known else None
+
+
+def _dearest(cells: Sequence[MeasuredCell]) -> str:
     """The part of `total_seconds` with the largest sum over the seeds; empty if no record has parts."""
     total: dict[str, float] = {}
-    for text in cells["cost"].dropna():
-        for part, seconds in json.loads(text or "{}").items():
+    for cell in cells:
+        for part, seconds in json.loads(cell.about["cost"] or "{}").items():
             if part != "repair":
                 total[part] = total.get(part, 0.0) + seconds
     return max(total, key=lambda part: total[part]).replace("_", "-") if any(total.values()) else ""
-
-
-def _health_notes(cells: pd.DataFrame) -> list[str]:
-    """What a reader should know before trusting the scores."""
-    healths = [json.loads(text) for text in cells["health"]]
-    notes = []
-    shares = [health.get("largest_tie", 0) / n for health, n in zip(healths, cells["n_train"], strict=True)]
-    tied = [share for share in shares if share > 0.5]
-    if tied and cells["n_flagged"].max() > 0:
-        notes.append(
-            f"in {len(tied)} of {len(healths)} seeds, up to {100 * max(tied):.0f} % of the scores are equal up to "
-            "rounding; the order of equal scores is chance"
-        )
-    bad = [health["non_finite"] for health in healths if health.get("non_finite")]
-    if bad:
-        notes.append(f"up to {max(bad)} scores are not finite in {len(bad)} of {len(healths)} seeds")
-    solved = [
-        block for health in healths for block in health.values() if isinstance(block, dict) and "converged" in block
-    ]
-    loose = [block for block in solved if not block["converged"]]
-    if loose:
-        worst = max(float(block["relative_residual"]) for block in loose)
-        most = max(int(block["iterations"]) for block in loose)
-        notes.append(
-            f"not converged in {len(loose)} of {len(solved)} solves "
-            f"({most} iterations, relative residual up to {worst:.2g})"
-        )
-    return notes
 
 
 def _best(rows: list[Row], metric: str) -> set[str]:
@@ -257,11 +282,11 @@ def _best(rows: list[Row], metric: str) -> set[str]:
     if len(common) < FEWEST_SEEDS or len(ranked) < 2:
         return set()
     seeds = sorted(common)
-    by_row = {spec: np.array([values[seed] for seed in seeds]) for spec, values in ranked.items()}
-    means = {spec: round(float(values.mean()), RANKED[metric]) for spec, values in by_row.items()}
-    top = max(by_row, key=lambda spec: float(by_row[spec].mean()))
-    pairs = list(combinations(by_row, 2))
-    adjusted = holm(np.array([paired_p_value(by_row[one], by_row[other]) for one, other in pairs]))
-    differ = {pair for pair, p in zip(pairs, adjusted, strict=True) if p < LEVEL}
-    worse = {other for pair in differ if top in pair for other in pair if means[other] < means[top]}
-    return by_row.keys() - worse if worse else set()
+    by_row = np.array([[values[seed] for seed in seeds] for values in ranked.values()])
+    means = [round(float(mean), RANKED[metric]) for mean in by_row.mean(1)]
+    top = int(by_row.mean(1).argmax())
+    one, other = np.triu_indices(len(by_row), 1)
+    adjusted = holm(paired_p_values(by_row[one], by_row[other]))
+    rivals = (one + other - top)[((one == top) | (other == top)) & (adjusted < LEVEL)]
+    worse = {rival for rival in rivals if means[rival] < means[top]}
+    return {spec for i, spec in enumerate(ranked) if i not in worse} if worse else set()

@@ -13,7 +13,7 @@ from scipy.stats import ttest_rel
 
 import harness
 from harness.errors import RequestError
-from harness.results.statistics import holm, paired_p_value
+from harness.results.statistics import holm, paired_p_values
 from reports.budgets import budget_tables
 from reports.markdown import report
 from tests.command_line import call
@@ -51,7 +51,7 @@ def test_rows_are_ordered_and_stars_are_corrected() -> None:
     clear = [value + 0.05 for value in RANDOM]
     noise = np.array([0.004, 0.009, 0.003, 0.007])
     few = {"random": {0.1: RANDOM, 0.2: RANDOM}, "weak": {0.1: list(RANDOM + noise), 0.2: RANDOM}}
-    p = paired_p_value(noise, np.zeros(4))
+    p = paired_p_values(noise, np.zeros(4))
     assert 0.005 < p < 0.05
     many = {**few, "clear": {0.1: clear, 0.2: clear}} | {
         f"same{k}": {0.1: list(np.roll(RANDOM, k)), 0.2: RANDOM} for k in range(1, 12)
@@ -76,8 +76,8 @@ def test_holm_is_the_published_procedure() -> None:
 def test_p_values_are_scipys() -> None:
     rng = np.random.default_rng(0)
     ours, theirs = rng.standard_normal((2, 7))
-    assert paired_p_value(ours, theirs) == pytest.approx(ttest_rel(ours, theirs).pvalue)
-    assert paired_p_value(ours, ours) == 1
+    assert paired_p_values(ours, theirs) == pytest.approx(ttest_rel(ours, theirs).pvalue)
+    assert paired_p_values(ours, ours) == 1
 
 
 def test_from_a_run_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from harness.selection.plan import make_plan
 from harness.selection.registry import METHODS, TASKS
-from harness.selection.versions import GRADIENTS, MACHINERY, _below, _collect, _parsed, code_version
+from harness.selection.versions import GRADIENTS, MACHINERY, _below, _collect, _of_file, code_version
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,7 +121,7 @@ def test_every_module_that_results_go_through_is_in_a_version() -> None:
         path = _below(ROOT, name)
         if path is None or path.name == "__init__.py":
             continue  # a name in a module, or what a room says of itself
-        for imported in _parsed(path, name.rpartition(".")[0])[1]:
+        for imported in _of_file(path, name.rpartition(".")[0])[1]:
             if imported.startswith("harness.") and imported not in reached and _below(ROOT, imported):
                 reached.add(imported)
                 todo.append(imported)
@@ -205,7 +205,7 @@ def test_imports_for_type_checkers_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "plugin.py"
     path.write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tasks.moons\nx = 1\n")
 
-    text, imported = _parsed(path, "")
+    text, imported = _of_file(path, "")
 
     assert "moons" not in text
     assert imported == ("typing", "typing.TYPE_CHECKING")

@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from harness.records.requests import remembered
-    from harness.records.store import Store
+    from harness.records.store import Record, Store, state_of
     from harness.selection.plugins import load_plugin
 
     store = Store(args.out)
@@ -43,6 +43,7 @@ def _status(args: argparse.Namespace) -> int:
         load_plugin(plugin)
     requests = remembered(store)
     cells: dict[str, Cell] = {}
+    found: dict[str, Record | None] = {}
     for request in requests:
         print(request.command or f"harness.run({request.methods!r}, {request.tasks!r}, …)")
         try:
@@ -51,10 +52,11 @@ def _status(args: argparse.Namespace) -> int:
             hint = f" (it was run with --plugin {' --plugin '.join(request.plugins)})" if request.plugins else ""
             print(f"  cannot be planned here: {error}{hint}")
             continue
-        print(f"  {counts(Counter(store.state(cell) for cell in planned))}")
+        found |= {cell.slot: store.find(cell) for cell in planned if cell.slot not in found}
+        print(f"  {counts(Counter(state_of(found[cell.slot], cell) for cell in planned))}")
         cells |= {cell.slot: cell for cell in planned}
-    for cell in cells.values():
-        record = store.find(cell)
+    for slot, cell in cells.items():
+        record = found[slot]
         if record is not None and record.status in (*FAILURES, "skipped"):
             print(f"  {record.status}: {cell.task_spec} × {cell.method_spec} seed {cell.seed}: {record.error}")
     for problem in dict.fromkeys(store.problems):

@@ -133,16 +133,17 @@ def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Com
         rules: the metrics that are judged, with tolerances. Other metrics are ignored.
     """
     keys = [*SECTION, "method"]
-    ours: dict[Any, pd.DataFrame] = dict(list(new.groupby(keys, dropna=False)))
-    theirs: dict[Any, pd.DataFrame] = dict(list(base.groupby(keys, dropna=False)))
+    theirs, ours = (_by_key(side, keys) for side in (base, new))
     ours |= _renamed(theirs, ours)
     double = {key for side in (theirs, ours) for key, cells in side.items() if cells["params"].nunique() > 1}
-    drafts = [
-        (key, rule, *_paired(theirs[key], ours[key], rule))
-        for key in theirs
-        if key in ours and key not in double
-        for rule in rules
-    ]
+    drafts = []
+    for key in (key for key in theirs if key in ours and key not in double):
+        sides = theirs[key], ours[key]
+        machines = {machine for side in sides for machine in side["machine"].unique()}
+        before, after = (_by_metric(side) for side in sides)
+        for rule in rules:
+            of_rule = before.get(rule.metric, {}), after.get(rule.metric, {})
+            drafts.append((key, rule, *_paired(*of_rule, machines if rule.metric in COSTS else set())))
     tested = sum(len(pairs) > 1 and not _same(pairs) for _, _, pairs, _ in drafts)
     lines = []
     for key, rule, pairs, note in drafts:
@@ -158,6 +159,12 @@ def compare(base: pd.DataFrame, new: pd.DataFrame, rules: Sequence[Rule]) -> Com
         elif key in ours:
             lines += _broken(key, theirs[key], ours[key])
     return Comparison(lines, _missing(theirs, ours) + _lost(theirs, ours, rules))
+
+
+def _by_key(side: pd.DataFrame, keys: Sequence[str]) -> dict[Any, pd.DataFrame]:
+    """The other columns of the rows with each value of the keys."""
+    grouped = side.drop(columns=list(keys)).groupby([side[name] for name in keys], dropna=False)
+    return dict(list(grouped))
 
 
 def _renamed(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
@@ -177,18 +184,29 @@ def _task_text(key: Any) -> str:
     return " ".join([label, *extra])
 
 
-def _paired(base: pd.DataFrame, new: pd.DataFrame, rule: Rule) -> tuple[np.ndarray, str]:
-    """The values of the k seeds that both sides have, (k, 2), and a note on seeds or values that are missing."""
-    before, after = (
-        side[(side["metric"] == rule.metric) & (side["status"] == "ok")].set_index("seed")["value"]
-        for side in (base, new)
-    )
-    seeds = sorted(set(before.index) & set(after.index))
+def _by_metric(side: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """The values of the seeds that ended ``ok``, by metric and seed."""
+    values: dict[str, dict[int, float]] = {}
+    columns = (side[name].tolist() for name in ("status", "metric", "seed", "value"))
+    for status, metric, seed, value in zip(*columns, strict=True):
+        if status == "ok":
+            values.setdefault(metric, {})[int(seed)] = float(value)
+    return values
+
+
+def _paired(
+    before: Mapping[int, float], after: Mapping[int, float], machines: Collection[str]
+) -> tuple[np.ndarray, str]:
+    """The values of the k seeds that both sides have, (k, 2), and a note on seeds or values that are missing.
+
+    Args:
+        before, after: one metric's values of BASE and NEW, by seed.
+        machines: where both sides were measured, if the metric depends on the machine.
+    """
+    seeds = sorted(before.keys() & after.keys())
     pairs = np.array([[before[seed], after[seed]] for seed in seeds], dtype=float).reshape(-1, 2)
-    if rule.metric in COSTS and len(pairs):
-        machines = sorted(set(base["machine"]) | set(new["machine"]))
-        if len(machines) > 1 or machines == ["several"]:
-            return np.empty((0, 2)), f"measured on other machines: {' and '.join(machines)}"
+    if len(pairs) and (len(machines) > 1 or "several" in machines):
+        return np.empty((0, 2)), f"measured on other machines: {' and '.join(sorted(machines))}"
     if len(before) and not len(pairs):
         return pairs, "no seed in common" if len(after) else "NEW has no such value"
     gone = len(before) - len(pairs)
@@ -202,7 +220,7 @@ def _same(pairs: np.ndarray) -> bool:
 def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: str, level: float) -> Line:
     """The line of the pairs. The t-interval of the mean difference, one-sided at ``level``, is compared with the
     tolerance."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     before, after = (float(mean) for mean in pairs.mean(0))
     k = len(pairs)
@@ -212,7 +230,7 @@ def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: st
             return Line(*names, "not compared", "BASE is 0: no relative change", rule, before, after, seeds=k)
         differences = differences / (abs(before) or 1.0)
     mean = float(differences.mean())
-    half = float(t.isf(level, k - 1) * differences.std(ddof=1) / math.sqrt(k)) if k > 1 else 0.0
+    half = float(stdtrit(k - 1, 1 - level) * differences.std(ddof=1) / math.sqrt(k)) if k > 1 else 0.0
     low, high = (mean - half, mean + half) if k > 1 else (None, None)
     best, worst = (mean + half, mean - half) if rule.higher_is_better else (-(mean - half), -(mean + half))
     verdict: Verdict

@@ -39,15 +39,20 @@ def from_results(results: Results) -> pd.DataFrame:
     import pandas as pd
 
     records = {record.key: record for record in results.records}
-    frame = results.frame.assign(
-        task_spec=[records[key].task_spec for key in results.frame["key"]],
-        method=[records[key].method_spec for key in results.frame["key"]],
-        data=[records[key].versions.get("data", "") for key in results.frame["key"]],
+    cells = results.frame.drop_duplicates("key").set_index("key")
+    cells = cells.assign(
+        task_spec=[records[key].task_spec for key in cells.index],
+        method=[records[key].method_spec for key in cells.index],
+        data=[records[key].versions.get("data", "") for key in cells.index],
+        params=cells["method_params"],
+        machine=cells["device_name"],
     )
-    cells = frame.drop_duplicates("slot")
-    frame = frame[frame["step"].isna()]
-    costs = [cells.assign(metric=name, value=cells[name]) for name in COSTS]
-    rows = pd.concat([frame, *costs]).dropna(subset=["value"])
-    rows = pd.concat([rows[rows["status"] == "ok"], cells[cells["status"] != "ok"].assign(metric=None, value=None)])
-    rows = rows.assign(params=rows["method_params"], machine=rows["device_name"])
+    measured = results.frame.loc[results.frame["step"].isna(), ["key", "metric", "value"]]
+    costs = [cells[[name]].reset_index().rename(columns={name: "value"}).assign(metric=name) for name in COSTS]
+    values = pd.concat([measured, *costs]).dropna(subset=["value"])
+    ok = cells.index[cells["status"] == "ok"]
+    others = pd.DataFrame({"key": cells.index[cells["status"] != "ok"], "metric": None, "value": None})
+    values = pd.concat([values[values["key"].isin(ok)], others.astype(object)])
+    described = cells[[name for name in COLUMNS if name not in ("metric", "value")]]
+    rows = described.loc[values["key"]].assign(metric=values["metric"].array, value=values["value"].array)
     return rows[COLUMNS].sort_values([*SECTION, "method", "metric", "seed"]).reset_index(drop=True)

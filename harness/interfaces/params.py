@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -21,11 +22,17 @@ _FALSE = {"false", "no", "off", "0"}
 
 def fields_of(cls: type) -> dict[str, tuple[Any, Any]]:
     """``{name: (type, default)}`` of a parameter dataclass, in order."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return {
         f.name: (hints[f.name], f.default_factory() if callable(f.default_factory) else f.default)
         for f in dataclasses.fields(cls)
     }
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The resolved types of a class. Every name in a class's bases is compiled for this, so it is done once."""
+    return typing.get_type_hints(cls)
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:

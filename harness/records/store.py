@@ -148,14 +148,12 @@ class Store:
         """The cell's stored record, stale or not; None if there is none or it is damaged."""
         path = self.location(cell)
         record = self._read(path) if path.is_file() else None
-        return None if record is None or self.arrays(record) is None else record
+        whole = record is not None and (record.scores_sha256 is None or self._scores(record) is not None)
+        return record if whole else None
 
     def state(self, cell: Cell) -> str:
         """``missing`` (or damaged), ``stale``, or the stored record's status. A failed record is never ``stale``."""
-        record = self.find(cell)
-        if record is None:
-            return "missing"
-        return record.status if record.key == cell.key or record.status in FAILURES else "stale"
+        return state_of(self.find(cell), cell)
 
     def write(self, cell: Cell, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
         """Store a record. The scores are written before the record, so no record is seen without its scores."""
@@ -190,19 +188,37 @@ class Store:
         """
         if record.scores_sha256 is None:
             return {}
-        path = self._path(record.task, record.method, record.seed, record.slot)
+        content = self._scores(record)
+        if content is None:
+            return None
         try:
-            content = path.with_suffix(".npz").read_bytes()
-            if hashlib.sha256(content).hexdigest() != record.scores_sha256:
-                raise ValueError("they do not belong to the record")
             with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
                 return dict(loaded)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
+            self._unreadable(record, error)
             return None
 
+    def scores_file(self, record: Record) -> Path:
+        """Where a record's arrays are, if it has any."""
+        return self.path.joinpath("records", record.task, record.method, f"seed{record.seed}-{record.slot}.npz")
+
+    def _scores(self, record: Record) -> bytes | None:
+        """A record's file of arrays; None, and a problem, if it is missing or is not the record's."""
+        try:
+            content = self.scores_file(record).read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.scores_sha256:
+                raise ValueError("they do not belong to the record")
+        except (OSError, ValueError) as error:
+            self._unreadable(record, error)
+            return None
+        return content
+
+    def _unreadable(self, record: Record, error: Exception) -> None:
+        path = self.scores_file(record).with_suffix(".json")
+        self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
+
     def _path(self, task: str, method: str, seed: int, slot: str) -> Path:
-        return self.path / "records" / task / method / f"seed{seed}-{slot}.json"
+        return self.path.joinpath("records", task, method, f"seed{seed}-{slot}.json")
 
     def _read(self, path: Path) -> Record | None:
         try:
@@ -228,6 +244,13 @@ class Store:
             self.problems.append(f"{path}: not a readable record ({_brief(error)}); left out")
             return None
         return record
+
+
+def state_of(record: Record | None, cell: Cell) -> str:
+    """As `Store.state`, of what `Store.find` gave."""
+    if record is None:
+        return "missing"
+    return record.status if record.key == cell.key or record.status in FAILURES else "stale"
 
 
 def counts(states: Counter[str]) -> str:

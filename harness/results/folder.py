@@ -13,6 +13,7 @@ from harness.errors import RequestError
 from harness.records.requests import remembered
 from harness.records.store import Record, Store
 from harness.results.chosen import selected
+from harness.results.known_metrics import KnownMetrics
 from harness.results.staleness import stale_keys, unknown_names
 from harness.results.table import tidy
 
@@ -31,7 +32,7 @@ class Results:
         commands: the commands that made the records, oldest first.
         problems: one sentence for each damaged file, which is left out. Files of scores are read on the first use of
             `frame`, which may add problems.
-        arrays: reads a record's arrays; see `harness.records.store`.
+        arrays, scores_file: a record's arrays and their file; see `harness.records.store`.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Results:
     commands: Sequence[str]
     problems: list[str]
     arrays: Callable[[Record], dict[str, np.ndarray] | None] = field(repr=False)
+    scores_file: Callable[[Record], Path] = field(repr=False)
 
     def of_methods(self, selection: str) -> Results:
         """The results of some methods.
@@ -64,12 +66,15 @@ class Results:
         store = Store(path)
         records = tuple(store.headers())
         commands = [request.command for request in remembered(store) if request.command]
-        return cls(str(path), records, commands, store.problems, store.arrays)
+        return cls(str(path), records, commands, store.problems, store.arrays, store.scores_file)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The tidy table; see `load_results`."""
-        return tidy((record, self.arrays(record)) for record in self.records)
+        known = KnownMetrics(self.path, self.arrays, self.scores_file)
+        frame = tidy((record, known.of(record)) for record in self.records)
+        known.keep()
+        return frame
 
     @cached_property
     def stale(self) -> frozenset[str]:

@@ -78,8 +78,9 @@ def detection(scores: np.ndarray, flagged: np.ndarray, noisy: np.ndarray) -> dic
 
 def _of_scores(scores: np.ndarray, noisy: np.ndarray) -> dict[str, float]:
     n, errors = len(noisy), int(noisy.sum())
-    seen, found = _inspected(scores, noisy)
-    auroc = _auroc(_ranks(scores), noisy)
+    order, last = _by_suspicion(scores)
+    seen, found = _inspected(noisy[order], last)
+    auroc = _auroc(seen, found)
     metrics = {
         "auroc": auroc,
         "average_precision": float(np.sum(np.diff(found, prepend=0) * found / seen) / errors),
@@ -91,12 +92,32 @@ def _of_scores(scores: np.ndarray, noisy: np.ndarray) -> dict[str, float]:
     return metrics
 
 
-def _inspected(scores: np.ndarray, noisy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of samples inspected and of noisy ones among them, at the end of each group of equal scores."""
-    ranks = _ranks(scores)
-    order = np.argsort(-ranks, kind="stable")
-    ends = np.flatnonzero(np.diff(ranks[order], append=-1))
-    return ends + 1, np.cumsum(noisy[order])[ends]
+def inspected(scores: np.ndarray, noisy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples inspected and noisy samples among them, from 0, at the end of each group of equal scores.
+
+    Args:
+        scores, noisy: as for `detection`.
+    """
+    order, last = _by_suspicion(scores)
+    return tuple(np.concatenate([[0], counts]) for counts in _inspected(noisy[order], last))  # type: ignore[return-value]
+
+
+def _by_suspicion(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples, most suspicious first, and whether each is the last one of its group of equal scores. NaN is lowest."""
+    known = np.where(np.isnan(scores), -np.inf, scores)
+    order = np.argsort(-known, kind="stable")
+    return order, _ends(known[order])
+
+
+def _ends(values: np.ndarray) -> np.ndarray:
+    """Whether each value is the last one of its run of equal values."""
+    return np.append(values[1:] != values[:-1], True)
+
+
+def _inspected(noisy: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `inspected`, without the 0, for samples in the order of suspicion."""
+    ends = np.flatnonzero(last)
+    return ends + 1, np.cumsum(noisy)[ends]
 
 
 def _among_first(k: int, seen: np.ndarray, found: np.ndarray) -> float:
@@ -104,17 +125,12 @@ def _among_first(k: int, seen: np.ndarray, found: np.ndarray) -> float:
     return float(np.interp(k, np.concatenate([[0], seen]), np.concatenate([[0], found])))
 
 
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Scores as dense ranks from 0: order and ties kept, infinities and NaN (lowest) made harmless."""
-    return np.unique(np.where(np.isnan(scores), -np.inf, scores), return_inverse=True)[1]
-
-
-def _auroc(ranks: np.ndarray, noisy: np.ndarray) -> float:
-    """Share of the pairs (noisy, right) in which the noisy sample has the higher rank, ties as half."""
-    from scipy.stats import rankdata
-
-    errors, others = int(noisy.sum()), int((~noisy).sum())
-    return float((rankdata(ranks)[noisy].sum() - errors * (errors + 1) / 2) / (errors * others))
+def _auroc(seen: np.ndarray, found: np.ndarray) -> float:
+    """Share of the pairs (noisy, right) in which the noisy sample has the higher score, ties as half."""
+    right = seen - found
+    after = right[-1] - right  # right samples with a lower score than the group's
+    pairs = np.diff(found, prepend=0) * (after + np.diff(right, prepend=0) / 2)
+    return float(pairs.sum() / (float(found[-1]) * float(right[-1])))
 
 
 def within_class(scores: np.ndarray, noisy: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -127,10 +143,21 @@ def within_class(scores: np.ndarray, noisy: np.ndarray, labels: np.ndarray) -> d
         scores, noisy: as for `detection`.
         labels: the given labels, (n,).
     """
-    ranks = _ranks(scores)
-    members = [labels == c for c in np.unique(labels)]
-    aurocs = [_auroc(ranks[m], noisy[m]) for m in members if 0 < noisy[m].sum() < m.sum()]
-    return {"auroc_within_class": float(np.mean(aurocs))} if aurocs else {}
+    order, last = _by_suspicion(scores)
+    group = np.cumsum(last) - last
+    by_class = np.argsort(labels[order], kind="stable")  # by label, and within a label by suspicion
+    order, group = order[by_class], group[by_class]
+    given = labels[order]
+    ends = np.flatnonzero(_ends(given) | _ends(group))
+    found = np.cumsum(noisy[order])[ends]
+    right = ends + 1 - found
+    starts = np.flatnonzero(np.append(True, given[ends][1:] != given[ends][:-1]))
+    wrongs, rights = np.diff(found, prepend=0), np.diff(right, prepend=0)
+    n_wrong, n_right = np.add.reduceat(wrongs, starts), np.add.reduceat(rights, starts)
+    after = np.repeat(np.cumsum(n_right), np.diff(starts, append=len(ends))) - right
+    pairs = np.add.reduceat(wrongs * (after + rights / 2), starts)
+    both = (n_wrong > 0) & (n_right > 0)
+    return {"auroc_within_class": float(np.mean(pairs[both] / (n_wrong * n_right)[both]))} if both.any() else {}
 
 
 def of_own_flags(own: Flags, noisy: np.ndarray) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.interfaces.flags import Flags
@@ -59,19 +59,41 @@ COLUMNS = (
 )
 
 
-def tidy(results: Iterable[tuple[Record, Mapping[str, np.ndarray] | None]]) -> pd.DataFrame:
-    """The tidy table of records with their arrays; see `harness.load_results`.
+MEASURES = ("metric", "step", "value", "higher_is_better")
+"""The columns that differ between the rows of one cell."""
 
-    A record with None for its arrays has damaged arrays and is left out.
+AS_JSON = ("task_params", "method_params", "health", "cost", "versions")
+OF_RECORD = tuple(name for name in COLUMNS if name not in (*MEASURES, *AS_JSON, "uses", "schema"))
+
+
+def tidy(results: Iterable[tuple[Record, Mapping[str, float] | None]]) -> pd.DataFrame:
+    """The tidy table of records with the metrics of their scores; see `harness.load_results`.
+
+    A record with None for its metrics has damaged scores and is left out.
     """
+    import numpy as np
     import pandas as pd
 
-    rows = [row for record, arrays in results if arrays is not None for row in _rows(record, arrays)]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": "Int64"})
+    cells: list[dict[str, object]] = []
+    values: list[tuple[int, str | None, int | None, float | None, bool | None]] = []
+    for record, of_scores in results:
+        if of_scores is None:
+            continue
+        measured: list[tuple[str | None, int | None, float | None]] = [*_measured(record, of_scores)]
+        values += [
+            (len(cells), name, step, value, None if name is None else HIGHER_IS_BETTER.get(name, True))
+            for name, step, value in measured or [(None, None, None)]
+        ]
+        cells.append(_cell(record))
+    of_cell, *measures = zip(*values, strict=True) if values else ((), (), (), (), ())
+    frame = pd.DataFrame(cells, columns=[name for name in COLUMNS if name not in MEASURES])
+    frame = frame.take(np.array(of_cell, dtype=np.intp)).reset_index(drop=True)
+    frame = frame.assign(**{name: list(column) for name, column in zip(MEASURES, measures, strict=True)})
+    return frame[list(COLUMNS)].astype({"step": "Int64"})
 
 
-def cell_metrics(record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """A record's metrics: what was measured on models, and detection metrics where the truth is known."""
+def detection_metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Metrics of a record's arrays: of detection where the wrong labels are known, and of attribution."""
     metrics: dict[str, float] = {}
     if "attribution" in arrays:
         metrics |= class_detection(arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
@@ -81,30 +103,27 @@ def cell_metrics(record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, 
             metrics |= within_class(arrays["scores"], arrays["noisy"], arrays["labels"])
         if "own_flagged" in arrays:
             metrics |= of_own_flags(Flags(arrays["own_flagged"], float(arrays["estimated_errors"])), arrays["noisy"])
-    return metrics | record.metrics
+    return metrics
 
 
-def _rows(record: Record, arrays: Mapping[str, np.ndarray]) -> list[dict[str, object]]:
-    base = {name: getattr(record, name) for name in COLUMNS if hasattr(record, name)}
-    base |= {
-        "method_spec": method_spec(record.method, record.method_params, record.protocol, record.task)
-        or record.method_spec,
-        "task_spec": task_spec(record.task, record.task_params, record.protocol, record.preset) or record.task_spec,
-        "task_params": json.dumps(record.task_params, sort_keys=True),
-        "method_params": json.dumps(record.method_params, sort_keys=True),
-        "uses": ";".join(record.uses),
-        "health": json.dumps(record.health, sort_keys=True),
-        "cost": json.dumps(record.cost, sort_keys=True),
-        "versions": json.dumps(record.versions, sort_keys=True),
-        "schema": record.versions.get("schema"),
-    }
-    values: list[tuple[str, int | None, float]] = []
+def _measured(record: Record, of_scores: Mapping[str, float]) -> Iterator[tuple[str, int | None, float]]:
+    """Name, step and value of a record's metrics."""
     if record.status == "ok":
-        values += [(name, None, value) for name, value in cell_metrics(record, arrays).items()]
-        values += [(name, step, value) for name, curve in record.curves.items() for step, value in enumerate(curve, 1)]
-    if not values:
-        return [{**base, "metric": None, "step": None, "value": None, "higher_is_better": None}]
-    return [
-        {**base, "metric": name, "step": step, "value": value, "higher_is_better": HIGHER_IS_BETTER.get(name, True)}
-        for name, step, value in values
-    ]
+        yield from ((name, None, value) for name, value in {**of_scores, **record.metrics}.items())
+        yield from ((name, step, value) for name, curve in record.curves.items() for step, value in enumerate(curve, 1))
+
+
+def _cell(record: Record) -> dict[str, object]:
+    """What the table says of a record, apart from `MEASURES`."""
+    written = {name: json.dumps(getattr(record, name), sort_keys=True) for name in AS_JSON}
+    return (
+        {name: getattr(record, name) for name in OF_RECORD}
+        | written
+        | {
+            "method_spec": method_spec(record.method, record.method_params, record.protocol, record.task)
+            or record.method_spec,
+            "task_spec": task_spec(record.task, record.task_params, record.protocol, record.preset) or record.task_spec,
+            "uses": ";".join(record.uses),
+            "schema": record.versions.get("schema"),
+        }
+    )

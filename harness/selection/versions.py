@@ -70,17 +70,18 @@ def code_version(cls: type) -> str:
 @functools.cache
 def machinery_version() -> str:
     """A hash of the code that every result uses: data and base model, the view, scoring, trimming, retraining."""
-    return _hash_of_modules(MACHINERY)
+    return modules_version(MACHINERY)
 
 
 @functools.cache
 def gradients_version() -> str:
     """A hash of the code of `harness.gradients`."""
-    return _hash_of_modules(GRADIENTS)
+    return modules_version(GRADIENTS)
 
 
-def _hash_of_modules(names: Collection[str]) -> str:
-    return _digest(_parsed(ROOT / (name.replace(".", "/") + ".py"), "")[0] for name in names)
+def modules_version(names: Collection[str]) -> str:
+    """A hash of the code of modules of `harness`, by their full names."""
+    return _digest(_of_file(ROOT / (name.replace(".", "/") + ".py"), "")[0] for name in names)
 
 
 def _digest(texts: Iterator[str]) -> str:
@@ -112,7 +113,7 @@ def _own_source(thing: Any) -> str:
 def _collect(path: Path, module: str, sources: dict[str, str]) -> None:
     """Add the source of a module and of its imported modules that count to ``sources``, by module name."""
     is_package = path.name == "__init__.py"
-    sources[module], imported = _parsed(path, module if is_package else module.rpartition(".")[0])
+    sources[module], imported = _of_file(path, module if is_package else module.rpartition(".")[0])
     top = module.partition(".")[0]
     root = path.parents[module.count(".") + is_package]
     for name in imported:
@@ -162,14 +163,21 @@ def _found(module: str, beside: Path | None) -> Path | None:
     return Path(spec.origin) if spec is not None and spec.origin else None
 
 
-def _parsed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+def _of_file(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+    """`_parsed` of a file's present content. Most modules belong to several methods, and are read once."""
+    return _parsed(path.read_text(encoding="utf-8"), package)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str, package: str) -> tuple[str, tuple[str, ...]]:
     """A module's source without docstrings, formatting and imports for type checkers, and the full names of what it
     imports.
 
     Args:
+        text: the module's source.
         package: the package that relative imports start from.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(text)
     for node in list(ast.walk(tree)):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             node.body = [ast.Pass()]
