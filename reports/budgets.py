@@ -63,7 +63,7 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(cells: pd.DataFrame, heading: str) -> str:
-    from reports.markdown import markdown_table
+    from reports.table import markdown_table
 
     budgets = sorted(cells["budget"].unique())
     control = cells[cells["method_spec"] == CONTROL]

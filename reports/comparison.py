@@ -65,7 +65,7 @@ class Row:
     skipped: bool = False
     """Whether the method was skipped in every seed that has a record."""
     values: dict[str, dict[int, float]] = field(default_factory=dict)
-    """The ranked metrics by seed."""
+    """The finite values by metric and seed."""
 
     @property
     def attributes(self) -> bool:
@@ -231,7 +231,7 @@ def _row(cells: Sequence[MeasuredCell], seeds: Sequence[int], stale: Collection[
         + health_notes([cell.health for cell in ok], [cell.about["n_train"] for cell in ok], _flags(ok)),
         stale=any(cell.about["key"] in stale for cell in cells),
         skipped={cell.about["status"] for cell in cells} == {"skipped"},
-        values={metric: mine for metric, mine in values.items() if metric in RANKED},
+        values=values,
     )
 
 

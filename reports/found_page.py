@@ -13,6 +13,7 @@ import numpy as np
 from harness.errors import Unsupported
 from harness.finding.found import Found
 from reports.found_text import agreement, headline
+from reports.sorting import SORTABLE, SORTING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +51,7 @@ select, input { font: inherit; padding: .3rem; border: 1px solid var(--line); bo
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { border-bottom: 2px solid var(--line); cursor: pointer; white-space: nowrap; user-select: none; }
-th:focus-visible { outline: 2px solid var(--link); }
-th[aria-sort=ascending]::after { content: " ▲"; } th[aria-sort=descending]::after { content: " ▼"; }
+th { border-bottom: 2px solid var(--line); white-space: nowrap; }
 td.n { text-align: right; } td.text { min-width: 16rem; max-width: 40rem; overflow-wrap: anywhere; }
 .given { color: var(--wrong); font-weight: 600; } .suggested { color: var(--right); font-weight: 600; }
 img { display: block; width: 96px; height: 96px; object-fit: contain; background: var(--faint); }
@@ -84,21 +83,6 @@ function filter() {
   document.getElementById('shown').textContent = `${shown} of ${rows.length} samples shown`;
 }
 for (const part of [given, suggested, words, wrong]) part && part.addEventListener('input', filter);
-function sort(head) {
-  const table = head.closest('table'), body = table.tBodies[0], k = [...head.parentNode.children].indexOf(head);
-  const up = head.getAttribute('aria-sort') !== 'ascending';
-  for (const other of head.parentNode.children) other.removeAttribute('aria-sort');
-  head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-  const value = row => row.children[k].dataset.value ?? row.children[k].textContent;
-  const number = /^[-+]?[\\d.]+(e[-+]?\\d+)?( %)?$/i;
-  const compare = (a, b) => { const x = value(a), y = value(b);
-    return number.test(x) && number.test(y) ? parseFloat(x) - parseFloat(y) : x.localeCompare(y); };
-  [...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)).forEach(row => body.append(row));
-}
-for (const head of document.querySelectorAll('th')) {
-  head.tabIndex = 0; head.addEventListener('click', () => sort(head));
-  head.addEventListener('keydown', event => event.key === 'Enter' && sort(head));
-}
 const heads = [...document.querySelectorAll('#suspects th')], order = document.getElementById('order');
 if (order) {
   for (const head of heads) order.append(new Option(head.textContent, heads.indexOf(head)));
@@ -122,8 +106,8 @@ def found_page(found: Found, top: int | None = None) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n"
-        f"{body}\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{SORTABLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n"
+        f"{body}\n</main>\n<script>{SORTING}{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 

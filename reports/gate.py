@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from harness.gate.compare import VERDICTS, Comparison, Line
-from reports.markdown import markdown_table
+from reports.table import markdown_table
 from reports.words import plus
 
 MOST_NAMED = 10

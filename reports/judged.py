@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.interfaces.spec import changes
 from harness.results.statistics import summarise
-from reports.markdown import markdown_table
+from reports.table import markdown_table
 
 
 def judged(frame: pd.DataFrame, judge: str, made: Sequence[str] = ()) -> str:

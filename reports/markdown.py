@@ -6,12 +6,14 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from harness.interfaces.spec import changes
-from harness.results.statistics import Difference
 from reports.comparison import Row, Section, sections
+from reports.over_tasks import over_tasks
+from reports.overview import overview
+from reports.protocols import protocols_compared
 from reports.published import Published, published
-from reports.variants import differences, variants
-from reports.words import CLEAN_CONTROL, caption, facts_of, fraction, percent, plus, seconds, signed
+from reports.table import markdown_table, points, row_name
+from reports.variant_tables import variants_compared
+from reports.words import CLEAN_CONTROL, caption, facts_of, fraction, percent, seconds
 
 COLUMNS = {
     "auroc": "AUROC",
@@ -48,21 +50,26 @@ def report(
         stale: keys of cells that were computed with other code than the current code.
         problems: damaged files that were left out.
     """
-    parts = [f"# {title}", *provenance(frame, commands)]
+    shown = sections(frame, stale)
+    parts = [f"# {title}", *overview(shown), *provenance(frame, commands)]
     if problems:
         parts.append("**Damaged files, left out:**\n\n" + "\n".join(f"- {problem}" for problem in problems))
-    shown = sections(frame, stale)
     for section in shown:
         parts.append(_section(section))
-    parts += _protocols_compared(shown) + _variants_compared(frame[~frame["key"].isin(list(stale))], shown)
+    parts += _across_sections(frame[~frame["key"].isin(list(stale))], shown)
     return "\n\n".join(parts) + "\n"
 
 
 def tables(frame: pd.DataFrame, stale: Collection[str] = ()) -> str:
     """The tables alone, as printed at the end of a run."""
     shown = sections(frame, stale)
-    compared = _protocols_compared(shown) + _variants_compared(frame[~frame["key"].isin(list(stale))], shown)
+    compared = _across_sections(frame[~frame["key"].isin(list(stale))], shown)
     return "\n\n".join([_section(section) for section in shown] + compared) + "\n"
+
+
+def _across_sections(current: pd.DataFrame, shown: Sequence[Section]) -> list[str]:
+    """What sections say together: all tasks, both protocols, one parameter changed."""
+    return over_tasks(shown) + protocols_compared(shown) + variants_compared(current, shown)
 
 
 def provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
@@ -120,9 +127,9 @@ def _section(section: Section) -> str:
     ]
     body = []
     for row in [row for row in rows if not row.skipped] or rows:
-        line = [_name(row), *(_value(row, metric, section) for metric in shown)]
+        line = [row_name(row), *(_value(row, metric, section) for metric in shown)]
         if "accuracy" in shown:
-            line.append(_gain(row.gain))
+            line.append(points(row.gain))
         line += [seconds(row.score_seconds), seconds(row.total_seconds), row.dearest or "—", ", ".join(row.uses) or "—"]
         line += [_printed(values[row.spec]) for values in printed.values()]
         body.append(line)
@@ -156,100 +163,6 @@ def _section(section: Section) -> str:
     return "\n\n".join(parts)
 
 
-def _protocols_compared(shown: Sequence[Section]) -> list[str]:
-    """For each task that was run in both protocols: how much the protocol changes each method's metrics."""
-    parts = []
-    by_task: dict[tuple[str, str], dict[str, Section]] = {}
-    for section in (section for section in shown if not section.alive):
-        by_task.setdefault((section.spec, section.preset), {})[section.protocol] = section
-    for (spec, preset), both in by_task.items():
-        if set(both) < {"fair", "paper"}:
-            continue
-        fair, paper = both["fair"], both["paper"]
-        theirs = {row.spec: row for row in paper.rows}
-        body = []
-        for row in fair.rows:
-            other = theirs.get(row.spec)
-            if other is None or "auroc" not in row.summaries or "auroc" not in other.summaries:
-                continue
-            change = row.summaries["auroc"].mean - other.summaries["auroc"].mean
-            body.append(
-                [
-                    _name(row),
-                    fraction(other.summaries["auroc"]),
-                    fraction(row.summaries["auroc"]),
-                    plus(change, 3),
-                    percent(other.summaries["detection_accuracy"]),
-                    percent(row.summaries["detection_accuracy"]),
-                ]
-            )
-        if body:
-            header = ["Method", "AUROC, paper", "AUROC, fair", "Difference", "Detection %, paper", "Detection %, fair"]
-            parts.append(
-                f"## What the protocol alone changes: `{spec}`, preset {preset}\n\n{markdown_table(header, body)}"
-            )
-    return parts
-
-
-def _variants_compared(frame: pd.DataFrame, shown: Sequence[Section]) -> list[str]:
-    """For each task that was run with one parameter changed: how much this parameter changes the metrics."""
-    parts = []
-    for base, changed in variants([section for section in shown if not section.alive]):
-        body = []
-        for what, other in changed:
-            found_here = differences(frame, base, other)
-            if not found_here:
-                continue
-            line = [f"`{what}`", *(_gain(found_here.get(metric)) for metric in ("accuracy_base", "accuracy_gain"))]
-            by_method = {key[6:]: value for key, value in found_here.items() if key.startswith("auroc:")}
-            auroc = found_here.get("auroc")
-            line.append(plus(auroc.mean, 3) if auroc else "—")
-            if by_method:
-                most = max(by_method, key=lambda spec: abs(by_method[spec].mean))
-                moved = by_method[most].mean
-                line.append(f"`{most}` {plus(moved, 3)}" if abs(moved) >= 0.0005 else "none")
-            else:
-                line.append("—")
-            body.append(line)
-        if body:
-            header = [
-                "Changed parameter",
-                "Untrimmed accuracy, points",
-                "Gain by trimming, points",
-                "AUROC",
-                "Method with the largest AUROC change",
-            ]
-            parts.append(
-                f"## What one parameter alone changes: `{base.spec}`, protocol {base.protocol}, preset {base.preset}"
-                f"\n\n{markdown_table(header, body)}\n\n*Differences to the run in the heading, paired by seed; "
-                f"means over the methods that trim. Student's 95 % intervals are given from 2 seeds on.*"
-            )
-    return parts
-
-
-WORDS = {"Sees class labels", "Uses", "Task", "Method", "Metric", "Note"}
-"""Columns that hold words and are aligned to the left."""
-
-
-def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A GitHub table with aligned source columns; numbers to the right, words to the left."""
-    left = [i == 0 or name in WORDS for i, name in enumerate(header)]
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in [header, *body]]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    rule = ["-" * width if at_left else "-" * (width - 1) + ":" for width, at_left in zip(widths, left, strict=True)]
-
-    def line(parts: Sequence[str]) -> str:
-        padded = [p.ljust(w) if at_left else p.rjust(w) for p, w, at_left in zip(parts, widths, left, strict=True)]
-        return f"| {' | '.join(padded)} |"
-
-    return "\n".join([line(cells[0]), line(rule), *(line(row) for row in cells[1:])])
-
-
-def _name(row: Row) -> str:
-    changed = changes(row.spec)
-    return f"{row.title}{f' `{changed}`' if changed else ''}{' †' if row.stale else ''}"
-
-
 def _value(row: Row, metric: str, section: Section) -> str:
     summary = row.summaries.get(metric)
     if summary is None:
@@ -261,14 +174,6 @@ def _value(row: Row, metric: str, section: Section) -> str:
     if row.spec in section.best[metric]:
         text = f"**{text}**"
     return text if summary.count == row.expected else f"{text} ({summary.count}/{row.expected} seeds)"
-
-
-def _gain(gain: Difference | None) -> str:
-    if gain is None:
-        return "—"
-    if gain.low is None or gain.high is None:
-        return signed(gain.mean)
-    return f"{signed(gain.mean)} [{signed(gain.low)}, {signed(gain.high)}]"
 
 
 def _printed(number: Published | None) -> str:

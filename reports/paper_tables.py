@@ -13,8 +13,9 @@ import pandas as pd
 from harness.errors import RequestError, did_you_mean
 from harness.interfaces.spec import parse_term
 from harness.results.statistics import Summary, summarise
-from reports.markdown import ATTRIBUTION, markdown_table
+from reports.markdown import ATTRIBUTION
 from reports.published import BUDGETS, printed, setting_of
+from reports.table import markdown_table
 from reports.table_layouts import TABLES, PaperTable
 from reports.words import seconds
 

@@ -12,6 +12,9 @@ from reports.comparison import FEWEST_SEEDS, Section
 CLEAN_CONTROL = "clean_probe"
 """The control that reports ask for where methods see clean validation samples: what these find by themselves."""
 
+CONTROLS = ("oracle", "random", "none")
+"""Rows that frame a comparison and cannot win it."""
+
 
 def caption(section: Section, detection: bool) -> str:
     """How to read the table.

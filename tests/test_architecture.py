@@ -24,7 +24,9 @@ MAY_NAME = (
     "table_layouts.py",
     "paper_tables.py",
     "published.py",
-    "figures.py",
+    "flagged.py",
+    "planes.py",
+    "style.py",
     "words.py",
 )
 """Examples in help texts, the paper's own tables and figures (the paper chose their rows), and a control."""

@@ -17,7 +17,7 @@ from harness.interfaces.task import Samples, Split
 from harness.interfaces.view import View
 from harness.results.class_detection import class_detection
 from harness.running.scoring import _with_classes
-from reports.heatmaps import Attribution, heat_maps
+from reports.figures.heat_maps import Attribution, heat_maps
 
 
 def test_by_hand() -> None:

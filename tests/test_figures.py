@@ -13,8 +13,9 @@ from PIL import Image
 import harness
 from harness.cli import main
 from harness.errors import RequestError
-from reports.curves import curve_figure
-from reports.figures import Flagged, budget_figure, flagged_grid, most_like_published
+from reports.figures.budget_curves import budget_figure
+from reports.figures.epoch_curves import curve_figure
+from reports.figures.flagged import Flagged, flagged_grid, most_like_published
 from tests.test_paper_tables import cell, frame
 
 
@@ -39,14 +40,27 @@ def test_figure_5_shows_gains_by_budget() -> None:
     assert len([each for each in figure.axes if each.lines]) == 1
     curves = {tuple(np.round(each.get_ydata(), 3)): each for each in axes.lines if len(each.get_xdata()) == 3}
     assert set(curves) == {(0, 1.5, 3.0), (0, -0.5, -1.0)}
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["outlier_iforest", "random", "printed"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "The outlier_iforest",
+        "The random",
+        "printed",
+    ]
     marks = [each for each in axes.lines if each.get_marker() == "D"]
     assert [tuple(each.get_xydata()[0]) for each in marks] == [(5.0, pytest.approx(83.72 - 82.27))]
     assert picture(figure).std() > 5
-    small = [{**row, "method": "lissa", "method_spec": "lissa", "task_params": row["task_params"].replace("34", "18")}
-             for row in data.to_dict("records") if row["method"] == "outlier_iforest"]  # fmt: skip
+    lissa = {"method": "lissa", "method_spec": "lissa", "method_title": "The lissa"}
+    small = [
+        {**row, **lissa, "task_params": row["task_params"].replace("34", "18")}
+        for row in data.to_dict("records")
+        if row["method"] == "outlier_iforest"
+    ]
     both = budget_figure(pd.concat([data, pd.DataFrame(small)], ignore_index=True))
-    assert {t.get_text() for t in both.legends[0].get_texts()} == {"lissa", "outlier_iforest", "random", "printed"}
+    assert {t.get_text() for t in both.legends[0].get_texts()} == {
+        "The lissa",
+        "The outlier_iforest",
+        "The random",
+        "printed",
+    }
     with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
         budget_figure(data, set(data["key"]))
     with pytest.raises(RequestError, match="nothing stored belongs to Figure 5"):
@@ -88,7 +102,7 @@ def test_tables_and_figures_of_a_run(
     assert b"<svg" in (out.parent / "f.svg").read_bytes()
     capsys.readouterr()
     for arguments, sentence in (
-        (["--figure", "6"], "there is no Figure 6 here; there is: 2, 3, 4, 5"),
+        (["--figure", "6"], "unknown figure '6'; known: 1, 2, 3, 4, 5, correlation, cost"),
         (["--figure", "4"], "holds no attributions"),
         (["--figure", "5", "--output", str(out.parent / "f.doc")], "has no suffix of a picture"),
         (["--table", "2", "--format", "csv"], "--format csv is the whole tidy table"),
@@ -121,7 +135,7 @@ def test_figure_2_refuses_other_data(
 
     from harness.results.folder import Results
     from harness.results.pictures import flagged_pictures
-    from reports.figures import FLAGGED_BY, most_like_published
+    from reports.figures.flagged import FLAGGED_BY, most_like_published
     from tasks import _cifar_files as files
     from tasks.cifar import Cifar10N
     from tests.native import official
@@ -200,7 +214,7 @@ def test_figure_2_without_true_labels(tmp_path: Path) -> None:
 def test_a_method_looks_the_same_in_every_figure() -> None:
     """Whatever is beside it; and all methods of one figure differ in colour or marker."""
     from harness.selection.registry import METHODS
-    from reports.figures import CONTROLS, styles
+    from reports.figures.style import CONTROLS, styles
 
     names = [name for name in METHODS.classes() if name not in CONTROLS]
     alone = {name: styles([name])[name] for name in names}

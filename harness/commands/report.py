@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import io
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_output, add_plugin
 from harness.commands.printing import put, say_problems, say_unknown
-from harness.errors import RequestError
+from harness.errors import RequestError, Unsupported
 from harness.results.folder import Results
 from harness.selection.plugins import load_plugin
 
 if TYPE_CHECKING:
     from harness.commands.options import Commands
+    from reports.page import Figure
 
-FIGURES = ("2", "3", "4", "5")
 FORMATS = {"md": "markdown", "html": "one page, with figures", "latex": "tables for a paper", "csv": "the tidy table"}
-ON_PAGES = {"3": "accuracy by epoch", "4": "influence of classes on classes", "5": "gain by trimming budget"}
-"""Figures of an HTML page, if the results have the numbers. Figure 2 is not among them: it needs the data files."""
 
 
 def add(commands: Commands) -> None:
@@ -37,7 +33,18 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="a table of the paper: 1 to 5, 7, 8, 9 or figure3; or budget, the gain at each budget",
     )
-    what.add_argument("--figure", metavar="N", help="one figure of the paper: 2, which needs the data, 3, 4 or 5")
+    what.add_argument(
+        "--figure",
+        metavar="NAME",
+        help="a figure of the paper, 1 to 5 (1 and 2 need the data), or inspection, precision-recall, cost, scores, "
+        "correlation, ranks, protocols",
+    )
+    what.add_argument(
+        "--baseline", metavar="METHOD", help="the difference of every method to this one, with intervals and p-values"
+    )
+    what.add_argument(
+        "--compare-protocols", action="store_true", help="what the protocol changes, as a whole and by each quirk"
+    )
     what.add_argument(
         "--judge", metavar="METHOD", help="rank correlation of every method with this one, such as leave_one_out"
     )
@@ -53,8 +60,10 @@ def add(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     from harness.data.files import in_folder
 
-    if args.format == "csv" and (args.table or args.figure):
-        raise RequestError("--format csv is the whole tidy table; leave out --table and --figure")
+    if args.format == "csv" and (args.table or args.figure or args.baseline or args.compare_protocols):
+        raise RequestError(
+            "--format csv is the whole tidy table; leave out --table, --figure, --baseline and --compare-protocols"
+        )
     if args.format != "md" and args.figure:
         raise RequestError(f"--format {args.format} is for tables; a figure's format is the suffix of --output")
     for plugin in args.plugin:
@@ -66,12 +75,14 @@ def main(args: argparse.Namespace) -> int:
         if results.frame.empty and not results.problems:
             raise RequestError(f"{args.out} holds no results yet; `run --out {args.out}` fills it")
         if args.figure:
-            path = args.output or f"figure{args.figure}.png"
-            put(_figure(args.figure, results, path), path)
+            path = args.output or f"figure{'' if args.figure.isdigit() else '-'}{args.figure}.png"
+            named = {record.method for record in results.records} if args.methods else set()
+            put(_figure(args.figure, results, path, named.pop() if len(named) == 1 else None), path)
             print(path)
         else:
             put(_text(results, args), args.output)
-    shows_problems = args.format != "csv" and not (args.table or args.figure or args.judge)
+    asked = args.table or args.figure or args.judge or args.baseline or args.compare_protocols
+    shows_problems = args.format != "csv" and not asked
     say_problems([] if shows_problems else results.problems)
     say_unknown(results)
     return 0
@@ -80,10 +91,15 @@ def main(args: argparse.Namespace) -> int:
 def _text(results: Results, args: argparse.Namespace) -> str:
     """What the options ask for, in the wanted format."""
     from harness.results.agreement import agreement
+    from reports.against import against
     from reports.budgets import budget_tables
+    from reports.comparison import sections
     from reports.judged import judged
     from reports.markdown import provenance, report
+    from reports.method_notes import method_notes
+    from reports.page import html_page
     from reports.paper_tables import paper_table
+    from reports.protocols import protocol_report
 
     if args.judge:
         frame = agreement(results, args.judge)
@@ -92,53 +108,55 @@ def _text(results: Results, args: argparse.Namespace) -> str:
         return _formatted(judged(frame, args.judge, provenance(results.frame, results.commands)), args.format)
     if args.format == "csv":
         return results.frame.to_csv(index=False)
+    if args.baseline:
+        return _formatted(against(sections(results.frame, results.stale), args.baseline), args.format)
+    if args.compare_protocols:
+        return _formatted(protocol_report(sections(results.frame, results.stale)), args.format)
     if args.table == "budget":
         return _formatted(budget_tables(results.frame, results.stale), args.format)
     if args.table:
         return _formatted(paper_table(results.frame, args.table, results.stale), args.format)
     frame, problems = results.frame, list(dict.fromkeys(results.problems))
     whole = report(frame, commands=results.commands, stale=results.stale, problems=problems)
-    return _formatted(whole, args.format, _page_figures(results) if args.format == "html" else ())
+    if args.format == "html":
+        return html_page(whole, _page_figures(results), method_notes(record.method for record in results.records))
+    return _formatted(whole, args.format)
 
 
-def _formatted(text: str, form: str, figures: Sequence[tuple[str, bytes]] = ()) -> str:
+def _formatted(text: str, form: str) -> str:
     """A report in markdown in the wanted format."""
     from reports.latex import latex
     from reports.page import html_page
 
-    return html_page(text, figures) if form == "html" else latex(text) if form == "latex" else text
+    return html_page(text) if form == "html" else latex(text) if form == "latex" else text
 
 
-def _page_figures(results: Results) -> list[tuple[str, bytes]]:
-    """The figures that can be drawn from the results, with their titles."""
+def _page_figures(results: Results) -> list[Figure]:
+    """The figures that can be drawn from the results, and from the data if it is at hand."""
+    from reports.figures.drawn import FIGURES
+    from reports.page import Figure
+
     figures = []
-    for number, title in ON_PAGES.items():
-        with suppress(RequestError):  # most results lack the numbers of most figures
-            figures.append((f"Figure {number}: {title}", _figure(number, results, "figure.png")))
+    for name, drawn in FIGURES.items():
+        with suppress(RequestError, Unsupported):  # most results lack the numbers of most figures
+            title = (
+                f"Figure {name} of the paper: {drawn.title}"
+                if name.isdigit()
+                else drawn.title[0].upper() + drawn.title[1:]
+            )
+            figures.append(Figure(title, _figure(name, results, "figure.png"), drawn.photos))
     return figures
 
 
-def _figure(number: str, results: Results, path: str) -> bytes:
-    from harness.results.influential import attributions
-    from harness.results.pictures import flagged_pictures
-    from reports.curves import curve_figure
-    from reports.figures import FLAGGED_BY, budget_figure, flagged_grid, most_like_published
-    from reports.heatmaps import heat_maps
+def _figure(name: str, results: Results, path: str, method: str | None = None) -> bytes:
+    from reports.figures.drawn import figure_called
+    from reports.figures.style import encoded
 
-    if number not in FIGURES:
-        raise RequestError(f"there is no Figure {number} here; there is: {', '.join(FIGURES)}")
-    if number == "2":
-        figure = flagged_grid(flagged_pictures(results, FLAGGED_BY, most_like_published))
-    elif number == "4":
-        figure = heat_maps(attributions(results))
-    else:
-        figure = {"3": curve_figure, "5": budget_figure}[number](results.frame, results.stale)
-    buffer = io.BytesIO()
+    figure = figure_called(name).draw(results, method)
     try:
-        figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
+        return encoded(figure, Path(path).suffix.removeprefix(".") or "png")
     except ValueError as error:
         raise RequestError(f"--output {path} has no suffix of a picture: {error}") from error
-    return buffer.getvalue()
 
 
 class Markdown(str):
@@ -148,20 +166,36 @@ class Markdown(str):
         return str(self)
 
 
-def report(out: str | Path = "results", *, table: str | None = None, methods: str | None = None) -> Markdown:
+def report(
+    out: str | Path = "results",
+    *,
+    table: str | None = None,
+    methods: str | None = None,
+    baseline: str | None = None,
+    compare_protocols: bool = False,
+) -> Markdown:
     """The report of a results folder, as ``python -m harness report`` prints it; notebooks show it as tables.
 
     Args:
         out: a results folder.
         table: one table instead of the whole comparison: 1 to 5, 7, 8, 9, ``figure3`` or ``budget``.
         methods: a selection of methods; None for all.
+        baseline: a method; the differences of every other method to it instead of the whole comparison.
+        compare_protocols: what the protocol changes instead of the whole comparison.
 
     Raises:
-        RequestError: the folder is no results folder, or there is no such table.
+        RequestError: the folder is no results folder, or there is no such table or method.
     """
     results = Results.read(out)
     if methods:
         results = results.of_methods(methods)
     if results.frame.empty and not results.problems:
         raise RequestError(f"{out} holds no results yet; `run --out {out}` fills it")
-    return Markdown(_text(results, argparse.Namespace(judge=None, table=table, format="md")))
+    return Markdown(
+        _text(
+            results,
+            argparse.Namespace(
+                judge=None, table=table, format="md", baseline=baseline, compare_protocols=compare_protocols
+            ),
+        )
+    )

@@ -11,7 +11,7 @@ import json
 import sys
 
 from harness.results.folder import Results
-from reports.figures import budget_figure
+from reports.figures.budget_curves import budget_figure
 
 METHODS = "oracle,random,clean_probe,self_confidence,outlier_l2,exact_hessian,ekfac_influence"
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.errors import RequestError
 from harness.interfaces.spec import changes
-from reports.figures import columns_of
+from reports.figures.style import columns_of
 from reports.published import GLUE
 
 if TYPE_CHECKING:

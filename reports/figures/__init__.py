@@ -1,0 +1,1 @@
+"""Figures of stored results. `reports.figures.drawn` names them all."""

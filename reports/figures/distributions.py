@@ -1,0 +1,77 @@
+"""Scores of wrong and of right labels: how far a method pulls them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import RequestError
+from harness.results.metrics import detection
+from harness.results.scored import Experiment
+from reports.figures.inspection import NEEDS, heading
+from reports.figures.style import CONTROLS, label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RIGHT, WRONG = "#56B4E9", "#D55E00"
+BINS = 40
+TAIL = 0.5
+"""Per cent of the scores beyond each end of the axis, which count in the first and the last bin."""
+ACROSS = 6
+
+
+def distribution_figure(experiments: Sequence[Experiment]) -> Figure:
+    """Histograms of the first seed's scores: one row per experiment, one panel per method, best AUROC first.
+
+    Both histograms have area 1, so that few wrong labels are seen beside many right ones.
+
+    Args:
+        experiments: as from `harness.results.scored.experiments`, of known wrong labels.
+
+    Raises:
+        RequestError: no experiment is given.
+    """
+    from matplotlib.figure import Figure
+
+    if not experiments:
+        raise RequestError(NEEDS)
+    figure = Figure(figsize=(2.2 * ACROSS, 2.3 * len(experiments) + 0.4), layout="constrained", dpi=130)
+    for block, experiment in zip(figure.subfigures(len(experiments), 1, squeeze=False)[:, 0], experiments, strict=True):
+        seed = min(experiment.noisy)
+        noisy = experiment.noisy[seed]
+        here = {spec: method.scores[seed] for spec, method in experiment.methods.items() if seed in method.scores}
+        quality = {
+            spec: detection(scores, np.zeros(len(scores), bool), noisy)["auroc"]
+            for spec, scores in here.items()
+            if spec not in CONTROLS
+        }
+        shown = sorted(quality, key=lambda spec: -quality[spec])[:ACROSS]
+        block.suptitle(heading(experiment, len(shown)).replace("\n", ", ") + f"; scores of seed {seed}", fontsize=9)
+        for axes, spec in zip(block.subplots(1, ACROSS, squeeze=False)[0], [*shown, *[None] * ACROSS], strict=False):
+            if spec is None:
+                axes.set_axis_off()
+                continue
+            _histograms(axes, here[spec], noisy)
+            title = label(experiment.methods[spec].title, spec)
+            axes.set_title(f"{title}\nAUROC {quality[spec]:.3f}", fontsize=7)
+        handles, names = block.axes[0].get_legend_handles_labels()
+        block.legend(handles, names, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    return figure
+
+
+def _histograms(axes: Axes, scores: np.ndarray, noisy: np.ndarray) -> None:
+    finite = scores[np.isfinite(scores)]
+    low, high = np.percentile(finite, [TAIL, 100 - TAIL]) if len(finite) else (0.0, 0.0)
+    if not low < high:
+        low, high = low - 0.5, low + 0.5
+    edges = np.linspace(low, high, BINS + 1)
+    for mine, colour, name in ((~noisy, RIGHT, "right label"), (noisy, WRONG, "wrong label")):
+        inside = np.clip(np.nan_to_num(scores[mine], nan=low, posinf=high, neginf=low), low, high)
+        axes.hist(inside, edges.tolist(), density=True, histtype="stepfilled", color=colour, alpha=0.55, label=name)
+    axes.set_yticks([])
+    axes.tick_params(labelsize=6)
+    axes.set_xlabel("score", fontsize=7)
