@@ -19,7 +19,7 @@ from harness.records.store import Store, is_store
 from harness.results.folder import load_results
 from harness.running.execute import RERUN, Options, execute, resolve_device, to_run
 from harness.running.progress import Progress
-from harness.selection.plan import Cell, preset_called
+from harness.selection.plan import Cell, group, preset_called
 from harness.selection.plugins import absolute, load_plugin
 from harness.selection.registry import METHODS, TASKS
 from harness.selection.selections import selection
@@ -151,7 +151,8 @@ def run_request(
         store = store or Store(out, create=True)
         if pending:
             remember(store, request)
-            with progress.of(pending):
+            groups = [members.cells for members in group(pending, options.jobs)]
+            with progress.of(groups, store.headers(), options.jobs):
                 execute(pending, store, options, progress)
     return store, cells
 

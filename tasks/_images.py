@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
+from harness.interfaces.telling import tell
 from tasks._networks import ADAPTED_TO, Network
 
 READ_PIXELS = 1024 * 32 * 32
@@ -153,6 +154,7 @@ def fit(
     per_epoch = math.ceil(n / recipe.batch_size)
     step = 0
     for epoch in range(recipe.epochs):
+        tell(f"epoch {epoch + 1} of {recipe.epochs}")
         order = torch.randperm(n, generator=generator) if recipe.shuffle else torch.arange(n)
         order = kept[order.to(device)]
         drawn = recipe.windows.draw(n, images.shape[2:], generator).to(device) if recipe.augment else None

@@ -15,6 +15,7 @@ from harness.errors import RequestError
 from harness.gradients.per_sample import cross_entropies, iterate
 from harness.gradients.sample_losses import Loss
 from harness.gradients.storage import allocated
+from harness.interfaces.telling import tell
 from tasks._adapters import Adapted
 
 READ_TOKENS = {"cpu": 2048, "cuda": 16_384}
@@ -145,7 +146,8 @@ def fit(
     optimiser = torch.optim.AdamW(tokens.adapted.trainable(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     steps, step = recipe.epochs * math.ceil(len(kept) / recipe.batch_size), 0
     with _seeded(seed, device):
-        for _ in range(recipe.epochs):
+        for epoch in range(recipe.epochs):
+            tell(f"epoch {epoch + 1} of {recipe.epochs}")
             model.train()
             for chosen in batches(tokens.lengths[kept], recipe.batch_size, generator):
                 rows = kept[chosen]

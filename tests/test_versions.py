@@ -24,6 +24,7 @@ WITHOUT_NUMBERS = {
     "interfaces.clock": "times alone",
     "data.files": "where files are; their content is a version of its own",
     "errors": "words",
+    "interfaces.telling": "words",
     "running.events": "how a result travels",
     "data.fetching": "brings files whose checksums are known",
     "results.metrics": "computed whenever results are read",
