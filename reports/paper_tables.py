@@ -28,6 +28,7 @@ HEADINGS = {
     "accuracy": "accuracy %",
     "detection_accuracy": "detection %",
     "score_seconds": "scoring s",
+    "extract_seconds": "extraction s",
     "total_seconds": "total s",
 }
 RECIPE = ["model", "epochs", "batch_size", "lr", "schedule", "precision", "width", "steps", "size", "weights", "rank"]
@@ -47,7 +48,7 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
         RequestError: no such table, or nothing stored for it.
     """
     if number not in TABLES:
-        known = [*sorted(TABLES), "budget"]
+        known = [*sorted([*TABLES, "6"]), "budget", "sweep"]
         raise RequestError(
             f"there is no Table {number} here{did_you_mean(number, known)}; there is: {', '.join(known)}"
         )
@@ -84,12 +85,19 @@ def _cells(frame: pd.DataFrame, table: PaperTable) -> pd.DataFrame:
     wanted = {(task, setting) for task, setting, _ in table.columns}
     keep = [
         cell in wanted
-        and row in table.methods
+        and _belongs(table, row)
         and p.get("budget") == BUDGETS[cell[0]]
         and (p.get("model") == table.model if table.model else p.get("model") != "resnet18")
         for cell, row, p in zip(zip(frame["task"], frame["setting"], strict=True), frame["row"], params, strict=True)
     ]
     return frame[pd.Series(keep, frame.index, bool)]
+
+
+def _belongs(table: PaperTable, row: str) -> bool:
+    """Whether a method is shown: the paper's, in a sweep all values, and where a table is open every other method."""
+    if table.swept:
+        return row.partition("[")[0] == table.methods[0].partition("[")[0] and len(parse_term(row).params) == 1
+    return table.open or row in table.methods
 
 
 def _changed(spec: str) -> list[str]:
@@ -99,7 +107,7 @@ def _changed(spec: str) -> list[str]:
 
 def _row(table: PaperTable, method: str, spec: str, params: str) -> str:
     """Which of the table's rows a method is; in Table 7 the default number of trees is one of many."""
-    if table.number == "7" and spec == method == "outlier_iforest":
+    if table.swept and spec == method == table.methods[0].partition("[")[0]:
         return f"outlier_iforest[n_estimators={json.loads(params)['n_estimators']}]"
     return spec
 
@@ -113,11 +121,15 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
             header.append(f"{heading}, {HEADINGS[metric]}" if len(table.metrics) > 1 else heading)
             header += ["printed"] * _has_printed(table, metric)
     body = []
-    for method in table.methods:
+    for method in _methods(table, cells):
         mine = cells[cells["row"] == method]
         if mine.empty:
             continue
-        line = [_title(mine, method), *["yes" if mine["uses"].str.contains("class labels").any() else "no"] * told]
+        own = " ‡" * (method not in table.methods and not table.swept)
+        line = [
+            _title(mine, method) + own,
+            *["yes" if mine["uses"].str.contains("class labels").any() else "no"] * told,
+        ]
         for task, setting, _ in columns:
             here, seeds = _column(mine, task, setting), _column(cells, task, setting)["seed"].nunique()
             for metric in table.metrics:
@@ -126,21 +138,34 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
                 line += [str(number) if number else "—"] * _has_printed(table, metric)
         body.append(line)
     parts = [f"## Protocol {setup}", *_facts(cells), markdown_table(header, body)]
+    if any(line[0].endswith("‡") for line in body):
+        parts.append("‡ Not a row of the paper's table.")
     if "accuracy" in table.metrics and table.number != "1":
         parts += ["Detection metrics, not printed in the paper:", _detection(table, columns, cells)]
     return parts
 
 
+def _methods(table: PaperTable, cells: pd.DataFrame) -> list[str]:
+    """The table's rows: the paper's in its order, then others by name. A sweep's rows are sorted by its value."""
+    others = sorted(set(cells["row"]) - set(table.methods))
+    rows = [*table.methods, *others]
+    return sorted(rows, key=_value) if table.swept else rows
+
+
+def _value(spec: str) -> float:
+    return float(next(iter(parse_term(spec).params.values()), 0))
+
+
 def _has_printed(table: PaperTable, metric: str) -> bool:
     """Whether the paper prints this metric. The paper does not print total seconds, nor numbers of figures."""
-    return not table.is_figure and metric != "total_seconds"
+    return not table.is_figure and metric not in ("extract_seconds", "total_seconds")
 
 
 def _detection(table: PaperTable, columns: Sequence[tuple[str, str, str]], cells: pd.DataFrame) -> str:
     header, body = ["Method"], []
     for _, _, heading in columns:
         header += [f"{heading}: {what}" for what, _ in DETECTION.values()]
-    for method in table.methods:
+    for method in _methods(table, cells):
         mine = cells[(cells["row"] == method) & cells["metric"].isin(DETECTION)]
         if mine.empty:
             continue
@@ -176,8 +201,8 @@ def _measured(cells: pd.DataFrame, metric: str, seeds: int) -> str:
         if mean and within:
             mean = replace(mean, std=within.mean)  # over test samples, as printed
         return _shown(mean, 1, 3, seeds)
-    if metric in ("score_seconds", "total_seconds"):
-        taken = cells.drop_duplicates("slot")[metric].dropna()
+    if metric in ("score_seconds", "extract_seconds", "total_seconds"):
+        taken = pd.to_numeric(cells.drop_duplicates("slot")[metric], errors="coerce").dropna()
         return seconds(None if taken.empty else float(taken.median()))
     return _shown(_summary(cells, metric), 100, 2, seeds)
 

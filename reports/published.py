@@ -36,6 +36,18 @@ BUDGETS = {
 """Share of samples that the paper removed, by task."""
 
 
+COMPLEXITY = {
+    "exact_hessian": ("Hessian-based", "O(nv³)"),
+    "lissa": ("Hessian-based", "O(nvp)"),
+    "datainf": ("Hessian-based", "O(nvp)"),
+    "self_lissa": ("self-influence", "O(np)"),
+    "self_datainf": ("self-influence", "O(np)"),
+    "gradient_tracing": ("Hessian-free", "O(nvp)"),
+    **dict.fromkeys(("outlier_l1", "outlier_l2", "outlier_iforest"), ("Hessian-free", "O(np)")),
+}
+"""Table 6: kind and time complexity as printed, by method."""
+
+
 @dataclass(frozen=True)
 class Published:
     """One printed number, in per cent or seconds (class detection: a fraction), with the digits that were printed."""

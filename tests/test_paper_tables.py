@@ -57,14 +57,17 @@ def test_table_2_has_measured_and_printed_numbers() -> None:
         cell("outlier_l1", 0, 0.84),
         cell("outlier_l1", 1, 0.86),
         cell("outlier_l1", 0, 0.9, noise="aggregate"),
-        cell("outlier_l1", 0, 0.1, budget=0.1, given="budget=0.1"),
+        cell("outlier_l1", 0, 0.11, budget=0.1, given="budget=0.1"),
         cell("outlier_l1[x=1]", 0, 0.1),
-        cell("outlier_l1", 0, 0.1, model="resnet18", given="model=resnet18"),
+        cell("outlier_l1", 0, 0.12, model="resnet18", given="model=resnet18"),
     )
     text = paper_table(data, "2")
     assert line(text, "The none") == ["The none", "—", "90.87 ± 0.23", "81.00 ± 1.41", "82.27 ± 0.37"]
     assert line(text, "The outlier_l1") == ["The outlier_l1", "90.00", "91.86 ± 0.14", "85.00 ± 1.41", "84.20 ± 0.19"]
-    assert "10.0" not in text
+    assert "11.0" not in text
+    assert "12.0" not in text
+    assert line(text, "The outlier_l1 `[x=1]` ‡")[1:] == ["—", "—", "10.00 (1/2 seeds)", "—"]
+    assert "‡ Not a row of the paper's table." in text
     assert "model resnet34, epochs 100; 50000 training samples; seeds 0, 1; A GPU" in text
     assert "90.0 ± 0.0" in text  # precision
     assert "0.705 ± 0.007" in text  # AUROC
@@ -101,15 +104,21 @@ def test_other_tables() -> None:
         cell("outlier_iforest", 0, 0.7, model="resnet18", given="model=resnet18"),
     )
     seconds = paper_table(data, "5")
-    assert line(seconds, "The datainf") == ["The datainf", "0.7", "4.01", "1.7"]
+    assert line(seconds, "The datainf") == ["The datainf", "0.7", "4.01", "—", "1.7"]
+    data = pd.concat([data, frame(cell("outlier_iforest[n_estimators=60]", 0, 0.845))])
     trees = paper_table(data, "7")
+    rows = [row for row in trees.splitlines() if row.startswith("| The outlier_iforest")]
+    assert [row.split("n_estimators=")[1].split("]")[0] for row in rows[:3]] == ["50", "60", "100"]
+    assert "‡" not in trees
     assert line(trees, "The outlier_iforest `[n_estimators=50]`")[1:] == ["84.00", "84.38"]
     assert line(trees, "The outlier_iforest `[n_estimators=100]`")[1:] == ["83.00", "83.72"]
     assert line(paper_table(data, "9"), "The outlier_iforest")[1:] == ["70.00", "83.08 ± 0.26"]
     with pytest.raises(RequestError, match=r"nothing stored belongs to Table 8; .*run --tasks imagenet_subset"):
         paper_table(data, "8")
-    with pytest.raises(RequestError, match=r"there is no Table 6 here; there is: 1, 2, 3, 4, 5, 7, 8, 9, figure3"):
-        paper_table(data, "6")
+    with pytest.raises(
+        RequestError, match=r"there is no Table 10 here.*; there is: 1, 2, 3, 4, 5, 6, 7, 8, 9, figure3"
+    ):
+        paper_table(data, "10")
 
 
 def test_missing_seeds_are_told() -> None:

@@ -1,192 +1,94 @@
-"""Sweeps: alternatives in a selection, and what their cells share."""
+"""Tables over a parameter: sweeps of tasks and of methods, and the growth of costs with the number of samples."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 
 import harness
+from harness.cli import main
 from harness.errors import RequestError
-from harness.interfaces.params import build
-from harness.interfaces.spec import parse_selection
-from harness.records.store import Store
-from harness.running.services import training
-from harness.seeds import derive
-from harness.selection.plan import make_plan
-from reports.markdown import tables
-from tasks.synthetic import Moons
-from tests.conftest import trained_view
+from reports.growth import growth_table
+from reports.sweeps import sweep_tables
+from tests.test_reports import cell, frame, line
 
 
-def test_alternatives_stand_for_several_terms() -> None:
-    terms = parse_selection("a[x=1|2,y=u|v],b[z=3],c")
-    assert [(t.pattern, t.params) for t in terms] == [
-        ("a", {"x": "1", "y": "u"}),
-        ("a", {"x": "1", "y": "v"}),
-        ("a", {"x": "2", "y": "u"}),
-        ("a", {"x": "2", "y": "v"}),
-        ("b", {"z": "3"}),
-        ("c", {}),
-    ]
-    with pytest.raises(RequestError, match=r"'x=1\|' has an empty alternative; write x=value\|value"):
-        parse_selection("a[x=1|]")
+def test_a_sweep_of_a_task_is_one_table_with_a_column_per_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = harness.run("outlier_l1,random", "moons[spread=0.1|0.3|0.2]", 2, preset="smoke", out=tmp_path)
+    assert main(["report", str(tmp_path), "--table", "sweep"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("## ") == 1
+    assert "## Half moons: `spread`, protocol fair, preset smoke" in text
+    assert line(text, "Method") == ["Method", "spread=0.1", "spread=0.2", "spread=0.3"]
+    auroc = data[(data["metric"] == "auroc") & (data["method"] == "outlier_l1")]
+    by_spread = auroc.groupby("task_spec")["value"].mean()
+    shown = [float(text.split(" ±")[0]) for text in line(text, "`outlier_l1`")[1:]]
+    specs = ["moons", "moons[spread=0.2]", "moons[spread=0.3]"]
+    assert shown == [round(float(by_spread[spec]), 3) for spec in specs]
+    assert "Gain, points:" in text
 
 
-def test_a_budget_sweep_trains_and_scores_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One base model, one scoring per method, one retraining per distinct kept set; results as without the sweep."""
-    kept: list[list[int | None]] = []
-    real = Moons.train_all
-
-    def counted(self, wanted):  # type: ignore[no-untyped-def]
-        kept.append([None if keep is None else int(keep.sum()) for _, keeps, _ in wanted for keep in keeps])
-        return real(self, wanted)
-
-    scored: list[float] = []
-    norm = harness.Gradients.norm
-
-    def noted(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        scored.append(args[0])
-        return norm(self, *args, **kwargs)
-
-    bases: list[object] = []
-    train = Moons.train
-    monkeypatch.setattr(Moons, "train", lambda self, *args: bases.append(args[1]) or train(self, *args))
-    monkeypatch.setattr(Moons, "train_all", counted)
-    monkeypatch.setattr(harness.Gradients, "norm", noted)
-    methods, sweep = "none,outlier_l1,outlier_l2,random", "moons[budget=0|0.04|0.1]"
-    frame = harness.run(methods, sweep, 1, preset="smoke", out=tmp_path / "sweep")
-    assert set(frame["status"]) == {"ok"}, set(frame["error"])
-    assert frame["key"].nunique() == 12
-    assert bases == [None]
-    assert sorted(scored) == [1, 2]
-    assert kept[0] == [None]
-    assert len(kept) == 2
-    assert sorted(kept[1]) == 3 * [225] + 3 * [240]  # three methods, two budgets above none
-    monkeypatch.undo()
-    for budget in (0, 0.04, 0.1):
-        alone = harness.run(methods, f"moons[budget={budget}]", 1, preset="smoke", out=tmp_path / f"alone{budget}")
-        here = frame[frame["task_params"].isin(alone["task_params"])]
-        both = here.merge(alone, on=["slot", "metric"], suffixes=("", "_alone"))
-        assert len(both) == len(alone) == len(here)
-        np.testing.assert_array_equal(both["value"], both["value_alone"])
-    nothing = frame[(frame["n_flagged"] == 0) & (frame["metric"] == "accuracy_gain")]
-    assert (nothing["value"] == 0).all()
+def test_a_sweep_of_a_method_is_sorted_by_its_value(tmp_path: Path) -> None:
+    data = harness.run("outlier_iforest[n_estimators=100|25|50],random", "moons", 1, preset="smoke", out=tmp_path)
+    text = sweep_tables(data)
+    assert "## `outlier_iforest`: `n_estimators` on `moons`" in text
+    rows = [row.split("|")[1].strip() for row in text.splitlines() if row.startswith("| n_estimators")]
+    assert rows == ["n_estimators=25", "n_estimators=50"]  # 100 is the default, so its spec names nothing
 
 
-def test_detection_without_retraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same flags and detection for the price of the base model; what was not measured is not there."""
-    whole = harness.run("none,outlier_l1,random", "moons", 2, preset="smoke", out=tmp_path / "whole")
-    trained: list[int] = []
-    real = Moons.train_all
-    monkeypatch.setattr(
-        Moons, "train_all", lambda self, wanted: trained.append(sum(len(k) for _, k, _ in wanted)) or real(self, wanted)
-    )
-    frame = harness.run("none,outlier_l1,random", "moons[retrain=no]", 2, preset="smoke", out=tmp_path / "out")
-    assert set(frame["status"]) == {"ok"}
-    assert trained == [2]
-    both = whole.merge(frame, on=["method", "seed", "metric"], how="left", suffixes=("", "_detection"))
-    after = both["metric"].isin(["accuracy", "accuracy_gain"])
-    assert both.loc[after, "value_detection"].isna().all()
-    np.testing.assert_array_equal(both.loc[~after, "value"], both.loc[~after, "value_detection"])
-    assert {"accuracy_base", "precision", "auroc"} <= set(both.loc[~after, "metric"])
-    assert "20 with a wrong label; 25 flagged; untrimmed" in tables(frame)
+def test_without_a_sweep_there_is_a_sentence() -> None:
+    with pytest.raises(RequestError, match="there is no sweep here"):
+        sweep_tables(frame({("a", 0): cell(0.9)}))
 
 
-def test_an_option_at_its_default_is_no_part_of_a_cell() -> None:
-    """Results and baselines from before there was such a parameter keep their place."""
-    plain, chosen, other = (make_plan("none", task, [0], "fair", "smoke")[0]
-                            for task in ("moons", "moons[retrain=yes]", "moons[retrain=no]"))  # fmt: skip
-    assert plain.slot == chosen.slot != other.slot
-    assert "retrain" not in plain.identity["task_params"]
-    assert other.identity["task_params"]["retrain"] is False
-    for cell in (plain, other):
-        assert build(type(cell.task), cell.identity["task_params"]) == cell.task
+def sized(exponents: dict[str, float], sizes: tuple[int, ...], seeds: int = 3, unit: float = 1e-5) -> pd.DataFrame:
+    """Cells whose scoring takes unit · n^exponent seconds."""
+    parts = []
+    for n in sizes:
+        for name, exponent in exponents.items():
+            part = frame({(name, seed): cell(0.9) for seed in range(seeds)})
+            seconds = unit * float(n) ** exponent
+            parts.append(
+                part.assign(
+                    n_train=n,
+                    task_params=f'{{"n_train": {n}}}',
+                    score_seconds=seconds,
+                    total_seconds=2 * seconds + 0.1,
+                    key=part["key"] + str(n),
+                    device_name="A GPU",
+                )
+            )
+    return pd.concat(parts)
 
 
-def test_cells_with_and_without_retraining_share_the_rest(tmp_path: Path) -> None:
-    frame = harness.run("outlier_l1", "moons[retrain=yes|no]", 1, preset="smoke", out=tmp_path / "out")
-    values = frame.groupby("metric")["value"]
-    assert values.count().loc[["auroc", "accuracy_base", "accuracy"]].tolist() == [2, 2, 1]
-    assert values.nunique().loc[["auroc", "accuracy_base"]].tolist() == [1, 1]
+def test_exponents_are_the_slopes_on_logarithmic_axes() -> None:
+    text = growth_table(sized({"datainf": 1.0, "lissa": 2.0, "mine": 0.5}, (1000, 2000, 8000)))
+    assert line(text, "datainf")[1:4] == ["Hessian-based", "O(nvp)", "1.00 ± 0.00"]
+    assert line(text, "lissa")[3] == "2.00 ± 0.00"
+    assert line(text, "mine")[1:4] == ["—", "—", "—"]  # it takes less than a millisecond
+    seconds = 2e-5 * np.array([1000.0, 2000, 8000]) + 0.1
+    slope = np.polyfit(np.log([1000.0, 2000, 8000]), np.log(seconds), 1)[0]
+    assert line(text, "datainf")[4] == f"{slope:.2f} ± 0.00"
+    assert "n = 1,000, 2,000, 8,000; 3 seeds" in text
+    order = [row.split("|")[1].strip() for row in text.splitlines() if row.startswith("| ")][2:]
+    assert order == ["datainf", "lissa", "mine"]  # the paper's first
 
 
-def test_flags_of_a_sweep_are_nested(tmp_path: Path) -> None:
-    """Ties included: a larger budget flags what a smaller one did, and more."""
-    harness.run("outlier_l1,random", "moons[budget=0.02|0.1|0.3]", 1, preset="smoke", out=tmp_path / "out")
-    by_method: dict[str, list[np.ndarray]] = {}
-    for record, arrays in Store(tmp_path / "out").records():
-        by_method.setdefault(record.method, []).append(arrays["flagged"])
-    for masks in by_method.values():
-        masks.sort(key=np.sum)
-        assert [int(mask.sum()) for mask in masks] == [5, 25, 75]
-        assert all((small <= large).all() for small, large in pairwise(masks))
+def test_what_is_too_fast_to_time_has_no_exponent() -> None:
+    text = growth_table(sized({"datainf": 1.0}, (1000, 2000, 8000), unit=1e-8))
+    assert line(text, "datainf")[3] == "—"
+    with pytest.raises(RequestError, match="Table 6 needs a task that was run with 3 numbers of training samples"):
+        growth_table(sized({"datainf": 1.0}, (1000, 2000)))
 
 
-def test_a_method_that_fails_fails_at_every_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("methods.leave_one_out.MOST_SAMPLES", 10)
-    frame = harness.run("leave_one_out,outlier_l1", "moons[budget=0.02|0.1]", 1, preset="smoke", out=tmp_path / "out")
-    statuses = frame.drop_duplicates("key").groupby("method")["status"].apply(list).to_dict()
-    assert statuses == {"leave_one_out": ["skipped", "skipped"], "outlier_l1": ["ok", "ok"]}
-
-
-def test_reported_epoch_is_decided_after_training(tmp_path: Path) -> None:
-    """Cells that differ in what is reported alone share every model, and report differently."""
-    from harness.selection.plan import group, make_plan
-
-    cells = make_plan("none", "cifar10n[report=last_epoch|best_epoch,budget=0|0.05]", [0, 1], "fair", "smoke")
-    assert [len(members.cells) for members in group(cells)] == [4, 4]
-    other = make_plan("none", "cifar10n[report=last_epoch],cifar10n[shuffle_base=no]", [0], "fair", "smoke")
-    assert [len(members.cells) for members in group(other)] == [1, 1]
-
-
-def test_suspects_are_relabelled_or_removed(tmp_path: Path) -> None:
-    """Both from one base model and one scoring; relabelled is a training on all samples with other labels."""
-    out = tmp_path / "out"
-    frame = harness.run("self_confidence,none", "blobs[repair=remove|relabel]", 1, preset="smoke", out=out)
-
-    gains = frame[frame["metric"] == "accuracy"].set_index(["task_spec", "method"])["value"]
-    task = harness.task("blobs", preset="smoke")
-    split, _ = task.load(derive("data", "blobs", 0))
-    seed = derive("model", "blobs", 0)
-    offered = training(task, split, seed, derive("folds", "blobs", 0))
-    assert offered.out_of_sample is not None
-    predicted = offered.out_of_sample().argmax(1)
-    (flagged,) = (
-        arrays["flagged"]
-        for record, arrays in Store(out).records()
-        if record.method == "self_confidence" and record.task_params.get("repair") == "relabel"
-    )
-    labels = torch.from_numpy(np.where(flagged, predicted, split.train.labels.numpy()))
-    other = replace(split, train=replace(split.train, labels=labels))
-    expected = task.evaluate(task.train(other, None, seed), split)["accuracy"]
-    assert gains["blobs[repair=relabel]", "self_confidence"] == expected
-    assert gains["blobs[repair=relabel]", "none"] == gains["blobs", "none"]
-    scores = frame[frame["metric"] == "auroc"].groupby("method")["value"].nunique()
-    assert set(scores) == {1}
-    seconds = frame.drop_duplicates("key").set_index(["task_spec", "method"])["retrain_seconds"]
-    assert seconds["blobs[repair=relabel]", "self_confidence"] > 0
-    costs = frame.drop_duplicates("key").set_index(["task_spec", "method"])["cost"].map(json.loads)
-    assert costs["blobs[repair=relabel]", "self_confidence"]["repair"] > 0
-    assert costs["blobs", "self_confidence"]["repair"] == 0
-
-
-def test_the_oracle_removes_what_is_wrong(tmp_path: Path) -> None:
-    """Below the share of wrong labels it removes wrong ones alone, beyond it all of them; its uses say what it saw."""
-    frame = harness.run("oracle,random", "blobs[budget=0.04|0.2]", 2, preset="smoke", out=tmp_path / "out")
-
-    values = frame.pivot_table(index=["method", "task_spec"], columns="metric", values="value")
-    assert values.loc[("oracle", "blobs[budget=0.04]"), "precision"] == 1
-    assert values.loc[("oracle", "blobs[budget=0.2]"), "recall"] == 1
-    assert values.loc["oracle", "auroc"].tolist() == [1, 1]
-    assert set(frame[frame["method"] == "oracle"]["uses"]) == {"true labels"}
-
-
-def test_no_view_tells_the_oracle() -> None:
-    with pytest.raises(harness.Unsupported, match="told which labels are wrong"):
-        harness.method("oracle").score(trained_view("blobs")[2])
+def test_table_6_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    harness.run("outlier_iforest,random", "digits[n_train=200|400|1000,retrain=no]", 1, preset="smoke", out=tmp_path)
+    assert main(["report", str(tmp_path), "--table", "6"]) == 0
+    text = capsys.readouterr().out
+    assert line(text, "Outlier Gradient (iForest)")[1:3] == ["Hessian-free", "O(np)"]
+    assert 0 < float(line(text, "Outlier Gradient (iForest)")[3].split(" ±")[0]) < 1.5

@@ -31,7 +31,8 @@ def add(commands: Commands) -> None:
     what.add_argument(
         "--table",
         metavar="N",
-        help="a table of the paper: 1 to 5, 7, 8, 9 or figure3; or budget, the gain at each budget",
+        help="a table of the paper, 1 to 9 or figure3; budget, the gain at each budget; or sweep, the parameters that were "
+        "run at several values",
     )
     what.add_argument(
         "--figure",
@@ -94,12 +95,14 @@ def _text(results: Results, args: argparse.Namespace) -> str:
     from reports.against import against
     from reports.budgets import budget_tables
     from reports.comparison import sections
+    from reports.growth import growth_table
     from reports.judged import judged
     from reports.markdown import provenance, report
     from reports.method_notes import method_notes
     from reports.page import html_page
     from reports.paper_tables import paper_table
     from reports.protocols import protocol_report
+    from reports.sweeps import sweep_tables
 
     if args.judge:
         frame = agreement(results, args.judge)
@@ -112,6 +115,9 @@ def _text(results: Results, args: argparse.Namespace) -> str:
         return _formatted(against(sections(results.frame, results.stale), args.baseline), args.format)
     if args.compare_protocols:
         return _formatted(protocol_report(sections(results.frame, results.stale)), args.format)
+    made = {"6": growth_table, "sweep": sweep_tables}.get(args.table)
+    if made is not None:
+        return _formatted(made(results.frame, results.stale), args.format)
     if args.table == "budget":
         return _formatted(budget_tables(results.frame, results.stale), args.format)
     if args.table:
@@ -178,7 +184,7 @@ def report(
 
     Args:
         out: a results folder.
-        table: one table instead of the whole comparison: 1 to 5, 7, 8, 9, ``figure3`` or ``budget``.
+        table: one table instead of the whole comparison: 1 to 9, ``figure3``, ``budget`` or ``sweep``.
         methods: a selection of methods; None for all.
         baseline: a method; the differences of every other method to it instead of the whole comparison.
         compare_protocols: what the protocol changes instead of the whole comparison.

@@ -66,7 +66,7 @@ class Progress:
             if sys.stderr.isatty():
                 from tqdm import tqdm
 
-                form = "{desc}: {percentage:3.0f} % {bar} {n_fmt}/{total_fmt} cells, {elapsed}{postfix}"
+                form = "{percentage:3.0f} % {bar:8} {n_fmt}/{total_fmt} cells, {elapsed}{postfix} · {desc}"
                 self._bar = tqdm(total=self.total, dynamic_ncols=True, file=sys.stderr, bar_format=form)
             else:
                 beating.start()
