@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
     what.add_argument(
         "--table",
         metavar="N",
-        help="a table of the paper, 1 to 9 or figure3; budget, the gain at each budget; or sweep, the parameters that were "
-        "run at several values",
+        help="a table of the paper, 1 to 9 or figure3; budget, the gain at each budget; or sweep, the parameters "
+        "that were run at several values",
     )
     what.add_argument(
         "--figure",
@@ -53,7 +53,7 @@ def add(commands: Commands) -> None:
     how.add_argument("--methods", metavar="SELECTION", help="show these methods alone (default: all in OUT)")
     told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     how.add_argument("--format", default="md", choices=tuple(FORMATS), help=f"{told} (default: md)")
-    add_output(how, "the report, or the figure (default: figureN.png),")
+    add_output(how, "the report, or the figure (.png, .pdf or .svg; default: figureN.png),")
     add_data_dir(how)
     add_plugin(how)
 

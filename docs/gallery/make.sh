@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The pictures of docs/gallery: small runs, and one figure of each kind from them.
+#
+#     docs/gallery/make.sh DATA OUT
+#
+# DATA holds CIFAR-10 with its human labels, GLUE and the prompt sets (`python -m harness data list` names the files). OUT
+# receives the records; the same command continues after an interruption. On two idle cores it takes about ten minutes.
+set -euo pipefail
+data=$1 out=$2
+here=$(dirname "$0")
+tabular='moons,moons[spread=0.2],moons[spread=0.3],blobs,digits,digits[n_train=300]'
+some='none,random,oracle,clean_probe,self_confidence,normalized_margin,confident_learning,aum,knn_labels,outlier_l2'
+some="$some,outlier_iforest,datainf,exact_hessian,ekfac_influence,self_influence,data_oob"
+
+run() {
+    python -m harness run --data-dir "$data" --out "$@"
+}
+
+run "$out/tabular" --methods "$some" --tasks "$tabular" --seeds 5
+run "$out/tabular" --methods "$some" --tasks moons,blobs,digits --seeds 5 --protocol paper
+run "$out/sweep" --methods "$some" --tasks 'digits[budget=0.025|0.05|0.1|0.15|0.2|0.3]' --seeds 5
+run "$out/images" --methods outlier_iforest --tasks 'cifar10n[noise=worst]' --seeds 1 --preset smoke
+run "$out/epochs" --methods none,random,outlier_l1,datainf,self_confidence --tasks glue_sst2,glue_mrpc --seeds 2 --preset smoke
+run "$out/prompts" --methods random,datainf,gradient_tracing,outlier_iforest --tasks 'prompts_*' --seeds 1 --preset smoke
+
+figure() { # folder, name, further options
+    python -m harness report "$out/$1" --figure "$2" --data-dir "$data" --output "$here/$2.png" "${@:3}"
+}
+
+figure tabular 1
+figure images 2
+figure epochs 3
+figure prompts 4
+figure sweep 5
+figure tabular inspection
+figure tabular precision-recall
+figure tabular cost
+figure tabular scores
+figure tabular correlation
+figure tabular ranks
+figure tabular protocols
