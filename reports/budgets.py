@@ -69,10 +69,12 @@ def _table(cells: pd.DataFrame, heading: str) -> str:
     control = cells[cells["method_spec"] == CONTROL]
     differs = {budget: _differing(cells[cells["budget"] == budget], control) for budget in budgets}
     means = cells.groupby("method_spec")["accuracy_gain"].mean().sort_values(ascending=False)
-    body = []
+    body, count = [], cells["seed"].nunique()
     for spec in means.index:
         own = cells[cells["method_spec"] == spec]
-        line = [f"`{spec}`", _auroc(own)]
+        fewer = own["seed"].nunique()
+        of_seeds = f" ({fewer} seed{'s' * (fewer != 1)})" if fewer < count else ""
+        line = [f"`{spec}`{of_seeds}", _auroc(own)]
         line += [
             _gain(own[own["budget"] == budget]["accuracy_gain"].to_numpy(), spec in differs[budget])
             for budget in budgets

@@ -184,7 +184,8 @@ def _facts(ok: Sequence[MeasuredCell]) -> dict[str, Any]:
     facts["n_flagged"] = [count for count in facts["n_flagged"] if count > 0]
 
     def once_a_seed(metric: str) -> list[float]:
-        return list({cell.seed: cell.metrics[metric] for cell in reversed(ok) if metric in cell.metrics}.values())
+        measured = {cell.seed: cell.metrics.get(metric, math.nan) for cell in reversed(ok)}
+        return [value for value in measured.values() if math.isfinite(value)]
 
     base = once_a_seed("accuracy_base")
     facts["accuracy_base"] = summarise(np.array(base)) if base else None

@@ -9,7 +9,20 @@ from harness.results.statistics import Difference
 from reports.comparison import Row
 from reports.words import plus, signed
 
-WORDS = {"Sees class labels", "Uses", "Task", "Method", "Metric", "Note", "Changed parameter"}
+WORDS = {
+    *(
+        "Sees class labels",
+        "Uses",
+        "Task",
+        "Method",
+        "Metric",
+        "Note",
+        "Changed parameter",
+        "Kind",
+        "Printed complexity",
+    ),
+    *("Protocol, preset", "Highest AUROC", "Highest AUROC or AUC", "Highest gain, points", "Most of it"),
+}
 """Columns that hold words and are aligned to the left."""
 
 

@@ -155,7 +155,7 @@ def test_heat_maps_say_what_they_are_of() -> None:
 
     found = [attribution("prompts_math[model=A]", ["trains", "pizza"]), attribution("prompts_math[model=B]", [])]
     figure = heat_maps(found)
-    first, second = figure.axes
+    first, second = (axes for axes in figure.axes if axes.images)
     assert figure.get_suptitle().endswith("dark is helpful, light is harmful (seed 3)")
     assert "Math [model=A]" in first.get_ylabel()
     assert "Math [model=B]" in second.get_ylabel()

@@ -106,8 +106,11 @@ def test_sentences_from_a_file(tmp_path: Path) -> None:
     assert before != task.data_version() != ""
 
 
-def test_other_files_below_the_data_folder_are_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_files_below_the_data_folder_are_other_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keys hash the files of --data-dir, and the same folder is found again by every command."""
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
     data, out = tmp_path / "data", str(tmp_path / "out")
     data.mkdir()
     write_set(data)

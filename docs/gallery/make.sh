@@ -16,8 +16,11 @@ run() {
     python -m harness run --data-dir "$data" --out "$@"
 }
 
+run "$out/planes" --methods none,outlier_iforest,exact_hessian --tasks blobs,moons --seeds 1
 run "$out/tabular" --methods "$some" --tasks "$tabular" --seeds 5
-run "$out/tabular" --methods "$some" --tasks moons,blobs,digits --seeds 5 --protocol paper
+for protocol in fair paper; do
+    run "$out/few" --methods "$some" --tasks 'digits[n_train=300],moons[spread=0.3]' --seeds 5 --protocol "$protocol"
+done
 run "$out/sweep" --methods "$some" --tasks 'digits[budget=0.025|0.05|0.1|0.15|0.2|0.3]' --seeds 5
 run "$out/images" --methods outlier_iforest --tasks 'cifar10n[noise=worst]' --seeds 1 --preset smoke
 run "$out/epochs" --methods none,random,outlier_l1,datainf,self_confidence --tasks glue_sst2,glue_mrpc --seeds 2 --preset smoke
@@ -27,15 +30,15 @@ figure() { # folder, name, further options
     python -m harness report "$out/$1" --figure "$2" --data-dir "$data" --output "$here/$2.png" "${@:3}"
 }
 
-figure tabular 1
+figure planes 1
 figure images 2
 figure epochs 3
 figure prompts 4
 figure sweep 5
-figure tabular inspection
-figure tabular precision-recall
-figure tabular cost
-figure tabular scores
-figure tabular correlation
+figure few inspection
+figure few precision-recall
+figure few cost
+figure few scores
+figure few correlation
+figure few protocols
 figure tabular ranks
-figure tabular protocols

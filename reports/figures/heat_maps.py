@@ -15,6 +15,7 @@ from reports.published import PROMPTS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
 def heat_maps(attributions: Sequence[Attribution]) -> Figure:
@@ -43,7 +44,9 @@ def heat_maps(attributions: Sequence[Attribution]) -> Figure:
     grid = figure.subplots(len(rows), across, squeeze=False)
     for line, ((_, protocol, preset), members) in zip(grid, rows.items(), strict=True):
         for axes, attribution in zip(line, members, strict=False):
-            _draw(axes, attribution)
+            image = _draw(axes, attribution)
+        bar = figure.colorbar(image, ax=list(line), shrink=0.7, aspect=30, ticks=[0, 0.5, 1])
+        bar.ax.set_yticklabels(["most helpful", "middle", "most harmful"], fontsize=5)
         for axes in line[len(members) :]:
             axes.set_axis_off()
         first = members[0]
@@ -55,13 +58,13 @@ def heat_maps(attributions: Sequence[Attribution]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, attribution: Attribution) -> None:
+def _draw(axes: Axes, attribution: Attribution) -> AxesImage:
     train, test = (
         np.argsort(classes, kind="stable") for classes in (attribution.train_classes, attribution.test_classes)
     )
     harm = np.where(np.isnan(attribution.harm), np.inf, attribution.harm)[test][:, train]
     share = np.stack([_ranks(row) for row in harm])
-    axes.imshow(share, cmap="Blues_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    image = axes.imshow(share, cmap="Blues_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for classes, draw in (
         (attribution.train_classes[train], axes.axvline),
         (attribution.test_classes[test], axes.axhline),
@@ -74,6 +77,7 @@ def _draw(axes: Axes, attribution: Attribution) -> None:
     axes.set_xlabel("training samples by class", fontsize=6)
     axes.set_xticks([])
     axes.set_yticks([])
+    return image
 
 
 def _name_classes(axes: Axes, attribution: Attribution) -> None:

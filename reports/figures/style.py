@@ -35,7 +35,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 CONTROLS: dict[str, dict[str, Any]] = {
     "oracle": {"color": "black", "linestyle": "--", "marker": ""},
     "random": {"color": "0.45", "linestyle": ":", "marker": ""},
-    "none": {"color": "0.7", "linestyle": "-", "marker": ""},
+    "none": {"color": "0.6", "linestyle": "-", "marker": ""},
 }
 """Controls are lines without markers."""
 
@@ -122,7 +122,7 @@ def grid_of(count: int, across: int = 3, width: float = 4.4, height: float = 3.6
     return figure, grid[:count]
 
 
-def titled(axes: Axes, text: str, width: int = 52) -> None:
+def titled(axes: Axes, text: str, width: int = 60) -> None:
     """A panel's title, wrapped to the panel's width."""
     lines = [part for line in text.split("\n") for part in wrap(line, width)]
     axes.set_title("\n".join(lines), fontsize=9)
