@@ -34,7 +34,7 @@ def heat_maps(attributions: Sequence[Attribution]) -> Figure:
             attribution
         )
     across = max(map(len, rows.values()))
-    figure = Figure(figsize=(2.3 * across + 0.8, 2.5 * len(rows) + 0.3), layout="constrained", dpi=130)
+    figure = Figure(figsize=(2.3 * across + 1.8, 2.5 * len(rows) + 0.3), layout="constrained", dpi=150)
     seeds = sorted({attribution.about["seed"] for attribution in attributions})
     figure.suptitle(
         "Influence of training samples on test samples, ranked within each row: dark is helpful, light is harmful "
@@ -83,7 +83,7 @@ def _draw(axes: Axes, attribution: Attribution) -> AxesImage:
 def _name_classes(axes: Axes, attribution: Attribution) -> None:
     classes, counts = np.unique(attribution.test_classes, return_counts=True)
     axes.set_yticks(np.cumsum(counts) - counts / 2 - 0.5)
-    axes.set_yticklabels([attribution.class_names[k] for k in classes], fontsize=4)
+    axes.set_yticklabels([attribution.class_names[k] for k in classes], fontsize=5.5)
     axes.tick_params(axis="y", length=0)
 
 
