@@ -25,6 +25,10 @@ COLUMNS = {
 }
 """Of detection tasks. Detection accuracy is shown where the paper prints it: most sane methods are equal by it."""
 
+WIDE = ("precision",)
+"""Columns that only wide tables have, besides the parts of the total seconds. The budget decides the precision of the
+flagged samples; precision at as many samples as are wrong does not depend on it."""
+
 ATTRIBUTION = {
     "class_detection_auc": "Class detection AUC",
     "class_detection_recall": "Class detection recall",
@@ -40,6 +44,7 @@ def report(
     commands: Sequence[str] = (),
     stale: Collection[str] = (),
     problems: Sequence[str] = (),
+    wide: bool = False,
 ) -> str:
     """The whole report of a tidy table.
 
@@ -49,22 +54,23 @@ def report(
         commands: the commands that made the results.
         stale: keys of cells that were computed with other code than the current code.
         problems: damaged files that were left out.
+        wide: show all columns; otherwise `WIDE` are left out.
     """
     shown = sections(frame, stale)
     parts = [f"# {title}", *overview(shown), *provenance(frame, commands)]
     if problems:
         parts.append("**Damaged files, left out:**\n\n" + "\n".join(f"- {problem}" for problem in problems))
     for section in shown:
-        parts.append(_section(section))
+        parts.append(_section(section, wide))
     parts += _across_sections(frame[~frame["key"].isin(list(stale))], shown)
     return "\n\n".join(parts) + "\n"
 
 
 def tables(frame: pd.DataFrame, stale: Collection[str] = ()) -> str:
-    """The tables alone, as printed at the end of a run."""
+    """The tables alone, with all columns, as printed at the end of a run."""
     shown = sections(frame, stale)
     compared = _across_sections(frame[~frame["key"].isin(list(stale))], shown)
-    return "\n\n".join([_section(section) for section in shown] + compared) + "\n"
+    return "\n\n".join([_section(section, wide=True) for section in shown] + compared) + "\n"
 
 
 def _across_sections(current: pd.DataFrame, shown: Sequence[Section]) -> list[str]:
@@ -104,7 +110,7 @@ def _control_note(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, wide: bool) -> str:
     rows = section.rows
     columns = ATTRIBUTION if any(row.attributes for row in rows) else COLUMNS
     printed = {
@@ -113,15 +119,13 @@ def _section(section: Section) -> str:
         if metric in columns
     }
     printed = {metric: values for metric, values in printed.items() if any(values.values())}
-    left_out = {"detection_accuracy"} - printed.keys()
+    left_out = {"detection_accuracy", *([] if wide else WIDE)} - printed.keys()
     shown = [metric for metric in columns if metric not in left_out and any(metric in row.summaries for row in rows)]
     header = ["Method", *(columns[metric] for metric in shown)]
     if "accuracy" in shown:
         header.append("Gain, points [95 % CI]")
     header += [
-        "Scoring s",
-        "Total s",
-        "Most of it",
+        *(["Scoring s", "Total s", "Most of it"] if wide else ["Total s"]),
         "Uses",
         *(f"Printed: {columns[metric][0].lower()}{columns[metric][1:]}" for metric in printed),
     ]
@@ -130,7 +134,9 @@ def _section(section: Section) -> str:
         line = [row_name(row), *(_value(row, metric, section) for metric in shown)]
         if "accuracy" in shown:
             line.append(points(row.gain))
-        line += [seconds(row.score_seconds), seconds(row.total_seconds), row.dearest or "—", ", ".join(row.uses) or "—"]
+        total = seconds(row.total_seconds)
+        line += [seconds(row.score_seconds), total, row.dearest or "—"] if wide else [total]
+        line.append(", ".join(row.uses) or "—")
         line += [_printed(values[row.spec]) for values in printed.values()]
         body.append(line)
     noted: dict[str, list[str]] = {}

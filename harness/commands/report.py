@@ -53,6 +53,7 @@ def add(commands: Commands) -> None:
     how.add_argument("--methods", metavar="SELECTION", help="show these methods alone (default: all in OUT)")
     told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     how.add_argument("--format", default="md", choices=tuple(FORMATS), help=f"{told} (default: md)")
+    how.add_argument("--wide", action="store_true", help="all columns (default: those that most readers need)")
     add_output(how, "the report, or the figure (.png, .pdf or .svg; default: figureN.png),")
     add_data_dir(how)
     add_plugin(how)
@@ -123,7 +124,7 @@ def _text(results: Results, args: argparse.Namespace) -> str:
     if args.table:
         return _formatted(paper_table(results.frame, args.table, results.stale), args.format)
     frame, problems = results.frame, list(dict.fromkeys(results.problems))
-    whole = report(frame, commands=results.commands, stale=results.stale, problems=problems)
+    whole = report(frame, commands=results.commands, stale=results.stale, problems=problems, wide=args.wide)
     if args.format == "html":
         return html_page(whole, _page_figures(results), method_notes(record.method for record in results.records))
     return _formatted(whole, args.format)
@@ -179,6 +180,7 @@ def report(
     methods: str | None = None,
     baseline: str | None = None,
     compare_protocols: bool = False,
+    wide: bool = False,
 ) -> Markdown:
     """The report of a results folder, as ``python -m harness report`` prints it; notebooks show it as tables.
 
@@ -188,6 +190,7 @@ def report(
         methods: a selection of methods; None for all.
         baseline: a method; the differences of every other method to it instead of the whole comparison.
         compare_protocols: what the protocol changes instead of the whole comparison.
+        wide: all columns of the whole comparison.
 
     Raises:
         RequestError: the folder is no results folder, or there is no such table or method.
@@ -201,7 +204,7 @@ def report(
         _text(
             results,
             argparse.Namespace(
-                judge=None, table=table, format="md", baseline=baseline, compare_protocols=compare_protocols
+                judge=None, table=table, format="md", baseline=baseline, compare_protocols=compare_protocols, wide=wide
             ),
         )
     )
