@@ -33,26 +33,26 @@ COMMANDS = (
     "data",
 )
 
-EXAMPLES = """examples:
-  python -m harness run                     all methods on moons, preset fast; under a minute on two cores
-  python -m harness run --methods all --tasks moons,blobs,digits --seeds 5 --protocol paper
-  python -m harness run --methods 'outlier_*,datainf[damping=0.01]' --tasks 'digits[noise=pair,rate=0.2]'
+EXAMPLES = """compare detectors:
+  python -m harness run                    all methods on moons, under a minute
+  python -m harness run --tasks moons,blobs,digits --seeds 5 --protocol paper
+  python -m harness run --methods 'datainf[damping=1]' --tasks digits
+  python -m harness run --methods none,random --tasks 'digits[budget=0|0.1]'
   python -m harness data fetch cifar10n
-  python -m harness run --methods all --tasks 'cifar10n[noise=worst]' --preset smoke
-  python -m harness run --methods none,outlier_iforest --tasks 'digits[budget=0|0.05|0.1]'
+  python -m harness run --tasks 'cifar10n[noise=worst]' --preset smoke
+  python -m harness run --tasks prompts_math --preset smoke --out prompts
   python -m harness report results --output report.md
-  python -m harness report results --table 1
-  python -m harness run --plugin my_detector.py --methods my_detector,self_confidence --tasks moons,digits
+  python -m harness report results --figure inspection --output found.pdf
+
+test a new detector:
+  python -m harness run --plugin my_detector.py --methods my_detector,outlier_*
   python -m harness check my_detector.py
   python -m harness baseline write results baseline.json
   python -m harness compare baseline.json results
+
+find errors in your own data:
   python -m harness find reviews.csv --labels sentiment
   python -m harness find photos/ --compare --format html --output errors.html
-  python -m harness run --tasks 'arrays[path=data.npz]' --out own
-  python -m harness suspects own --method self_confidence --top 50
-  python -m harness run --methods all --tasks glue_sst2 --data-dir DATA --preset smoke
-  python -m harness run --methods all --tasks prompts_math --preset smoke --out prompts
-  python -m harness influential prompts --method datainf --test 3
 """
 
 
@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The argument parser with all subcommands."""
     parser = _Parser(
         prog="python -m harness",
-        description="Compare methods that find harmful training samples, on the same models, data and seeds.",
+        description="Compare methods that find harmful training samples, and find label errors.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
