@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 
 from harness.errors import RequestError
+from harness.records.schema import fitted, parsed
 from harness.records.store import Store, write_whole
 from harness.selection.plan import Cell, make_plan
 
@@ -73,8 +74,8 @@ def remembered(store: Store) -> list[Request]:
     requests = []
     for path in sorted((store.path / "requests").glob("*.json"), key=lambda p: p.stat().st_mtime):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            requests.append(Request(**{**content, **{k: tuple(content[k]) for k in ("seeds", "plugins")}}))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            content = fitted(Request, parsed(path.read_text(encoding="utf-8")))
+            requests.append(Request(**{**content, **{k: tuple(content.get(k, ())) for k in ("seeds", "plugins")}}))
+        except (OSError, ValueError) as error:
             store.problems.append(f"{path}: not a readable request ({error})")
     return requests

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import RequestError
+from harness.records.schema import Damaged, arrays_of, parsed, record_fields
 from harness.selection.plan import PRESET_ALIASES
 
 if TYPE_CHECKING:
@@ -192,9 +192,8 @@ class Store:
         if content is None:
             return None
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-                return dict(loaded)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return arrays_of(content, record.n_train)
+        except Damaged as error:
             self._unreadable(record, error)
             return None
 
@@ -222,25 +221,16 @@ class Store:
 
     def _read(self, path: Path) -> Record | None:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            record = Record(**{FORMER_NAMES.get(name, name): value for name, value in content.items()})
-            record.preset = PRESET_ALIASES.get(record.preset, record.preset)
+            content = parsed(path.read_text(encoding="utf-8"))
+            content = {FORMER_NAMES.get(name, name): value for name, value in content.items()}
+            preset = content.get("preset")
+            if isinstance(preset, str):
+                content["preset"] = PRESET_ALIASES.get(preset, preset)
+            record = Record(**record_fields(content, Record, STATUSES))
             here = (record.task, record.method, f"seed{record.seed}-{record.slot}")
-            if here != (*path.parts[-3:-1], path.stem) or record.status not in STATUSES:
-                raise ValueError("it does not belong to this place")
-            shapes = {
-                "versions": dict,
-                "metrics": dict,
-                "curves": dict,
-                "health": dict,
-                "task_params": dict,
-                "uses": list,
-                "error": str,
-            }
-            for name, kind in shapes.items():
-                if not isinstance(getattr(record, name), kind):
-                    raise ValueError(f"{name} is no {kind.__name__}")
-        except (OSError, ValueError, TypeError) as error:
+            if here != (*path.parts[-3:-1], path.stem):
+                raise Damaged("it does not belong to this place")
+        except (OSError, ValueError) as error:
             self.problems.append(f"{path}: not a readable record ({_brief(error)}); left out")
             return None
         return record
