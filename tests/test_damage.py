@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import math
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -235,3 +237,26 @@ def test_the_door_itself() -> None:
     for n in (2, 4):
         with pytest.raises(Damaged, match=r"lengths \[3\]"):
             arrays_of(buffer.getvalue(), n)
+
+
+def test_what_interrupted_runs_leave_behind_is_named_and_cleared(
+    usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what is old: scores are written before their record, so a young file may be in the making."""
+    out = tmp_path / "out"
+    shutil.copytree(usual, out)
+    record = next(out.rglob("records/moons/datainf/*.json"))
+    half, orphan, young = (record.with_name(name) for name in (f".{record.name}.abc.tmp", "seed9-0.npz", "seed8-0.npz"))
+    for path in (half, orphan, young):
+        path.write_bytes(b"half")
+    for path in (half, orphan):
+        os.utime(path, (time.time() - 100, time.time() - 100))
+    files = {path for path in out.rglob("*") if path.is_file()} - {half, orphan}
+    assert main(["status", str(out)]) == 0
+    assert f"2 files that interrupted runs left behind; `status {out} --repair` deletes them" in capsys.readouterr().out
+    assert half.exists()
+    assert main(["status", str(out), "--repair"]) == 0
+    assert "deleted 2 files that interrupted runs left behind" in capsys.readouterr().out
+    assert {path for path in out.rglob("*") if path.is_file()} == files
+    assert main(["status", str(out), "--repair"]) == 0
+    assert "left behind" not in capsys.readouterr().out

@@ -22,6 +22,11 @@ def add(commands: Commands) -> None:
         description="List the commands that made a results folder, with their cells: done, failed, missing, stale.",
     )
     parser.add_argument("out", metavar="OUT", help="a results folder")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="delete what interrupted runs left behind over a minute ago: half-written files, scores without record",
+    )
     add_data_dir(parser)
     add_plugin(parser)
 
@@ -34,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from harness.records.leftovers import clear, leftovers
     from harness.records.requests import remembered
     from harness.records.store import Record, Store, state_of
     from harness.selection.plugins import load_plugin
@@ -61,4 +67,9 @@ def _status(args: argparse.Namespace) -> int:
             print(f"  {record.status}: {cell.task_spec} × {cell.method_spec} seed {cell.seed}: {record.error}")
     for problem in dict.fromkeys(store.problems):
         print(f"  damaged: {problem}")
+    left = leftovers(args.out)
+    if left and args.repair:
+        print(f"  deleted {clear(left)} files that interrupted runs left behind")
+    elif left:
+        print(f"  {len(left)} files that interrupted runs left behind; `status {args.out} --repair` deletes them")
     return 0
