@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -137,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     args.arguments = arguments
     plain, warnings.formatwarning = warnings.formatwarning, _note
+    before = _on_termination(_terminate)
     try:
         own("reports")
         code: int = import_module(f"harness.commands.{args.command}").main(args)
@@ -144,14 +147,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RequestError as error:
         print(f"python -m harness {args.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; all finished cells are kept, the same command goes on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+        print(f"{what}; all finished cells are kept, the same command goes on", file=sys.stderr)
+        return code
     except BrokenPipeError:  # the reader of our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:
         warnings.formatwarning = plain
+        _on_termination(before)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems and containers send before they kill. It ends a run as an interruption does."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated
+
+
+def _on_termination(handler: Any) -> Any:
+    """Set what SIGTERM does; returns what it did before. Only a process's main thread can do so."""
+    if threading.current_thread() is not threading.main_thread() or handler is None:
+        return None
+    return signal.signal(signal.SIGTERM, handler)
 
 
 def _note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:

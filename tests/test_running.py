@@ -126,6 +126,46 @@ def test_interrupted_and_run_again_is_as_uninterrupted(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(frame[values], whole[values])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_stopped_run_ends_its_workers(sent: signal.Signals, code: int, word: str, tmp_path: Path) -> None:
+    """Batch systems send SIGTERM to the process that they started, and to no other."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "harness", "run", "--methods", "leave_one_out,data_oob", "--tasks", "digits"]
+    process = subprocess.Popen(
+        [*command, "--seeds", "40", "--jobs", "2", "--out", str(out)],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(3)  # the workers start
+    process.send_signal(sent)
+    start = time.monotonic()
+    _, complaint = process.communicate(timeout=60)  # which waits for the workers, too: they hold the pipe
+    assert process.returncode == code
+    assert time.monotonic() - start < 20
+    assert complaint.splitlines()[-1] == f"{word}; all finished cells are kept, the same command goes on"
+    assert "Traceback" not in complaint
+    deadline = time.monotonic() + 5
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _alive(process.pid)
+
+
+def _alive(group: int) -> list[str]:
+    """The processes of a process group that are no zombies."""
+    shown = subprocess.run(["ps", "-o", "stat=", "-g", str(group)], capture_output=True, text=True, check=False)
+    return [state for state in shown.stdout.split() if not state.startswith("Z")]
+
+
 def test_the_data_folder_is_set_for_the_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_DATA", raising=False)
     run(tmp_path / "out", "none", data_dir=tmp_path)

@@ -86,10 +86,22 @@ def execute(cells: Sequence[Cell], store: Store, options: Options, listen: Calla
 
     groups = group(cells, None if options.timeout is not None else options.jobs)
     alone = options.jobs == 1 and options.backend == "loky"
-    for event in _serial(groups, options) if alone else _parallel(groups, store, options):
-        if isinstance(event, Finished) and event.arrays is not None:
-            store.write(event.cell, event.record, event.arrays)
-        listen(event)
+    try:
+        for event in _serial(groups, options) if alone else _parallel(groups, store, options):
+            if isinstance(event, Finished) and event.arrays is not None:
+                store.write(event.cell, event.record, event.arrays)
+            listen(event)
+    except KeyboardInterrupt:
+        if not alone and options.backend == "loky":
+            _kill_workers()
+        raise
+
+
+def _kill_workers() -> None:
+    """End joblib's worker processes at once. They write each record whole, so a kill loses no finished cell."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
 
 
 def _serial(groups: Iterable[Group], options: Options) -> Iterator[Event]:
