@@ -203,6 +203,30 @@ def test_what_is_damaged_is_run_again(usual: Path, tmp_path: Path) -> None:
     assert again["metrics"] == content["metrics"]
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"n_train": None}, "no number of training samples"),
+        ({"seed": -1}, "seed is out of range"),
+        ({"cost": {"scoring": -1.0}}, "cost holds no times"),
+        ({"total_seconds": "long"}, "total_seconds is no float"),
+        ({"preset": "huge"}, "preset is none of"),
+        ({"health": {"solve": {"converged": False}}}, "a solve without residual"),
+        ({"another": 1}, "unknown field 'another'"),
+        ({"uses": [1]}, "uses is no list[str]"),
+    ],
+)
+def test_each_reason_is_told(usual: Path, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(usual, out)
+    record = next(out.rglob("records/moons/datainf/*.json"))
+    record.write_text(json.dumps({**json.loads(record.read_text()), **change}))
+    store = Store(out)
+    assert record not in [store.scores_file(each).with_suffix(".json") for each in store.headers()]
+    assert len(store.problems) == 1
+    assert reason in store.problems[0]
+
+
 def test_a_newer_programs_record_says_so(usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     shutil.copytree(usual, out)

@@ -168,6 +168,8 @@ def record_fields(content: Mapping[str, Any], cls: type, statuses: Sequence[str]
     for name in ("n_train", "n_flagged", "n_noisy"):
         if (fields.get(name) or 0) < 0:
             raise Damaged(f"{name} is negative")
+    if fields["status"] == "ok" and not fields.get("n_train"):
+        raise Damaged("no number of training samples")
     for name, value in fields.items():
         if name.endswith(("_seconds", "_mib")) and value is not None and not 0 <= value < math.inf:
             raise Damaged(f"{name} is no time or memory")
