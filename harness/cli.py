@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from harness.errors import RequestError, did_you_mean
+from harness.errors import RequestError, did_you_mean, without_controls
 from harness.packages import own
 
 COMMANDS = (
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = import_module(f"harness.commands.{args.command}").main(args)
         return code
     except RequestError as error:
-        print(f"python -m harness {args.command}: {error}", file=sys.stderr)
+        print(f"python -m harness {args.command}: {without_controls(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)

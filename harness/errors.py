@@ -14,6 +14,14 @@ class Unsupported(Exception):
     """A method cannot score this view (no reference set, no features, …); the cell is recorded as ``skipped``."""
 
 
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "�") | {ord("\n"): "\n", ord("\t"): "\t"}
+
+
+def without_controls(text: str) -> str:
+    """A text of unknown origin as a terminal may show it: escape sequences could move the cursor or fake output."""
+    return text.translate(_CONTROLS)
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest valid choice, or an empty string."""
     near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.errors import without_controls
 from harness.results.statistics import Difference, Summary, holm, paired_difference, paired_p_values, summarise
 from reports.health import health_notes
 
@@ -147,7 +148,13 @@ def _measured_cells(group: pd.DataFrame) -> list[MeasuredCell]:
             of_cell.setdefault(metric, float(value))
     first = group.drop_duplicates("key")[list(OF_CELL)].astype(object)
     rows = zip(*(column for _, column in first.where(first.notna(), None).items()), strict=True)
-    cells = [dict(zip(OF_CELL, row, strict=True)) for row in rows]
+    cells = [
+        {
+            name: without_controls(value) if isinstance(value, str) else value
+            for name, value in zip(OF_CELL, row, strict=True)
+        }
+        for row in rows
+    ]
     return [MeasuredCell(row, metrics[row["key"]], json.loads(row["health"] or "{}")) for row in cells]
 
 

@@ -63,6 +63,27 @@ def long_names(record: dict[str, Any]) -> None:
     record["task_title"] = "A task with a rather long title | $ \\ & % # _ { } ~ ^"
 
 
+def escapes(record: dict[str, Any]) -> None:
+    record["method_title"] = "\x1b[2J\x1b]0;owned\x07" + record["method_title"]
+    record["task_title"] += "\x9b31m"
+    if record["method"] == "outlier_l2":
+        record |= {"status": "failed", "error": "\x1b[31mred\rover", "scores_sha256": None, "metrics": {}}
+
+
+def test_no_escape_sequence_reaches_a_terminal(usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from reports.terminal import terminal_tables
+
+    out = tmp_path / "out"
+    shutil.copytree(usual, out)
+    changed(out, escapes)
+    assert main(["report", str(out)]) == 0
+    assert main(["status", str(out)]) == 0
+    shown = capsys.readouterr()
+    text = shown.out + shown.err + terminal_tables(harness.load_results(out))
+    assert "red�over" in text
+    assert not {"\x1b", "\x07", "\x9b", "\r"} & set(text)
+
+
 def no_times(record: dict[str, Any]) -> None:
     record |= {name: None for name in record if name.endswith("_seconds")}
     record["cost"] = {}

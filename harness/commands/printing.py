@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import RequestError
+from harness.errors import RequestError, without_controls
 from harness.records.store import some_cells, write_whole
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _printable(text: str) -> str:
 def say_problems(problems: Iterable[str]) -> None:
     """Name damaged files on standard error, each once."""
     for problem in dict.fromkeys(problems):
-        print(problem, file=sys.stderr)
+        print(without_controls(problem), file=sys.stderr)
 
 
 def stale_text(results: Results) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_plugin
-from harness.errors import RequestError
+from harness.errors import RequestError, without_controls
 from harness.records.store import FAILURES, counts
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ def _status(args: argparse.Namespace) -> int:
     for slot, cell in cells.items():
         record = found[slot]
         if record is not None and record.status in (*FAILURES, "skipped"):
-            print(f"  {record.status}: {cell.task_spec} × {cell.method_spec} seed {cell.seed}: {record.error}")
+            told = without_controls(record.error)
+            print(f"  {record.status}: {cell.task_spec} × {cell.method_spec} seed {cell.seed}: {told}")
     for problem in dict.fromkeys(store.problems):
-        print(f"  damaged: {problem}")
+        print(f"  damaged: {without_controls(problem)}")
     left = leftovers(args.out)
     if left and args.repair:
         print(f"  deleted {clear(left)} files that interrupted runs left behind")

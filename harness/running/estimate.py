@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
@@ -54,14 +55,17 @@ class Estimate:
         self._seen: dict[Stage, list[float]] = {}
         self._earlier = _earlier(earlier)
         self._of_cell: dict[str, _Group] = {}
-        self._groups: list[_Group] = []
+        self._left: Counter[Stage] = Counter()  # over all groups: a run may have thousands
+        self._running: list[_Group] = []
+        self._waiting = 0
         for cells in groups:
             group = _Group(cells=len(cells))
             group.left[_stage("train", cells[0])] = _seeds(cells)
             group.left[_stage("retrain", cells[0])] = len(cells)
             for stage, _ in {(_stage("score", cell), cell.seed) for cell in cells}:
                 group.left[stage] = group.left.get(stage, 0) + 1
-            self._groups.append(group)
+            self._left.update(group.left)
+            self._waiting += 1
             self._of_cell |= dict.fromkeys((cell.slot for cell in cells), group)
 
     def begin(self, stage: str, cells: Sequence[Cell]) -> None:
@@ -69,6 +73,7 @@ class Estimate:
         group = self._of_cell[cells[0].slot]
         self._end(group)
         group.running, group.since = _stage(stage, cells[0]), self._clock()
+        self._running.append(group)
         group.units = {"train": _seeds(cells), "score": 1, "retrain": len(cells)}[stage]
 
     def finished(self, cell: Cell) -> None:
@@ -77,27 +82,28 @@ class Estimate:
         group.cells -= 1
         if group.cells == 0:
             self._end(group)
+            self._waiting -= 1
+            self._left.subtract(group.left)
             group.left.clear()
 
     def _end(self, group: _Group) -> None:
         stage, group.running = group.running, None
         if stage is not None:
+            self._running.remove(group)
             self._seen.setdefault(stage, []).append((self._clock() - group.since) / group.units)
-            left = group.left.get(stage, 0) - group.units
-            group.left[stage] = max(0, left) if stage[0] == "score" else 0  # cells may share a retraining
+            before = group.left.get(stage, 0)
+            group.left[stage] = max(0, before - group.units) if stage[0] == "score" else 0  # cells share retrainings
+            self._left[stage] -= before - group.left[stage]
 
     def left(self) -> float | None:
         """Seconds until the run ends; None while nothing is known of any stage."""
         if not self._seen and not self._earlier:
             return None
-        total, active = 0.0, 0
-        for group in self._groups:
-            total += sum(count * self._expected(stage) for stage, count in group.left.items())
-            if group.running is not None:
-                active += 1
-                total -= min(self._clock() - group.since, group.units * self._expected(group.running))
-        waiting = sum(group.cells > 0 for group in self._groups)
-        return max(0.0, total) / max(1, active, min(self._workers, waiting))
+        total = sum(count * self._expected(stage) for stage, count in self._left.items() if count)
+        for group in self._running:
+            assert group.running is not None
+            total -= min(self._clock() - group.since, group.units * self._expected(group.running))
+        return max(0.0, total) / max(1, len(self._running), min(self._workers, self._waiting))
 
     def _expected(self, stage: Stage) -> float:
         """Seconds per unit."""

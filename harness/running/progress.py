@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import without_controls
 from harness.interfaces.telling import listening
 from harness.records.store import FAILURES
 from harness.running.estimate import Estimate
@@ -99,7 +100,8 @@ class Progress:
                 where = f"{_seed_of(event.cell)}: {event.cell.method_spec}"
                 self._line(f"{event.record.status}: {where}: {event.record.error}")
             self._counted(event.cell)
-        if self._bar is not None:
+        if self._bar is not None and time.monotonic() - self._last > 0.5:
+            self._last = time.monotonic()
             self._bar.set_postfix_str(self._time_left())
 
     def _told(self, text: str) -> None:
@@ -136,6 +138,7 @@ class Progress:
         return "" if left is None or self.done == self.total else f"about {in_words(left)} left"
 
     def _line(self, text: str) -> None:
+        text = without_controls(text)
         with self._writing:
             self._last = time.monotonic()
             if self._bar is not None:
