@@ -155,7 +155,7 @@ def test_a_cost_is_the_sum_of_its_parts(tmp_path: Path, capsys: pytest.CaptureFi
     assert costs["self_confidence"]["cross_validation"] == 0
     dearest = {method: max(cost, key=cost.get) for method, cost in costs.items()}
     assert dearest["leave_one_out"] == dearest["data_oob"] == "retraining"
-    _, report, _ = call(capsys, "report", str(tmp_path / "out"))
+    _, report, _ = call(capsys, "report", str(tmp_path / "out"), "--wide")
     assert "retraining" in {cell.strip() for cell in report.split("|")}
 
 

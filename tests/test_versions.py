@@ -25,6 +25,7 @@ WITHOUT_NUMBERS = {
     "data.files": "where files are; their content is a version of its own",
     "errors": "words",
     "interfaces.telling": "words",
+    "records.schema": "whether a stored file is what it should be",
     "running.events": "how a result travels",
     "data.fetching": "brings files whose checksums are known",
     "results.metrics": "computed whenever results are read",
