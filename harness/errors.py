@@ -19,7 +19,7 @@ _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "�") | {ord("\n"
 
 def without_controls(text: str) -> str:
     """A text of unknown origin as a terminal may show it: escape sequences could move the cursor or fake output."""
-    return text.translate(_CONTROLS)
+    return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -43,8 +43,10 @@ PER_SAMPLE = ("scores", "flagged", "noisy", "own_flagged", "labels", "predicted"
 """Arrays with one entry per training sample."""
 
 
-SUSPICIOUS = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]|(?<![\d.])\d{16,}")
-"""Half a character, or a whole number of 16 digits or more."""
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half a character. UTF-8 itself has none."""
+LARGE = re.compile(r"[:,\[]\s*-?\d{16}")
+"""A whole number of 16 digits or more; the digits of a fraction follow a point."""
 
 
 class Damaged(ValueError):
@@ -63,7 +65,8 @@ def parsed(text: str) -> dict[str, Any]:
         raise Damaged(f"no JSON: {error}") from error
     if not isinstance(content, dict):
         raise Damaged("no JSON object")
-    if len(text) > LONGEST or text.count("{") + text.count("[") > DEEPEST or SUSPICIOUS.search(text):
+    deep = text.count("{") + text.count("[") > DEEPEST
+    if deep or len(text) > LONGEST or HALF.search(text) or LARGE.search(text):
         _checked(content, 0)  # only then can anything be too long, too deep or too large
     return content
 
