@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from harness.results.table import detection_metrics
 def pack(out: str, file: str) -> None:
     """Write the records of a results folder and the requests that made them, one JSON object per line, sorted."""
     results = Results.read(out)
-    lines = [{"request": json.loads(path.read_text())} for path in sorted((Path(out) / "requests").glob("*.json"))]
+    lines = [
+        {"request": _anywhere(json.loads(path.read_text()))} for path in sorted((Path(out) / "requests").glob("*"))
+    ]
     for record in results.records:
         arrays = results.arrays(record)
         if arrays is not None:
@@ -36,6 +39,12 @@ def pack(out: str, file: str) -> None:
         packed.write("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode())
     Path(file).write_bytes(buffer.getvalue())
     print(f"{len(results.records)} records, {len(buffer.getvalue()) / 2**20:.1f} MiB: {file}")
+
+
+def _anywhere(request: dict[str, str]) -> dict[str, str]:
+    """A request whose command names no folder of the machine that ran it."""
+    command = re.sub(r"--data-dir \S+", "--data-dir DATA", request["command"])
+    return {**request, "command": re.sub(r"--out \S+", "--out OUT", command)}
 
 
 def unpack(file: str, out: str) -> None:
