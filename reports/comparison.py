@@ -13,6 +13,7 @@ import pandas as pd
 
 from harness.errors import without_controls
 from harness.results.statistics import Difference, Summary, holm, paired_difference, paired_p_values, summarise
+from reports.controls import CONTROLS
 from reports.health import health_notes
 
 RANKED = {
@@ -30,10 +31,8 @@ RANKED = {
 
 LEVEL = 0.05
 """A method is shown to be worse than the best one if its adjusted p-value is below this level."""
-
 FEWEST_SEEDS = 3
 """With fewer seeds no method is bold, because hardly any difference can be shown."""
-
 
 OF_CELL = (
     *("key", "task", "task_spec", "task_title", "task_params", "protocol", "preset", "seed", "status", "error"),
@@ -119,7 +118,7 @@ def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
 
 @dataclass(frozen=True)
 class MeasuredCell:
-    """One stored cell as a section needs it. Rows of tables are computed of many cells, so these are no DataFrames."""
+    """One stored cell as a section needs it. A table is made of many cells, so these are no DataFrames."""
 
     about: dict[str, Any]
     """The columns `OF_CELL` of the tidy table; None where a value is missing."""
@@ -285,7 +284,8 @@ def _best(rows: list[Row], metric: str) -> set[str]:
     simulations one of 10 equal rows would be called worse in 11 % of the experiments, one of 27 in 16 %. Over all pairs
     it is 2 to 5 %. No specs if there are fewer than `FEWEST_SEEDS`, or if no row is shown to be worse.
     """
-    ranked = {row.spec: row.values[metric] for row in rows if row.complete and len(row.values.get(metric, {})) > 0}
+    compared = [row for row in rows if row.complete and row.values.get(metric) and row.spec not in CONTROLS]
+    ranked = {row.spec: row.values[metric] for row in compared}
     common = set.intersection(*(set(values) for values in ranked.values())) if ranked else set()
     if len(common) < FEWEST_SEEDS or len(ranked) < 2:
         return set()

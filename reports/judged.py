@@ -44,7 +44,7 @@ def judged(frame: pd.DataFrame, judge: str, made: Sequence[str] = ()) -> str:
             missing = f" ({len(told)} of {len(cells)} seeds)" if len(told) < len(cells) else ""
             common = _mean(cells["common"].dropna().to_numpy(), 0, 100.0)
             rows.append((mean, [_called(cells["title"].iloc[0], str(name)), shown + missing, common]))
-        rows.sort(key=lambda row: row[0])
+        rows.sort(key=lambda row: -row[0])
         parts.append(markdown_table(["Method", "Rank correlation", "Flagged in common %"], [row for _, row in rows]))
     return "\n\n".join(parts) + "\n"
 

@@ -125,9 +125,12 @@ def _floats(tokens: Sequence[Token], caption: str, labels: Counter[str]) -> list
         elif token.type == "inline":
             rows[-1].append((_inline(token), "".join(child.content for child in token.children or [])))
     columns = [_column(list(column), at_right) for column, at_right in zip(zip(*rows, strict=True), right, strict=True)]
+    names = next((k for k in (1, 2, 3) if _told_apart(columns[:k])), 1)
+    keys = columns[:names] if sum(column.width for column in columns[:names]) < TEXT_WIDTH / 2 else columns[:1]
+    width = sum(column.width + GAP for column in keys) - GAP
     blocks: list[list[_Column]] = [[]]
-    for column in columns[1:]:
-        used = columns[0].width + sum(other.width + GAP for other in blocks[-1])
+    for column in columns[len(keys) :]:
+        used = width + sum(other.width + GAP for other in blocks[-1])
         if blocks[-1] and used + GAP + column.width > TEXT_WIDTH:
             blocks.append([])
         blocks[-1].append(column)
@@ -138,8 +141,14 @@ def _floats(tokens: Sequence[Token], caption: str, labels: Counter[str]) -> list
         labels[name] += 1
         label = f"tab:{name}" + (f"-{labels[name]}" if labels[name] > 1 else "")
         told = f"{caption} (continued)" if floats else caption
-        floats.append(_float([columns[0], *block], slice(first, first + MOST_ROWS), told, label))
+        floats.append(_float([*keys, *block], slice(first, first + MOST_ROWS), told, label))
     return floats
+
+
+def _told_apart(keys: Sequence[_Column]) -> bool:
+    """Whether the first columns, which every part of a split table repeats, name each row."""
+    rows = list(zip(*(column.cells[1:] for column in keys), strict=True))
+    return len(set(rows)) == len(rows)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from reports.comparison import Row, Section, sections
+from reports.controls import CLEAN_CONTROL
 from reports.over_tasks import over_tasks
 from reports.overview import overview
 from reports.protocols import protocols_compared
 from reports.published import Published, published
 from reports.table import markdown_table, points, row_name
 from reports.variant_tables import variants_compared
-from reports.words import CLEAN_CONTROL, caption, facts_of, fraction, percent, seconds
+from reports.words import caption, facts_of, fraction, percent, seconds
 
 COLUMNS = {
     "auroc": "AUROC",

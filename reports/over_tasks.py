@@ -41,7 +41,8 @@ def _table(each: Overall) -> str:
         f"## All tasks, protocol {each.protocol}, preset {each.preset}",
         markdown_table(header, body),
         f"Tasks: {', '.join(f'`{task}`' for task in each.tasks)}. Ranks are by AUROC, means over seeds, "
-        f"among the methods that have complete results on all {count} tasks. Other methods follow without a rank.",
+        f"among the methods that have complete results on all {count} tasks; 1 is best. Other methods and controls "
+        "follow without a rank.",
         _tested(each),
     ]
     return "\n\n".join(told)
@@ -51,10 +52,15 @@ def _tested(each: Overall) -> str:
     if each.friedman is None or each.critical is None:
         return f"With fewer than {FEWEST_TASKS} tasks or 3 methods, ranks are not tested."
     shown = "are shown to differ" if each.friedman < 0.05 else "are not shown to differ"
-    return (
-        f"The methods {shown} (Friedman's test, p = {each.friedman:.2g}). Two methods whose mean ranks differ by less "
-        f"than {each.critical:.2f} are not shown to differ (Nemenyi's critical difference, 5 %)."
-    )
+    told = [
+        f"The methods {shown} (Friedman's test, p = {each.friedman:.2g}).",
+        f"Two methods whose mean ranks differ by less than {each.critical:.2f} are not shown to differ (Nemenyi's "
+        "critical difference, 5 %).",
+    ]
+    names = {task.partition("[")[0] for task in each.tasks}
+    if len(names) < len(each.tasks):
+        told.append(f"The tasks are variants of {len(names)} data sets. The tests take them for independent.")
+    return " ".join(told)
 
 
 def _name(each: Overall, spec: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.comparison import Section
+from reports.controls import CONTROLS
 
 LEVEL = 0.05
 FEWEST_TASKS = 5
@@ -25,7 +26,8 @@ class Overall:
         tasks: the tasks' specs.
         values: means over seeds, one row per method's spec and one column per task; NaN where a method has no result.
         titles: the methods' titles by spec.
-        ranks: the methods that have a result on every task: their ranks, 1 is best; equal values share the mean rank.
+        ranks: of the methods that have a result on every task, without controls: 1 is best; equal values share the
+            mean rank.
         friedman: p-value of Friedman's test that all ranked methods are equal; None with fewer than
             `FEWEST_TASKS` tasks or 3 methods.
         critical: Nemenyi's critical difference of mean ranks at 5 % (Demšar, JMLR 2006); None as `friedman`.
@@ -78,7 +80,7 @@ def _overall(sections: Sequence[Section], metric: str) -> Overall:
     }
     titles = {row.spec: row.title for section in sections for row in section.rows if metric in row.summaries}
     values = pd.DataFrame(columns, index=sorted(titles), dtype=float)
-    complete = values.dropna()
+    complete = values.drop(index=[spec for spec in CONTROLS if spec in values.index]).dropna()
     ranks = complete.round(3).rank(ascending=False)
     friedman = critical = None
     if ranks.shape[1] >= FEWEST_TASKS and ranks.shape[0] >= 3:

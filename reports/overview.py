@@ -5,33 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.comparison import Row, Section
+from reports.controls import CONTROLS
 from reports.table import markdown_table, points, row_name
-from reports.words import CONTROLS, fraction
+from reports.words import fraction
 
 
 def overview(sections: Sequence[Section]) -> list[str]:
     """Markdown; empty for a single experiment."""
-    shown = [section for section in sections if not section.alive]
-    if len(shown) < 2:
+    whole = [section for section in sections if not section.alive]
+    if len(whole) < 2:
         return []
+    alive = {(section.spec, section.protocol, section.preset): section for section in sections if section.alive}
+    shown = [(section, alive.get((section.spec, section.protocol, section.preset), section)) for section in whole]
     header = ["Task", "Protocol, preset", "Seeds", "Methods", "Highest AUROC", "Highest gain, points"]
-    attributes = any("class_detection_auc" in row.summaries for section in shown for row in section.rows)
+    attributes = any("class_detection_auc" in row.summaries for section in whole for row in section.rows)
     if attributes:
         header[4] = "Highest AUROC or AUC"
     body = []
-    for section in shown:
-        rows = [row for row in section.rows if row.spec not in CONTROLS]
+    for section, told in shown:
+        rows = [row for row in told.rows if row.spec not in CONTROLS]
         body.append(
             [
                 f"{section.title} `{section.spec}`",
                 f"{section.protocol}, {section.preset}",
-                str(len(section.seeds)),
+                f"{len(told.seeds)} of {len(section.seeds)} ¶" if told is not section else str(len(section.seeds)),
                 _counted(rows),
                 _by_ranking(rows),
                 _by_gain(rows),
             ]
         )
-    return [markdown_table(header, body)]
+    note = "Without controls. *And … more*: methods with the same AUROC to three decimals."
+    if any("¶" in line[2] for line in body):
+        note += " ¶ Only seeds whose base model tells classes apart; in the others, scores have no meaning."
+    return [markdown_table(header, body), note]
 
 
 def _counted(rows: Sequence[Row]) -> str:
@@ -58,5 +64,7 @@ def _by_gain(rows: Sequence[Row]) -> str:
     measured = [(row.gain.mean, row) for row in rows if row.gain is not None and row.complete]
     if not measured or max(abs(mean) for mean, _ in measured) == 0:
         return "—"
-    best = max(measured, key=lambda entry: entry[0])[1]
+    mean, best = max(measured, key=lambda entry: entry[0])
+    if mean <= 0:
+        return "none above 0"
     return f"{row_name(best)} {points(best.gain)}"

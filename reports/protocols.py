@@ -26,8 +26,12 @@ def protocols_compared(shown: Sequence[Section]) -> list[str]:
     return [text for pair in pairs(shown) if (text := _as_a_whole(*pair))]
 
 
-def protocol_report(shown: Sequence[Section]) -> str:
+def protocol_report(shown: Sequence[Section], out: str) -> str:
     """The whole comparison of the protocols, with the worth of each quirk that was run alone.
+
+    Args:
+        shown: as from `reports.comparison.sections`.
+        out: the results folder, for the commands that run what is missing.
 
     Raises:
         RequestError: no task was run in both protocols, and no quirk was run alone.
@@ -44,7 +48,11 @@ def protocol_report(shown: Sequence[Section]) -> str:
             "--tasks and --out adds the other one"
         )
     if missing:
-        parts.append("Not run here:\n\n```\n" + "\n".join(dict.fromkeys(missing)) + "\n```")
+        parts.append(
+            "Not run here:\n\n```\n"
+            + "\n".join(f"{command} --out {out}" for command in dict.fromkeys(missing))
+            + "\n```"
+        )
     return "\n\n".join(["# What the protocol changes", *parts]) + "\n"
 
 
@@ -87,6 +95,9 @@ def _as_a_whole(fair: Section, paper: Section) -> str:
     note = (
         "Differences are fair − paper, paired by seed, with Student's 95 % intervals from 2 seeds on; gains in points."
     )
+    if fair.constant or paper.constant:
+        counts = ", ".join(f"{len(s.constant)} of {len(s.seeds)} in {s.protocol}" for s in (fair, paper) if s.constant)
+        note += f" In some seeds the base model gives every sample the same class, so scores have no meaning: {counts}."
     return "\n\n".join([heading, markdown_table(header, body), note])
 
 

@@ -9,12 +9,6 @@ from typing import Any
 from harness.results.statistics import Summary
 from reports.comparison import FEWEST_SEEDS, Section
 
-CLEAN_CONTROL = "clean_probe"
-"""The control that reports ask for where methods see clean validation samples: what these find by themselves."""
-
-CONTROLS = ("oracle", "random", "none")
-"""Rows that frame a comparison and cannot win it."""
-
 
 def caption(section: Section, detection: bool) -> str:
     """How to read the table.
@@ -56,7 +50,10 @@ def _bold(section: Section) -> str:
         return f"With fewer than {FEWEST_SEEDS} seeds, no value is bold."
     if not any(section.best.values()):
         return "No method is shown to be worse than the best one, so no value is bold."
-    return "Bold: not shown to be worse than the best one (paired t-tests over seeds, 5 %, Holm's correction)."
+    return (
+        "Bold: not shown to be worse than the best one (paired t-tests over seeds, 5 %, Holm's correction over all "
+        "pairs of methods). A method whose values vary much can stay bold; controls are never bold."
+    )
 
 
 def facts_of(section: Section) -> str:

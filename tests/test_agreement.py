@@ -63,7 +63,7 @@ def test_the_page(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {name.strip(): (correlation.strip(), common.strip()) for name, correlation, common in lines}
     assert rows["reverse"] == ("-1.00 ± 0.00", "0 ± 0")
     assert rows["silent"][0] == "— (0 of 2 seeds)"
-    assert list(rows)[-1] == "swapped"
+    assert list(rows)[2:] == ["swapped", "reverse", "silent"]  # best first, below the heading and its rule
     assert main(["report", out, "--judge", "judge", "--format", "csv"]) == 0
     assert capsys.readouterr().out.startswith("task,task_title,task_spec,protocol,preset,seed,method,title,spearman,")
 

@@ -27,7 +27,7 @@ MAY_NAME = (
     "flagged.py",
     "planes.py",
     "style.py",
-    "words.py",
+    "controls.py",
 )
 """Examples in help texts, the paper's own tables and figures (the paper chose their rows), and a control."""
 

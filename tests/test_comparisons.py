@@ -84,7 +84,7 @@ def test_the_diagram_names_every_ranked_method() -> None:
 
 
 def test_a_sweep_counts_once_among_the_tasks(tmp_path: Path) -> None:
-    data = harness.run("outlier_l1,random", "moons[budget=0.1|0.2],blobs", 1, preset="smoke", out=tmp_path)
+    data = harness.run("outlier_l1,outlier_l2", "moons[budget=0.1|0.2],blobs", 1, preset="smoke", out=tmp_path)
     (found,) = overall(sections(data))
     assert sorted(task.partition("[")[0] for task in found.tasks) == ["blobs", "moons"]
 
@@ -144,16 +144,18 @@ def test_protocols_with_intervals_and_the_commands_for_quirks(both: Path, capsys
     assert f"{mean:+.3f} [" in line(text, "Self-Confidence")[3]
     commands = [row for row in text.splitlines() if row.startswith("python -m harness run")]
     assert commands == [
-        "python -m harness run --methods 'self_confidence[labels=predicted]' --tasks 'blobs' --seeds 3 --preset smoke",
+        "python -m harness run --methods 'self_confidence[labels=predicted]' --tasks 'blobs' --seeds 3 --preset smoke "
+        f"--out {both}",
         "python -m harness run --methods 'self_confidence,random' --tasks "
-        "'blobs[n_validation=0],blobs[standardise=yes],blobs[intercept=no]' --seeds 3 --preset smoke",
+        "'blobs[n_validation=0],blobs[standardise=yes],blobs[intercept=no]' --seeds 3 --preset smoke "
+        f"--out {both}",
     ]
 
 
 def test_each_quirk_alone(both: Path) -> None:
     harness.run("self_confidence[labels=predicted]", "blobs", 3, preset="smoke", out=both)
     data = harness.run("self_confidence", "blobs[intercept=no]", 3, preset="smoke", out=both)
-    text = protocol_report(sections(data))
+    text = protocol_report(sections(data), str(both))
     alone = line(text, "`self_confidence[labels=predicted]`")
     auroc = data[(data["metric"] == "auroc") & (data["protocol"] == "fair") & (data["task_spec"] == "blobs")]
     means = auroc.groupby("method_spec")["value"].mean()

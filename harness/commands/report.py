@@ -115,7 +115,7 @@ def _text(results: Results, args: argparse.Namespace) -> str:
     if args.baseline:
         return _formatted(against(sections(results.frame, results.stale), args.baseline), args.format)
     if args.compare_protocols:
-        return _formatted(protocol_report(sections(results.frame, results.stale)), args.format)
+        return _formatted(protocol_report(sections(results.frame, results.stale), results.path), args.format)
     made = {"6": growth_table, "sweep": sweep_tables}.get(args.table)
     if made is not None:
         return _formatted(made(results.frame, results.stale), args.format)

@@ -71,6 +71,8 @@ def _status(args: argparse.Namespace) -> int:
     left = leftovers(args.out)
     if left and args.repair:
         print(f"  deleted {clear(left)} files that interrupted runs left behind")
+    elif args.repair:
+        print("  nothing to repair")
     elif left:
         print(f"  {len(left)} files that interrupted runs left behind; `status {args.out} --repair` deletes them")
     return 0

@@ -44,7 +44,9 @@ def correlation_figure(experiments: Sequence[Experiment]) -> Figure:
         names = [label(experiment.methods[spec].title, spec) for spec in specs]
         axes.set_xticks(range(len(specs)), names, rotation=90, fontsize=5.5)
         axes.set_yticks(range(len(specs)), names, fontsize=5.5)
-        titled(axes, heading(experiment, len(experiment.methods)), 60)
+        left_out = len(experiment.methods) - len(specs)
+        without = f", {left_out} methods with equal scores in a seed left out" if left_out else ""
+        titled(axes, heading(experiment, len(experiment.methods)) + without, 60)
         bar = figure.colorbar(image, ax=axes, shrink=0.6)
         bar.set_label("Spearman's correlation", fontsize=7)
         bar.ax.tick_params(labelsize=6)

@@ -25,7 +25,7 @@ ACROSS = 6
 
 
 def distribution_figure(experiments: Sequence[Experiment]) -> Figure:
-    """Histograms of the first seed's scores: one row per experiment, one panel per method, best AUROC first.
+    """Histograms of one seed's scores: one row per experiment, one panel per method, best mean AUROC first.
 
     Both histograms have area 1, so that few wrong labels are seen beside many right ones.
 
@@ -41,26 +41,38 @@ def distribution_figure(experiments: Sequence[Experiment]) -> Figure:
         raise RequestError(NEEDS)
     figure = Figure(figsize=(2.2 * ACROSS, 2.3 * len(experiments) + 0.4), layout="constrained", dpi=130)
     for block, experiment in zip(figure.subfigures(len(experiments), 1, squeeze=False)[:, 0], experiments, strict=True):
-        seed = min(experiment.noisy)
-        noisy = experiment.noisy[seed]
-        here = {spec: method.scores[seed] for spec, method in experiment.methods.items() if seed in method.scores}
-        quality = {
-            spec: detection(scores, np.zeros(len(scores), bool), noisy)["auroc"]
-            for spec, scores in here.items()
-            if spec not in CONTROLS
-        }
-        shown = sorted(quality, key=lambda spec: -quality[spec])[:ACROSS]
-        block.suptitle(heading(experiment, len(shown)).replace("\n", ", ") + f"; scores of seed {seed}", fontsize=9)
+        means = {spec: _auroc(experiment, spec, list(method.scores)) for spec, method in experiment.methods.items()}
+        seed = _telling_seed(experiment)
+        here = [spec for spec, method in experiment.methods.items() if seed in method.scores and spec not in CONTROLS]
+        shown = sorted(here, key=lambda spec: -means[spec])[:ACROSS]
+        title = heading(experiment, len(shown)).replace("\n", ", ")
+        block.suptitle(f"{title}; scores of seed {seed}, each histogram with area 1", fontsize=9)
         for axes, spec in zip(block.subplots(1, ACROSS, squeeze=False)[0], [*shown, *[None] * ACROSS], strict=False):
             if spec is None:
                 axes.set_axis_off()
                 continue
-            _histograms(axes, here[spec], noisy)
-            title = label(experiment.methods[spec].title, spec)
-            axes.set_title(f"{title}\nAUROC {quality[spec]:.3f}", fontsize=7)
+            _histograms(axes, experiment.methods[spec].scores[seed], experiment.noisy[seed])
+            name, here_alone = label(experiment.methods[spec].title, spec), _auroc(experiment, spec, [seed])
+            axes.set_title(f"{name}\nAUROC {here_alone:.3f}, mean {means[spec]:.3f}", fontsize=7)
         handles, names = block.axes[0].get_legend_handles_labels()
         block.legend(handles, names, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return figure
+
+
+def _auroc(experiment: Experiment, spec: str, seeds: Sequence[int]) -> float:
+    """A method's mean AUROC over seeds."""
+    scores = experiment.methods[spec].scores
+    nothing = {seed: np.zeros(len(scores[seed]), bool) for seed in seeds}
+    return float(np.mean([detection(scores[s], nothing[s], experiment.noisy[s])["auroc"] for s in seeds]))
+
+
+def _telling_seed(experiment: Experiment) -> int:
+    """The first seed in which most methods give different scores: a base model that learnt nothing gives equal ones."""
+
+    def equal(seed: int) -> int:
+        return sum(len(np.unique(m.scores[seed])) < 3 for m in experiment.methods.values() if seed in m.scores)
+
+    return min(sorted(experiment.noisy), key=equal)
 
 
 def _histograms(axes: Axes, scores: np.ndarray, noisy: np.ndarray) -> None:

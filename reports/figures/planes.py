@@ -64,7 +64,7 @@ def _test(axes: Axes, plane: Plane) -> str:
 
 
 def _influence(axes: Axes, plane: Plane) -> str:
-    title = f"score of {plane.influence_title}, high = removed"
+    title = f"score of {plane.influence_title}; orange: flagged by {plane.outlier_title}"
     if plane.influence is None:
         axes.text(0.5, 0.5, "not stored: run this method, too", ha="center", transform=axes.transAxes, fontsize=8)
         return title

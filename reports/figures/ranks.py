@@ -44,11 +44,18 @@ def rank_figure(sections: Sequence[Section]) -> Figure:
         p_values = p_values.rename(index=names, columns=names)
         looks = {names[spec]: look["color"] for spec, look in styles(list(each.ranks.index)).items()}
         scikit_posthocs.critical_difference_diagram(
-            ranks, p_values, ax=axes, label_props={"fontsize": 7}, color_palette=looks, elbow_props={"linewidth": 0.9}
+            ranks,
+            p_values,
+            ax=axes,
+            label_props={"fontsize": 7},
+            label_fmt_left="{label} ({rank:.1f}) ",
+            label_fmt_right=" ({rank:.1f}) {label}",
+            color_palette=looks,
+            elbow_props={"linewidth": 0.9},
         )
         axes.set_title(
-            f"Mean rank by {each.metric.upper()} over {len(each.tasks)} tasks, protocol {each.protocol}, preset "
-            f"{each.preset}; Friedman p = {each.friedman:.2g}, critical difference {each.critical:.2f}",
+            f"Mean rank (1 is best) by {each.metric.upper()} over {len(each.tasks)} tasks, protocol {each.protocol}, "
+            f"preset {each.preset}; Friedman p = {each.friedman:.2g}, critical difference {each.critical:.2f}",
             fontsize=9,
         )
     return figure
