@@ -40,7 +40,7 @@ def rank_figure(sections: Sequence[Section]) -> Figure:
     for axes, each in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
         names = {spec: label(each.titles[spec], spec) for spec in each.ranks.index}
         ranks = each.mean_ranks.rename(index=names)
-        p_values = scikit_posthocs.posthoc_nemenyi_friedman(-each.values.dropna().round(3).T)
+        p_values = scikit_posthocs.posthoc_nemenyi_friedman(-each.values.loc[each.ranks.index].round(3).T)
         p_values = p_values.rename(index=names, columns=names)
         looks = {names[spec]: look["color"] for spec, look in styles(list(each.ranks.index)).items()}
         scikit_posthocs.critical_difference_diagram(
