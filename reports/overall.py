@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.results.scored import scoring_params
 from reports.comparison import Section
 from reports.controls import CONTROLS
 
@@ -63,7 +64,7 @@ def overall(sections: Sequence[Section], metric: str = "auroc") -> list[Overall]
     by_setup: dict[tuple[str, str], dict[str, Section]] = {}
     for section in sections:
         params = json.loads(section.params)
-        kept = {name: value for name, value in params.items() if name not in ("budget", "repair", "retrain")}
+        kept = scoring_params(params)
         if not section.alive and any(metric in row.summaries for row in section.rows):
             of_setup = by_setup.setdefault((section.protocol, section.preset), {})
             of_setup.setdefault(json.dumps([section.task, kept], sort_keys=True), section)

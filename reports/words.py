@@ -52,7 +52,7 @@ def _bold(section: Section) -> str:
         return "No method is shown to be worse than the best one, so no value is bold."
     return (
         "Bold: not shown to be worse than the best one (paired t-tests over seeds, 5 %, Holm's correction over all "
-        "pairs of methods). A method whose values vary much can stay bold; controls are never bold."
+        "pairs of methods). A method whose values vary much can stay so marked; controls are never marked."
     )
 
 

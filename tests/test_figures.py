@@ -16,7 +16,7 @@ from harness.errors import RequestError
 from reports.figures.budget_curves import budget_figure
 from reports.figures.epoch_curves import curve_figure
 from reports.figures.flagged import Flagged, flagged_grid, most_like_published
-from reports.figures.style import CONTROLS
+from reports.figures.style import CONTROL_STYLES
 from tests.test_paper_tables import cell, frame
 
 
@@ -183,7 +183,7 @@ def test_figure_3_has_a_panel_a_task_and_a_line_a_method() -> None:
     assert figure.axes[0].get_title().split("\n")[1] == "small, protocol fair, 2 seeds, 50000 training samples"
     drawn = {tuple(np.round(each.get_ydata(), 6)): each for each in figure.axes[0].lines if len(each.get_xdata()) == 3}
     assert set(drawn) == {(50, 61, 70), (60, 71, 80), (40, 51, 60)}
-    assert drawn[50, 61, 70].get_color() == CONTROLS["none"]["color"]
+    assert drawn[50, 61, 70].get_color() == CONTROL_STYLES["none"]["color"]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["The datainf [damping=1]", "The none", "The outlier_iforest"]
     assert picture(figure).std() > 5
@@ -217,7 +217,7 @@ def test_a_method_looks_the_same_in_every_figure() -> None:
     from harness.selection.registry import METHODS
     from reports.figures.style import styles
 
-    names = [name for name in METHODS.classes() if name not in CONTROLS]
+    names = [name for name in METHODS.classes() if name not in CONTROL_STYLES]
     alone = {name: styles([name])[name] for name in names}
     some = styles(names[::3])
     same = [some[name] == alone[name] for name in names[::3]]

@@ -10,7 +10,7 @@ from harness.errors import RequestError
 from harness.records.store import Record
 from harness.results.folder import Results
 from harness.results.reload import known_task, loaded_again
-from harness.results.scored import AFTER_SCORING
+from harness.results.scored import scoring_params
 from harness.running.base_models import model_seed
 
 
@@ -59,7 +59,7 @@ def planes(results: Results, outlier: str, influence: str) -> list[Plane]:
     first: dict[str, Record] = {}
     for record in sorted(current, key=lambda record: (record.seed, record.method_spec, record.task_spec)):
         if record.method == outlier and record.n_noisy:
-            params = {name: value for name, value in record.task_params.items() if name not in AFTER_SCORING}
+            params = scoring_params(record.task_params)
             first.setdefault(repr((record.task, params, record.protocol, record.preset)), record)
     found = [plane for record in first.values() if (plane := _plane(results, record, current, influence))]
     if not found:

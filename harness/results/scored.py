@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -86,13 +87,18 @@ def with_truth(found: Sequence[Experiment]) -> list[Experiment]:
     return known
 
 
+def scoring_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's parameters without those that do not change scores."""
+    return {name: value for name, value in params.items() if name not in AFTER_SCORING}
+
+
 def _identity(record: Record) -> str:
-    params = {name: value for name, value in record.task_params.items() if name not in AFTER_SCORING}
+    params = scoring_params(record.task_params)
     return json.dumps([record.task, record.protocol, record.preset, params], sort_keys=True)
 
 
 def _experiment(record: Record) -> Experiment:
-    params = {name: value for name, value in record.task_params.items() if name not in AFTER_SCORING}
+    params = scoring_params(record.task_params)
     spec = task_spec(record.task, params, record.protocol, record.preset) or record.task_spec
     return Experiment(record.task_title, spec, record.protocol, record.preset)
 

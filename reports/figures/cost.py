@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import RequestError
+from harness.results.scored import scoring_params
 from harness.selection.names import task_spec
-from reports.figures.style import CONTROLS, grid_of, interval_of, label, legend_below, styles, task_label, titled
+from reports.figures.style import CONTROL_STYLES, grid_of, interval_of, label, legend_below, styles, task_label, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def cost_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
         RequestError: nothing is stored with an AUROC and a cost.
     """
     ok = frame[(frame["status"] == "ok") & (frame["metric"] == "auroc") & ~frame["key"].isin(list(stale))]
-    ok = ok[~ok["method"].isin(list(CONTROLS)) & (ok["total_seconds"] > 0)]
+    ok = ok[~ok["method"].isin(list(CONTROL_STYLES)) & (ok["total_seconds"] > 0)]
     panels = [(group, _points(group)) for _, group in ok.groupby([*KEYS, "device_name"], sort=True)]
     panels = _one_budget([(group, points) for group, points in panels if len(points) > 1])
     if not panels:
@@ -96,9 +97,7 @@ def _one_budget(panels: list[tuple[pd.DataFrame, pd.DataFrame]]) -> list[tuple[p
     kept: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = {}
     for group, points in panels:
         first = group.iloc[0]
-        params = {
-            name: value for name, value in json.loads(first["task_params"]).items() if name not in ("budget", "repair")
-        }
+        params = scoring_params(json.loads(first["task_params"]))
         kept.setdefault(
             json.dumps([*(str(first[key]) for key in KEYS[:3]), str(first["device_name"]), params]), (group, points)
         )
@@ -106,6 +105,5 @@ def _one_budget(panels: list[tuple[pd.DataFrame, pd.DataFrame]]) -> list[tuple[p
 
 
 def _without_budget(cell: pd.Series) -> str:
-    params = json.loads(cell["task_params"])
-    kept = {name: value for name, value in params.items() if name not in ("budget", "repair")}
+    kept = scoring_params(json.loads(cell["task_params"]))
     return task_spec(cell["task"], kept, cell["protocol"], cell["preset"]) or str(cell["task"])

@@ -11,7 +11,7 @@ from harness.errors import RequestError
 from harness.results.metrics import detection
 from harness.results.scored import Experiment
 from reports.figures.inspection import NEEDS, heading
-from reports.figures.style import CONTROLS, label
+from reports.figures.style import CONTROL_STYLES, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,9 @@ def distribution_figure(experiments: Sequence[Experiment]) -> Figure:
     for block, experiment in zip(figure.subfigures(len(experiments), 1, squeeze=False)[:, 0], experiments, strict=True):
         means = {spec: _auroc(experiment, spec, list(method.scores)) for spec, method in experiment.methods.items()}
         seed = _telling_seed(experiment)
-        here = [spec for spec, method in experiment.methods.items() if seed in method.scores and spec not in CONTROLS]
+        here = [
+            spec for spec, method in experiment.methods.items() if seed in method.scores and spec not in CONTROL_STYLES
+        ]
         shown = sorted(here, key=lambda spec: -means[spec])[:ACROSS]
         title = heading(experiment, len(shown)).replace("\n", ", ")
         block.suptitle(f"{title}; scores of seed {seed}, each histogram with area 1", fontsize=9)

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.errors import RequestError
 from reports.comparison import Row, Section
-from reports.figures.style import CONTROLS, interval_of, label, legend_below, task_label, titled
+from reports.figures.style import CONTROL_STYLES, interval_of, label, legend_below, task_label, titled
 from reports.protocols import pairs
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def protocol_figure(sections: Sequence[Section]) -> Figure:
 def _rows(fair: Section, paper: Section) -> list[tuple[Row, Row]]:
     """Rows that both sections have with an AUROC, best of `fair` first."""
     theirs = {row.spec: row for row in paper.rows}
-    both = [(row, theirs[row.spec]) for row in fair.rows if row.spec in theirs and row.spec not in CONTROLS]
+    both = [(row, theirs[row.spec]) for row in fair.rows if row.spec in theirs and row.spec not in CONTROL_STYLES]
     return [(row, other) for row, other in both if "auroc" in row.summaries and "auroc" in other.summaries]
 
 

@@ -32,7 +32,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-CONTROLS: dict[str, dict[str, Any]] = {
+CONTROL_STYLES: dict[str, dict[str, Any]] = {
     "oracle": {"color": "black", "linestyle": "--", "marker": ""},
     "random": {"color": "0.45", "linestyle": ":", "marker": ""},
     "none": {"color": "0.6", "linestyle": "-", "marker": ""},
@@ -57,8 +57,8 @@ def styles(specs: Collection[str]) -> dict[str, dict[str, Any]]:
     looks: dict[str, dict[str, Any]] = {}
     taken: set[tuple[int, int]] = set()
     for spec in sorted(specs, key=lambda name: (SHOWN_MOST.index(name) if name in SHOWN_MOST else LATER, name)):
-        if spec in CONTROLS:
-            looks[spec] = {**CONTROLS[spec], "linewidth": 1.6}
+        if spec in CONTROL_STYLES:
+            looks[spec] = {**CONTROL_STYLES[spec], "linewidth": 1.6}
             continue
         if spec in SHOWN_MOST:
             number = SHOWN_MOST.index(spec)
@@ -100,8 +100,8 @@ def interval_of(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> tupl
 def best_and_controls(quality: Mapping[str, float], most: int = MOST_SHOWN) -> list[str]:
     """The controls, and the methods with the highest quality, best first; `most` in all."""
     ranked = sorted(quality, key=lambda spec: -quality[spec])
-    controls = [spec for spec in ranked if spec in CONTROLS and spec != "none"]
-    others = [spec for spec in ranked if spec not in CONTROLS]
+    controls = [spec for spec in ranked if spec in CONTROL_STYLES and spec != "none"]
+    others = [spec for spec in ranked if spec not in CONTROL_STYLES]
     return [*others[: most - len(controls)], *controls]
 
 
