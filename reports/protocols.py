@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,11 +109,20 @@ def quirks(cls: type, preset: str | None) -> dict[str, Any]:
     return {name: value for name, value in paper.items() if fair[name] != value}
 
 
-def _by_quirk(section: Section, shown: Sequence[Section]) -> tuple[list[str], list[str]]:
-    """Tables of what each quirk of a method and of the task is worth alone, and the commands that run missing ones."""
-    parts, missing = [], []
+@dataclass(frozen=True)
+class Alone:
+    """A method's row with one quirk of the protocol `paper`, and its row without; both in the protocol `fair`."""
+
+    changed: str
+    """The spec of the method with the quirk, or the task's changed parameter in brackets."""
+    quirk: Row
+    plain: Row
+
+
+def of_methods(section: Section) -> tuple[list[Alone], list[str]]:
+    """The quirks of methods that were run alone on a task in `fair`, and the specs of those that were not."""
     rows = {row.spec: row for row in section.rows if row.values}
-    body, absent = [], []
+    found, absent = [], []
     for spec, row in rows.items():
         term = parse_term(spec)
         if term.params or term.pattern not in METHODS.classes():
@@ -120,27 +130,56 @@ def _by_quirk(section: Section, shown: Sequence[Section]) -> tuple[list[str], li
         for name, value in quirks(METHODS.get(term.pattern), None).items():
             alone = format_term(term.pattern, {name: value})
             if alone in rows:
-                body.append([f"`{alone}`", *_moved(rows[alone], row)])
+                found.append(Alone(alone, rows[alone], row))
             else:
                 absent.append(alone)
-    if body:
-        heading = (
-            f"## What one quirk of a method alone changes: `{section.spec}`, protocol fair, preset {section.preset}"
-        )
-        header = ["Method", "AUROC without", "AUROC with", "Difference", "Difference of gains, points"]
-        parts.append("\n\n".join([heading, markdown_table(header, body)]))
+    return found, absent
+
+
+def of_task(section: Section, shown: Sequence[Section]) -> list[Alone]:
+    """The quirks of a task that were run alone in `fair`, for each method that ran with and without."""
+    if section.task not in TASKS.classes():
+        return []
+    params = json.loads(section.params)
+    return [
+        Alone(format_term("", {name: value}), theirs[row.spec], row)
+        for name, value in quirks(TASKS.get(section.task), section.preset).items()
+        if params.get(name) != value
+        for other in shown
+        if (other.task, other.protocol, other.preset, other.alive) == (section.task, "fair", section.preset, False)
+        and json.loads(other.params) == {**params, name: value}
+        for theirs in [{row.spec: row for row in other.rows}]
+        for row in section.rows
+        if row.spec in theirs and row.values
+    ]
+
+
+def _by_quirk(section: Section, shown: Sequence[Section]) -> tuple[list[str], list[str]]:
+    """Tables of what each quirk of a method and of the task is worth alone, and the commands that run missing ones."""
+    parts, missing = [], []
+    found, absent = of_methods(section)
+    where = f"`{section.spec}`, protocol fair, preset {section.preset}"
+    moves = ["AUROC without", "AUROC with", "Difference", "Difference of gains, points"]
+    if found:
+        body = [[f"`{alone.changed}`", *_moved(alone)] for alone in found]
+        heading = f"## What one quirk of a method alone changes: {where}"
+        parts.append("\n\n".join([heading, markdown_table(["Method", *moves], body)]))
     given = f"--seeds {len(section.seeds)} --preset {section.preset}"
     if absent:
         missing.append(f"python -m harness run --methods '{','.join(absent)}' --tasks '{section.spec}' {given}")
-    if section.task in TASKS.classes():
-        of_task = quirks(TASKS.get(section.task), section.preset)
-        found = _of_task(section, shown, of_task)
-        parts += found
+    found = of_task(section, shown)
+    if found:
+        body = [[row_name(alone.plain), f"`{alone.changed}`", *_moved(alone)] for alone in found]
+        heading = f"## What one quirk of the task alone changes: {where}"
+        parts.append("\n\n".join([heading, markdown_table(["Method", "Changed parameter", *moves], body)]))
+    elif section.task in TASKS.classes():
         single = [
-            _changed(section.spec, name, value) for name, value in of_task.items() if _valid(section, name, value)
+            _changed(section.spec, name, value)
+            for name, value in quirks(TASKS.get(section.task), section.preset).items()
+            if _valid(section, name, value)
         ]
-        if single and not found:
-            plain = ",".join(spec for spec in rows if not changes(spec))
+        if single:
+            plain = ",".join(row.spec for row in section.rows if row.values and not changes(row.spec))
             missing.append(f"python -m harness run --methods '{plain}' --tasks '{','.join(single)}' {given}")
     return parts, missing
 
@@ -160,36 +199,11 @@ def _changed(spec: str, name: str, value: Any) -> str:
     return format_term(term.pattern, {**term.params, name: value})
 
 
-def _moved(quirk: Row, plain: Row) -> list[str]:
-    before, after = plain.summaries.get("auroc"), quirk.summaries.get("auroc")
+def _moved(alone: Alone) -> list[str]:
+    before, after = alone.plain.summaries.get("auroc"), alone.quirk.summaries.get("auroc")
     return [
         fraction(before) if before else "—",
         fraction(after) if after else "—",
-        difference_of(change(quirk, plain, "auroc")),
-        points(change(quirk, plain, "accuracy_gain")),
+        difference_of(change(alone.quirk, alone.plain, "auroc")),
+        points(change(alone.quirk, alone.plain, "accuracy_gain")),
     ]
-
-
-def _of_task(section: Section, shown: Sequence[Section], values: Mapping[str, Any]) -> list[str]:
-    """A table of what each quirk of the task alone changes; empty if none was run alone."""
-    params = json.loads(section.params)
-    body = []
-    for name, value in values.items():
-        others = [
-            other
-            for other in shown
-            if (other.task, other.protocol, other.preset, other.alive) == (section.task, "fair", section.preset, False)
-            and json.loads(other.params) == {**params, name: value}
-        ]
-        for other in others:
-            theirs = {row.spec: row for row in other.rows}
-            for row in section.rows:
-                if row.spec in theirs and row.values:
-                    body.append(
-                        [f"{row_name(row)}", f"`{format_term('', {name: value})}`", *_moved(theirs[row.spec], row)]
-                    )
-    if not body:
-        return []
-    heading = f"## What one quirk of the task alone changes: `{section.spec}`, protocol fair, preset {section.preset}"
-    header = ["Method", "Changed parameter", "AUROC without", "AUROC with", "Difference", "Difference of gains, points"]
-    return ["\n\n".join([heading, markdown_table(header, body)])]

@@ -15,6 +15,7 @@ from harness.cli import main
 from harness.errors import RequestError
 from reports.against import against
 from reports.comparison import Section, sections
+from reports.figures.protocol_effects import protocol_figure
 from reports.figures.ranks import rank_figure
 from reports.markdown import report
 from reports.over_tasks import over_tasks
@@ -165,6 +166,24 @@ def test_each_quirk_alone(both: Path) -> None:
     of_task = next(row for row in text.splitlines() if "`[intercept=no]`" in row)
     assert of_task.startswith("| Self-Confidence ")
     assert "Not run here" not in text
+    assert "`blobs[intercept=no]`, protocol fair" not in text  # a task that has a quirk is not compared with itself
+
+
+def test_the_figure_has_the_worth_of_each_quirk(both: Path) -> None:
+    harness.run("self_confidence[labels=predicted]", "blobs", 3, preset="smoke", out=both)
+    data = harness.run("self_confidence,random", "blobs[intercept=no]", 3, preset="smoke", out=both)
+    figure = protocol_figure(sections(data))
+    as_a_whole, alone = (axes for axes in figure.axes if axes.axison)
+    assert [text.get_text() for text in as_a_whole.get_yticklabels()] == ["Self-Confidence"]
+    names = [text.get_text() for text in alone.get_yticklabels()]
+    assert names[0] == "Self-Confidence: [labels=predicted]"
+    assert set(names[1:]) == {"Self-Confidence: [intercept=no]"}
+    auroc = data[(data["metric"] == "auroc") & (data["protocol"] == "fair") & (data["task_spec"] == "blobs")]
+    means = auroc.groupby("method_spec")["value"].mean()
+    drawn = alone.containers[0].lines[0].get_xdata()
+    assert drawn == pytest.approx([means["self_confidence[labels=predicted]"] - means["self_confidence"]])
+    with pytest.raises(RequestError, match="no task here was run in both protocols"):
+        protocol_figure(sections(data[data["task_spec"] == "blobs"].query("protocol == 'fair' and method == 'random'")))
 
 
 def test_one_protocol_alone_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,15 @@ run() {
 
 run "$out/planes" --methods none,outlier_iforest,exact_hessian --tasks blobs,moons --seeds 1
 run "$out/tabular" --methods "$some" --tasks "$tabular" --seeds 5
+small='digits[n_train=300],moons[spread=0.3]'
+run "$out/few" --methods "$some" --tasks "$small" --seeds 5
 for protocol in fair paper; do
-    run "$out/few" --methods "$some" --tasks 'digits[n_train=300],moons[spread=0.3]' --seeds 5 --protocol "$protocol"
+    run "$out/protocols" --methods "$some" --tasks "$small" --seeds 5 --protocol "$protocol"
 done
+alone='exact_hessian[reference=train],exact_hessian[sign=-1],exact_hessian[hessian=outer_product]'
+alone="$alone,ekfac_influence[reference=train],ekfac_influence[sign=-1],datainf[reference=train],datainf[sign=-1]"
+run "$out/protocols" --methods "$alone,self_confidence[labels=predicted]" --tasks "$small" --seeds 5
+run "$out/protocols" --methods "$some" --tasks 'moons[spread=0.3,lr=0.001],moons[spread=0.3,steps=5000]' --seeds 5
 run "$out/sweep" --methods "$some" --tasks 'digits[budget=0.025|0.05|0.1|0.15|0.2|0.3]' --seeds 5
 run "$out/images" --methods outlier_iforest --tasks 'cifar10n[noise=worst]' --seeds 1 --preset smoke
 run "$out/epochs" --methods none,random,outlier_l1,datainf,self_confidence --tasks glue_sst2,glue_mrpc --seeds 2 --preset smoke
@@ -40,5 +46,5 @@ figure few precision-recall
 figure few cost
 figure few scores
 figure few correlation
-figure few protocols
+figure protocols protocols
 figure tabular ranks

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GRID = np.linspace(0, 1, 401)
+SHOWN = 3
+"""The axis ends at this multiple of the share of wrong labels. Further on, curves are too close to differ."""
 NEEDS = (
     "nothing stored has scores and known wrong labels; `python -m harness run --methods all --tasks moons` gives both"
 )
@@ -25,7 +27,8 @@ NEEDS = (
 def inspection_figure(experiments: Sequence[Experiment]) -> Figure:
     """The share of the wrong labels found by the share of samples inspected, most suspicious first; means over seeds.
 
-    A group of equal scores counts as all its orders do on average.
+    The axis ends at three times the share of wrong labels, where good rankings have found nearly all of them. A group
+    of equal scores counts as all its orders do on average.
 
     Args:
         experiments: as from `harness.results.scored.experiments`, of known wrong labels.
@@ -37,10 +40,12 @@ def inspection_figure(experiments: Sequence[Experiment]) -> Figure:
     def draw(axes: Axes, experiment: Experiment, specs: Sequence[str], looks: Mapping[str, Any]) -> None:
         share = float(np.mean([noisy.mean() for noisy in experiment.noisy.values()]))
         axes.plot([0, 100 * share, 100], [0, 100, 100], color="0.75", lw=4, label="best possible")
-        for spec in specs:
+        for place, spec in enumerate(specs):
             found = [_found(scores, experiment.noisy[seed]) for seed, scores in experiment.methods[spec].scores.items()]
-            look = {**looks[spec], "marker": looks[spec].get("marker", ""), "markevery": 80}
+            look = {**looks[spec], "markevery": (0.02 * place, 0.2)}  # no marker hides another one
             axes.plot(100 * GRID, 100 * np.mean(found, axis=0), label=_label(experiment, spec), **look)
+        axes.set_xlim(0, 100 * min(1, SHOWN * share))
+        axes.set_ylim(0, 103)
         axes.set_xlabel("samples inspected, %")
         axes.set_ylabel("wrong labels found, %")
 
@@ -54,11 +59,11 @@ def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
     """
 
     def draw(axes: Axes, experiment: Experiment, specs: Sequence[str], looks: Mapping[str, Any]) -> None:
-        for spec in specs:
+        for place, spec in enumerate(specs):
             curves = [
                 _precision(scores, experiment.noisy[seed]) for seed, scores in experiment.methods[spec].scores.items()
             ]
-            look = {**looks[spec], "marker": looks[spec].get("marker", ""), "markevery": 80}
+            look = {**looks[spec], "markevery": (0.02 * place, 0.2)}  # no marker hides another one
             axes.plot(100 * GRID[1:], 100 * np.mean(curves, axis=0), label=_label(experiment, spec), **look)
         axes.set_xlabel("recall: wrong labels found, %")
         axes.set_ylabel("precision: wrong among inspected, %")
