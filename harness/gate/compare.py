@@ -255,8 +255,11 @@ def _judged(names: tuple[str, str, str], rule: Rule, pairs: np.ndarray, note: st
 
 def _broken(key: Any, base: pd.DataFrame, new: pd.DataFrame) -> list[Line]:
     """A line for the seeds that ended ``ok`` in BASE and not in NEW; no line if there is no such seed."""
+    failed = new["status"] != "ok"
+    if not failed.any():
+        return []
     well = set(base.loc[base["status"] == "ok", "seed"])
-    bad = new[(new["status"] != "ok") & new["seed"].isin(well)]
+    bad = new[failed & new["seed"].isin(well)]
     if bad.empty:
         return []
     first = bad.iloc[0]
@@ -271,10 +274,13 @@ def _lost(theirs: Mapping[Any, pd.DataFrame], ours: Mapping[Any, pd.DataFrame], 
     for key in theirs:
         if key not in ours:
             continue
-        well = theirs[key][theirs[key]["status"] == "ok"]
-        seeds = sorted(set(well["seed"]) - set(ours[key]["seed"]))
-        metrics = [rule.metric for rule in rules if rule.metric in set(well["metric"]) - set(ours[key]["metric"])]
-        parts = [f"seed {', '.join(map(str, seeds))}"] * bool(seeds) + metrics * (not ours[key]["metric"].isna().all())
+        well = theirs[key]["status"] == "ok"
+        seeds, metrics = (
+            set(theirs[key].loc[well, name].unique()) - set(ours[key][name].unique()) for name in ("seed", "metric")
+        )
+        judged = [rule.metric for rule in rules if rule.metric in metrics]
+        parts = [f"seed {', '.join(map(str, sorted(seeds)))}"] * bool(seeds)
+        parts += judged * bool(ours[key]["metric"].notna().any())
         if parts:
             lost.append(f"{_task_text(key)} × {key[-1]} ({'; '.join(parts)})")
     return lost
