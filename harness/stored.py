@@ -12,7 +12,7 @@ from harness.errors import RequestError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.gate.compare import Comparison
+    from harness.gate.verdicts import Comparison
 
 
 def suspects(
@@ -63,9 +63,9 @@ def compare(base: str | Path, new: str | Path, fail: Sequence[str] = ()) -> Comp
     Raises:
         RequestError: a rule, a folder or a file is not valid.
     """
-    from harness.gate.compare import DEFAULT_RULES, parse_rule
     from harness.gate.compare import compare as compared
     from harness.gate.measured import measured
+    from harness.gate.verdicts import DEFAULT_RULES, parse_rule
 
     before, after = measured(str(base)), measured(str(new))
     others = {str(metric) for metric in before["metric"].dropna()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from harness.gate.compare import VERDICTS, Comparison, Line
+from harness.gate.verdicts import VERDICTS, Comparison, Line
 from reports.table import markdown_table
 from reports.words import plus
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.gate.baseline import COLUMNS
-from harness.gate.compare import DEFAULT_RULES, parse_rule
+from harness.gate.verdicts import DEFAULT_RULES, parse_rule
 
 RULES = [parse_rule(text) for text in DEFAULT_RULES]
 

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from harness.errors import RequestError
-from harness.gate.compare import FALSE_ALARMS, compare, parse_rule
+from harness.gate.compare import FALSE_ALARMS, compare
+from harness.gate.verdicts import Comparison, Line, parse_rule
 from reports.gate import as_text
 from tests.gate_rows import RULES, A, rows
 
@@ -152,3 +153,14 @@ def test_metrics_of_other_tasks() -> None:
     rule = parse_rule("f1:-0.01", {"f1"})
     found = compare(rows({"f1": A}), rows({"f1": A - 0.1}), [rule])
     assert [line.verdict for line in found.lines] == ["worse"]
+
+
+def test_a_comparison_shows_itself_in_a_notebook() -> None:
+    found = Comparison(
+        [Line("<moons>", "mine", "auroc", "worse", base=0.9, new=0.8, difference=-0.1)], ["blobs × mine"]
+    )
+    assert list(found.frame["verdict"]) == ["worse"]
+    html = found._repr_html_()
+    assert "&lt;moons&gt;" in html
+    assert "-0.100" in html
+    assert "missing in NEW: blobs × mine" in html

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    from harness.gate.compare import DEFAULT_RULES
+    from harness.gate.verdicts import DEFAULT_RULES
 
     parser = commands.add_parser(
         "compare",
@@ -48,8 +48,9 @@ def add(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from harness.commands.printing import put, say_problems, say_stale
-    from harness.gate.compare import DEFAULT_RULES, compare, parse_rule
+    from harness.gate.compare import compare
     from harness.gate.measured import from_results, measured
+    from harness.gate.verdicts import DEFAULT_RULES, parse_rule
     from harness.records.store import is_store
     from harness.results.chosen import selected
     from harness.results.folder import Results

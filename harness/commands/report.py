@@ -83,6 +83,8 @@ def main(args: argparse.Namespace) -> int:
             print(path)
         else:
             put(_text(results, args), args.output)
+            if args.output:
+                print(args.output)
     asked = args.table or args.figure or args.judge or args.baseline or args.compare_protocols
     shows_problems = args.format != "csv" and not asked
     say_problems([] if shows_problems else results.problems)

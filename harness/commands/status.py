@@ -61,11 +61,15 @@ def _status(args: argparse.Namespace) -> int:
         found |= {cell.slot: store.find(cell) for cell in planned if cell.slot not in found}
         print(f"  {counts(Counter(state_of(found[cell.slot], cell) for cell in planned))}")
         cells |= {cell.slot: cell for cell in planned}
+    said: dict[tuple[str, str, str, str], list[int]] = {}
     for slot, cell in cells.items():
         record = found[slot]
         if record is not None and record.status in (*FAILURES, "skipped"):
             told = without_controls(record.error)
-            print(f"  {record.status}: {cell.task_spec} × {cell.method_spec} seed {cell.seed}: {told}")
+            said.setdefault((record.status, cell.task_spec, cell.method_spec, told), []).append(cell.seed)
+    for (status, task, method, told), seeds in said.items():
+        which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        print(f"  {status}: {task} × {method} {which}: {told}")
     for problem in dict.fromkeys(store.problems):
         print(f"  damaged: {without_controls(problem)}")
     left = leftovers(args.out)

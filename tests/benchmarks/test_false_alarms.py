@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.gate.compare import Comparison, compare
+from harness.gate.compare import compare
+from harness.gate.verdicts import Comparison
 from harness.results.metrics import detection
 from harness.running.trimming import flagged
 from harness.seeds import derive
