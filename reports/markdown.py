@@ -11,7 +11,7 @@ from reports.controls import CLEAN_CONTROL
 from reports.over_tasks import over_tasks
 from reports.overview import overview
 from reports.protocols import protocols_compared
-from reports.published import Published, published
+from reports.published import Published, published, same_data
 from reports.table import markdown_table, points, row_name
 from reports.variant_tables import variants_compared
 from reports.words import caption, facts_of, fraction, percent, seconds
@@ -117,7 +117,7 @@ def _section(section: Section, wide: bool) -> str:
     printed = {
         metric: {row.spec: published(section.task, section.params, row.spec, metric) for row in rows}
         for metric in ("detection_accuracy", "accuracy", *ATTRIBUTION)
-        if metric in columns
+        if metric in columns and same_data(section.spec)
     }
     printed = {metric: values for metric, values in printed.items() if any(values.values())}
     left_out = {"detection_accuracy", *([] if wide else WIDE)} - printed.keys()

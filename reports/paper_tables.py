@@ -14,7 +14,7 @@ from harness.errors import RequestError, did_you_mean
 from harness.interfaces.spec import parse_term
 from harness.results.statistics import Summary, summarise
 from reports.markdown import ATTRIBUTION
-from reports.published import BUDGETS, printed, setting_of
+from reports.published import BUDGETS, printed, same_data, setting_of
 from reports.table import markdown_table
 from reports.table_layouts import TABLES, PaperTable
 from reports.words import seconds
@@ -115,11 +115,12 @@ def _row(table: PaperTable, method: str, spec: str, params: str) -> str:
 def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
     columns = [column for column in table.columns if not _column(cells, *column[:2]).empty]
     told = "class_detection_auc" in table.metrics
+    beside = all(map(same_data, cells["task_spec"].unique()))
     header = ["Method", *["Sees class labels"] * told]
     for _, _, heading in columns:
         for metric in table.metrics:
             header.append(f"{heading}, {HEADINGS[metric]}" if len(table.metrics) > 1 else heading)
-            header += ["printed"] * _has_printed(table, metric)
+            header += ["printed"] * (beside and _has_printed(table, metric))
     body = []
     for method in _methods(table, cells):
         mine = cells[cells["row"] == method]
@@ -135,9 +136,11 @@ def _filled(table: PaperTable, setup: str, cells: pd.DataFrame) -> list[str]:
             for metric in table.metrics:
                 number = printed(table.number, task, setting, method, metric)
                 line.append(_measured(here, metric, seeds))
-                line += [str(number) if number else "—"] * _has_printed(table, metric)
+                line += [str(number) if number else "—"] * (beside and _has_printed(table, metric))
         body.append(line)
     parts = [f"## Protocol {setup}", *_facts(cells), markdown_table(header, body)]
+    if not beside:
+        parts.append("The data are not the paper's, so no printed numbers stand beside these.")
     if any(line[0].endswith("‡") for line in body):
         parts.append("‡ Not a row of the paper's table.")
     if "accuracy" in table.metrics and table.number != "1":

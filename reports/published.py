@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.interfaces.spec import parse_term
+
 METRICS = {
     "detection_accuracy": "detection_accuracy_pct",
     "accuracy": "accuracy_pct",
@@ -34,7 +36,8 @@ BUDGETS = {
     **dict.fromkeys(PROMPTS, 0.0),
 }
 """Share of samples that the paper removed, by task."""
-
+OF_DATA = frozenset({"spread", "n_train", "rate"})
+"""Task parameters that change the training data."""
 
 COMPLEXITY = {
     "exact_hessian": ("Hessian-based", "O(nv³)"),
@@ -96,6 +99,11 @@ def setting_of(task: str, params: Mapping[str, Any]) -> str:
     if task == "imagenet_subset":
         return "flip40" if params.get("flip") == 0.4 else "other"
     return str(params.get("noise", ""))
+
+
+def same_data(task_spec: str) -> bool:
+    """Whether a task as the user named it has the paper's data. Other data have no printed numbers."""
+    return not OF_DATA & parse_term(task_spec).params.keys()
 
 
 def published(task: str, task_params: str, method_spec: str, metric: str) -> Published | None:

@@ -212,3 +212,16 @@ def test_what_one_parameter_alone_changes() -> None:
     text = tables(data)
     changed = ["-5.0 [-68.5, +58.5]", "+8.0 [-55.5, +71.5]", "+0.000", "none"]
     assert line(text, "`shuffle_base=False`") == ["`shuffle_base=False`", *changed]
+
+
+def test_other_data_have_no_printed_numbers_beside_them(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    data = harness.run("self_confidence", "moons,moons[spread=0.2]", 1, preset="smoke", protocol="paper", out=out)
+    usual, other = paper_table(data, "1").split("## Protocol ")[1:]
+    assert "printed" in usual
+    assert "spread=0.2" in other
+    assert "| printed" not in other
+    assert "The data are not the paper's" in other
+    usual, other = tables(data).split("## Half moons: ")[1:]
+    assert "Printed: detection accuracy" in usual
+    assert "Printed:" not in other

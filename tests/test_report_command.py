@@ -83,7 +83,7 @@ def test_report_as_tidy_table(capsys: pytest.CaptureFixture[str], both: Path) ->
 def test_report_to_a_file(capsys: pytest.CaptureFixture[str], both: Path, tmp_path: Path) -> None:
     _, printed, _ = call(capsys, "report", str(both))
     code, out, _ = call(capsys, "report", str(both), "--output", str(tmp_path / "report.md"))
-    assert (code, out) == (0, "")
+    assert (code, out) == (0, f"{tmp_path / 'report.md'}\n")
     assert (tmp_path / "report.md").read_text() == printed
     code, _, err = call(capsys, "report", str(both), "--output", str(tmp_path / "no" / "report.md"))
     assert (code, err.count("\n")) == (2, 1)
