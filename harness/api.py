@@ -17,7 +17,9 @@ from harness.interfaces.task import Task
 from harness.records.requests import Request, parse_seeds, remember
 from harness.records.store import Store, is_store
 from harness.results.folder import load_results
-from harness.running.execute import RERUN, Options, execute, resolve_device, to_run
+from harness.running.execute import RERUN, execute, to_run
+from harness.running.fork_server import start_early
+from harness.running.options import Options, resolve_device
 from harness.running.progress import Progress
 from harness.selection.plan import Cell, group, preset_called
 from harness.selection.plugins import absolute, load_plugin
@@ -78,8 +80,8 @@ def planned(request: Request, options: Options, rerun: str | None = None) -> lis
         raise RequestError(f"--timeout {options.timeout} is not valid; give a positive number of seconds")
     if options.scheduler is not None and options.backend != "dask":
         raise RequestError(f"--scheduler {options.scheduler} goes with --backend dask, not {options.backend}")
-    if options.backend == "dask" and options.timeout is not None:
-        raise RequestError("--timeout starts processes, which Dask's workers may not do; use --backend loky")
+    if options.memory is not None and not (isinstance(options.memory, int | float) and options.memory > 0):
+        raise RequestError(f"--memory {options.memory!r} is not valid; give a positive number of GiB")
     for plugin in options.plugins:
         load_plugin(plugin)
     return request.plan()
@@ -95,6 +97,8 @@ def asked(
     device: str,
     jobs: int,
     timeout: float | None,
+    memory: float | None,
+    isolate: bool,
     backend: str,
     scheduler: str | None,
     data_dir: str | Path | None,
@@ -120,6 +124,8 @@ def asked(
         device=device,
         jobs=jobs,
         timeout=timeout,
+        memory=memory,
+        isolate=isolate,
         backend=backend,
         scheduler=scheduler,
         plugins=sources,
@@ -138,6 +144,8 @@ def run_request(
     Raises:
         RequestError: one of these checks failed; the message says in one sentence which.
     """
+    if options.supervised and options.jobs == 1:
+        start_early()
     with in_folder(options.data_dir):  # around the plan, too: cell keys depend on the data
         cells = planned(request, options, rerun)
         store = Store(out, create=True) if is_store(out) else None
@@ -158,7 +166,7 @@ def run_request(
 
 
 def _check_importable(cells: Sequence[Cell], options: Options) -> None:
-    if options.jobs == 1 and options.timeout is None and options.backend == "loky":
+    if options.jobs == 1 and not options.supervised and options.backend == "loky":
         return
     for made in (made for cell in cells for made in (cell.task, cell.method)):
         original = getattr(type(made), "original", type(made))
@@ -166,7 +174,7 @@ def _check_importable(cells: Sequence[Cell], options: Options) -> None:
             where = "in the running script" if original.__module__ == "__main__" else "inside a function"
             raise RequestError(
                 f"{made.name} is defined {where}, from where other processes cannot import it; "
-                "move it to a file and give that as a plug-in, or use one job and no time limit"
+                "move it to a file and give that as a plug-in, or use one job and no limits"
             )
 
 
@@ -181,6 +189,8 @@ def run(
     device: str = "auto",
     jobs: int = 1,
     timeout: float | None = None,
+    memory: float | None = None,
+    isolate: bool = False,
     backend: str = "loky",
     scheduler: str | None = None,
     rerun: str | None = None,
@@ -195,7 +205,7 @@ def run(
             class or function of a view, or a list of such.
         tasks: a selection such as ``"moons,digits"``, a task, a class, or a list of such.
         seeds: a number of seeds, or a list.
-        protocol, preset, out, device, jobs, timeout, backend, scheduler,
+        protocol, preset, out, device, jobs, timeout, memory, isolate, backend, scheduler,
             rerun, data_dir, plugins: as on the command line.
         quiet: no progress on standard error.
 
@@ -219,6 +229,8 @@ def run(
         device=device,
         jobs=jobs,
         timeout=timeout,
+        memory=memory,
+        isolate=isolate,
         backend=backend,
         scheduler=scheduler,
         data_dir=data_dir,

@@ -85,7 +85,7 @@ def test_metrics_are_recomputed_from_raw_scores(tmp_path: Path) -> None:
 
 
 def test_ties_up_to_rounding_are_counted() -> None:
-    from harness.running.scoring import largest_tie
+    from harness.running.measuring import largest_tie
 
     assert largest_tie(np.array([1.0, 1 + 1e-12, 2.0, 0.0])) == 2
     assert largest_tie(np.zeros(5)) == 5

@@ -55,6 +55,12 @@ def add(commands: Commands) -> None:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     how.add_argument("--jobs", type=int, default=1, metavar="N", help="number of processes (default: 1)")
     how.add_argument("--timeout", type=float, metavar="SECONDS", help="end a training or scoring that takes longer")
+    how.add_argument("--memory", type=float, metavar="GIB", help="of main memory that one process may take")
+    how.add_argument(
+        "--isolate",
+        action="store_true",
+        help="run groups of cells in processes of their own, and each method of a plug-in in a further one",
+    )
     how.add_argument(
         "--backend", default="loky", choices=("loky", "dask"), help="what starts processes (default: loky)"
     )
@@ -79,6 +85,8 @@ def main(args: argparse.Namespace) -> int:
         device=args.device,
         jobs=args.jobs,
         timeout=args.timeout,
+        memory=args.memory,
+        isolate=args.isolate,
         backend=args.backend,
         scheduler=args.scheduler,
         data_dir=args.data_dir,

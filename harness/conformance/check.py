@@ -69,7 +69,9 @@ def outcome(check: Check, subject: Any, expected: Mapping[str, str]) -> Outcome:
         result = Outcome(check, "failed", failure.fault, failure.mend)
     except Unsupported as reason:
         return Outcome(check, "skipped", str(reason))
-    except (Exception, SystemExit) as error:  # a plug-in may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may raise anything
         place = _place(error)
         result = Outcome(check, "failed", f"it raised {type(error).__name__}: {error}{place}", "see the error")
     else:

@@ -18,7 +18,7 @@ from harness.interfaces.method import Method
 from harness.interfaces.params import build, values_of
 from harness.interfaces.uses import VOCABULARY, observed
 from harness.randomness import global_seed, left_as_found
-from harness.running.scoring import largest_tie
+from harness.running.measuring import largest_tie
 
 if TYPE_CHECKING:
     from harness.interfaces.view import View

@@ -46,7 +46,9 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
             loaded.append(
                 (seed, split, None if truth is None else np.asarray(truth) != split.train.labels.cpu().numpy())
             )
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             yield from all_failed(cells, error, device)
     bases = []
     wanted = [(split, model_seed(task, seed)) for seed, split, _ in loaded]
@@ -61,7 +63,9 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
             if recorder is not None:
                 made = recorded(task, split, model_seed(task, seed), recorder)
                 view.provide("recording", made, recorder.seconds)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             yield from all_failed(cells, error, device)
             continue
         bases.append(Base(seed, cells, split, noisy, model, seconds, metrics, view))
@@ -84,7 +88,9 @@ def _recorded(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[
             trained.append((model, watch.seconds - recorder.seconds, recorder))
         except Unsupported:
             trained += _trained(task, [(split, seed)], device)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             trained.append((error, 0.0, None))
     return trained
 
@@ -98,7 +104,9 @@ def _trained(task: Task, wanted: list[tuple[Split, int]], device: str) -> list[t
             else:
                 models = list(chain.from_iterable(task.train_all([(split, [None], seed) for split, seed in wanted])))
         return [(model, watch.seconds / len(models), None) for model in models]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if len(wanted) == 1:
             return [(error, 0.0, None)]
         return [_trained(task, [one], device)[0] for one in wanted]  # find the seed that fails

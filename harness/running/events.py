@@ -19,6 +19,9 @@ from harness.records.store import Record
 from harness.selection.plan import Cell
 from harness.selection.versions import source_commit
 
+LONGEST = 2_000
+"""Characters of an error's text that a record holds."""
+
 
 @dataclass(frozen=True)
 class Begin:
@@ -75,13 +78,26 @@ def failed(record: Record, error: BaseException) -> Record:
 
 def failure(error: BaseException) -> tuple[str, str]:
     """The status and the text of an error: ``skipped``, ``out_of_memory`` or ``failed``."""
+    told = _shortened(_text_of(error))
     if isinstance(error, Unsupported):
-        return "skipped", str(error) or "it gave no reason"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out_of_memory", f"{type(error).__name__}: {error}"
+        return "skipped", told or "it gave no reason"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in told:
+        return "out_of_memory", f"{type(error).__name__}: {told}"
     last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     where = f" ({Path(last.filename).name}:{last.lineno})" if last else ""
-    return "failed", f"{type(error).__name__}: {error}{where}"
+    return "failed", f"{type(error).__name__}: {told}{where}"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # its own __str__ may fail
+        return f"its text cannot be had: {type(another).__name__}"
+
+
+def _shortened(text: str) -> str:
+    """The text, or its beginning with its length, as a record holds it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters)"
 
 
 @functools.lru_cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.interfaces.clock import timed
 from harness.interfaces.task import Task
 from harness.running.base_models import base_models, curves_of, evaluated, model_seed
 from harness.running.events import Begin, Event, Finished, failed
+from harness.running.measuring import Measured, Spoilt
 from harness.running.repair import Retraining, retraining
 from harness.running.scoring import Scored, score_all
 from harness.selection.plan import Group
@@ -23,12 +24,37 @@ def run_group(group: Group, device: str = "cpu") -> Iterator[Event]:
 
     A cell that fails becomes a record with its error. Only an interruption leaves this generator as an exception.
     """
+    scored = yield from _scored(group, device, {}, [], watch=False)
+    yield from _retrained(scored, group.task, device)
+
+
+def run_watched(group: Group, device: str, known: Mapping[str, Measured]) -> Iterator[Event | Measured]:
+    """As `run_group`, while it sees what methods of plug-ins leave behind.
+
+    If one leaves something that cannot be put back, the generator ends with all that was measured. Another process can
+    go on with it.
+
+    Args:
+        known: by slot, what another process has measured already.
+    """
+    made: list[Measured] = []
+    try:
+        scored = yield from _scored(group, device, known, made, watch=True)
+    except Spoilt:
+        yield from made
+        return
+    yield from _retrained(scored, group.task, device)
+
+
+def _scored(
+    group: Group, device: str, known: Mapping[str, Measured], made: list[Measured], watch: bool
+) -> Generator[Event, None, list[Scored]]:
     _warm_up(device)
     yield Begin("train", group.cells)
     scored: list[Scored] = []
     for base in (yield from base_models(group, device)):
-        scored += yield from score_all(base, device)
-    yield from _retrained(scored, group.task, device)
+        scored += yield from score_all(base, device, known, watch, made)
+    return scored
 
 
 def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]:
@@ -49,7 +75,9 @@ def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]
             continue
         try:
             pending.append(retraining(entries))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             yield from _failed(entries, error)
     if not pending:
         return
@@ -77,7 +105,9 @@ def _trained(pending: list[Retraining], task: Task, device: str) -> Iterator[Fin
                 finished = list(_finished(made.entries, model, watch.seconds / len(models)))
                 left.pop(0)
                 yield from finished
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):  # the caller closes this generator
+        raise
+    except BaseException as error:
         if len({made.seed for made in left}) > 1:
             for _, members in groupby(left, key=lambda made: made.seed):
                 yield from _trained(list(members), task, device)

@@ -1,79 +1,129 @@
-"""Runs cells in a separate process, which is ended when a stage takes too long."""
+"""Gives work to a separate process, which is ended when a stage takes too long, together with all that it started."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from harness.running.events import Event
+from harness.running.events import Begin
+from harness.running.fork_server import process_context
 
 LONGEST = 1e6
 """Seconds that the operating system can be asked to wait at once."""
+ATTEMPTS = 5
+"""Times that a process is tried to be started."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The last message about a piece of work."""
+
+    healthy: bool = True
+    """Whether the process can be given more work."""
+    error: str = ""
+    """The exception that ended the work, if one did."""
 
 
 class Supervised:
-    """A process that runs cells and sends their events.
+    """A process that is given work, piece by piece, and sends messages.
 
     Args:
-        target: a function that runs in the process. Its arguments are ``arguments`` and a connection. ``target``
-            sends its events to the connection, then None.
+        target: a function that runs in the process. Its arguments are ``arguments`` and a connection, from which it
+            receives work, and to which it sends messages and then `Done`.
         timeout: seconds for one cell's stage; None sets no limit. Starting Python and importing torch is not counted.
 
     Attributes:
-        status, error: how the process ended, known after the last of `events`: ``timeout``, ``out_of_memory`` or
-            ``failed``, and the reason. Both are empty if the process sent all events.
+        status, error: how the last work ended, known after the last of `messages`: ``timeout``, ``out_of_memory`` or
+            ``failed``, and the reason. Both are empty if the process did the work.
+        healthy: whether the process can be given more work.
     """
 
     def __init__(self, target: Callable[..., None], arguments: tuple[object, ...], timeout: float | None) -> None:
-        context = multiprocessing.get_context("spawn")
         self.timeout = timeout
         self.status = self.error = ""
-        self._events, theirs = context.Pipe(duplex=False)
+        self.healthy = True
+        context = process_context()
+        self._pipe, theirs = context.Pipe()
+        _may_have_children()
         self._process = context.Process(target=target, args=(*arguments, theirs), daemon=False)
         with _without_main():
-            self._process.start()
+            _start(self._process)
         theirs.close()
 
-    def events(self) -> Iterator[Event]:
-        """The events that the process sends until it ends. The process ended in the last stage that began."""
-        from harness.running.events import Begin
-
+    def messages(self, work: object) -> Iterator[Any]:
+        """Give the process work, and yield what it sends. If it ends, it ended in the last stage that began."""
         stage = "start"
         limit, deadline = math.inf, math.inf
+        self.status, self.healthy = "failed", False
         try:
+            self._pipe.send(work)
             while True:
-                if not _within(self._events, deadline):
+                if not _within(self._pipe, deadline):
                     self.status, self.error = "timeout", f"{stage} took longer than {limit:g} s"
                     return
-                event = self._events.recv()
-                if event is None:
+                message = self._pipe.recv()
+                if isinstance(message, Done):
+                    self.status = "failed" if message.error else ""
+                    self.error = f"{message.error} during {stage}" if message.error else ""
+                    self.healthy = message.healthy
                     return
-                if isinstance(event, Begin):
-                    stage = event.stage
+                if isinstance(message, Begin):
+                    stage = message.stage
                     if self.timeout is not None:
-                        limit = self.timeout * (len(event.cells) if stage == "retrain" else 1)
+                        limit = self.timeout * (len(message.cells) if stage == "retrain" else 1)
                         deadline = time.monotonic() + limit
-                yield event
-        except EOFError:
+                yield message
+        except (EOFError, ConnectionResetError, BrokenPipeError):
             self._process.join()
             code = self._process.exitcode
-            self.status, self.error = "failed", f"the process ended during {stage} with exit code {code}"
-            if code == -9:
+            self.error = f"the process ended during {stage} with exit code {code}"
+            if code == -signal.SIGKILL:
                 self.status = "out_of_memory"
                 self.error = f"the process was killed during {stage}, probably for lack of memory"
-        finally:
-            if self._process.is_alive():
-                self._process.kill()
-            self._process.join()
-            self._events.close()
+        except Exception as error:  # what the process sent is no message: foreign code wrote into the pipe
+            self.error = f"the process sent what cannot be read during {stage}: {type(error).__name__}"
+
+    def end(self) -> None:
+        """End the process and what it started, and wait for that."""
+        self.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def kill(self) -> None:
+        """Let the process and what it started end at once: they are in a group of their own."""
+        if self._process.pid is not None and hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def _start(process: Any) -> None:
+    """Start a process. Foreign code can have ended the fork server, which starts anew; that takes a moment."""
+    for attempt in range(ATTEMPTS):
+        try:
+            process.start()
+            return
+        except OSError:
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(0.2 * 2**attempt)
+
+
+def _may_have_children() -> None:
+    """Let a daemonic process start others, as Dask's workers are; `Supervised.end` leaves none of them behind."""
+    multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
 
 
 def _within(connection: Connection, deadline: float) -> bool:

@@ -31,7 +31,7 @@ PRESET_ALIASES = {"paper": "full"}
 
 @dataclass(frozen=True)
 class CellSpec:
-    """A cell as names and numbers, in the form that is sent between processes."""
+    """A cell as names and numbers."""
 
     task: str
     task_given: tuple[tuple[str, Any], ...]
@@ -40,6 +40,10 @@ class CellSpec:
     seed: int
     protocol: str
     preset: str
+
+
+SentCell = tuple[CellSpec, dict[str, Any]]
+"""A cell and its versions, which take a second to compute, in the form that is sent between processes."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,11 @@ class Cell:
             "method_parts": self.method.parts_version(),
         }
         return code | {name: version for name, version in extra.items() if version}
+
+    @property
+    def sent(self) -> SentCell:
+        """What another process makes this cell of, with `received`."""
+        return self.spec, self.versions
 
     def with_versions(self) -> Cell:
         """This cell, with versions computed now. After a later edit, versions would not match the imported code."""
@@ -155,6 +164,14 @@ def make_cell(spec: CellSpec) -> Cell:
     own = {**those_of(method_class, task_class.method_params), **dict(spec.method_given)}
     method = build(method_class, layered(method_class, spec.protocol, None, own))
     return Cell(spec, task, method)
+
+
+def received(sent: SentCell) -> Cell:
+    """The cell that another process has sent, with the versions of the code that planned it."""
+    spec, versions = sent
+    cell = make_cell(spec)
+    vars(cell)["versions"] = versions
+    return cell
 
 
 def preset_called(name: str) -> str:

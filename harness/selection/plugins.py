@@ -45,7 +45,9 @@ def load_plugin(source: str) -> list[type]:
         raise RequestError(
             f"{source} cannot be imported: {error.msg} (line {error.lineno} of {error.filename})"
         ) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise RequestError(f"{source} cannot be imported: {type(error).__name__}: {error}") from error
 
 

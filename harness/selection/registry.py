@@ -142,7 +142,9 @@ class Registry(Generic[T]):
     def _import(self, name: str, load: Callable[[], Any]) -> None:
         try:
             load()
-        except (Exception, SystemExit) as error:  # a plug-in may raise anything; the others must still load
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plug-in may raise anything; the others must still load
             self.unavailable[name] = f"{type(error).__name__}: {error}"
 
 

@@ -1,0 +1,124 @@
+"""Runs groups in a process of their own, which is used again as long as it is healthy.
+
+Where a group has methods of plug-ins, they come last, and the process is watched while they score. If one leaves
+something behind, the process ends, and another one goes on with the scores that are known so far.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from harness.running.events import Begin, Event, Finished, failure, new_record
+from harness.running.group import run_watched
+from harness.running.left_behind import children
+from harness.running.measuring import Measured
+from harness.running.options import Options, prepare
+from harness.running.supervised import Done, Supervised
+from harness.selection.plan import Group, received
+
+GIB = 2**30
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+"""From Linux's ``prctl.h``."""
+
+
+def isolated(
+    groups: Iterable[Group],
+    device: str,
+    options: Options,
+    started: Callable[[Supervised], None] = lambda process: None,
+    closed: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Run groups in a process. If it ends early, the cells of its last stage fail, and the others run in another one.
+
+    The events are those of `run_group`.
+
+    Args:
+        started: is given each process.
+        closed: whether to end. A process that is killed then is no fault of a cell.
+    """
+    process: Supervised | None = None
+    try:
+        for members in groups:
+            left = {cell.slot: cell for cell in members.cells}
+            known: dict[str, Measured] = {}
+            while left:
+                if process is None:
+                    process = Supervised(_serve, (device, options), options.timeout)
+                    started(process)
+                at_fault = set(left)
+                work = [cell.sent for cell in left.values()], {slot: known[slot] for slot in left if slot in known}
+                for message in process.messages(work):
+                    if isinstance(message, Measured):
+                        known |= dict.fromkeys(message.slots, message)
+                        continue
+                    if isinstance(message, Begin):
+                        at_fault = {cell.slot for cell in message.cells}
+                    else:
+                        left.pop(message.cell.slot, None)
+                    yield message
+                if closed():
+                    return
+                if process.status:
+                    for slot in [slot for slot in left if slot in at_fault]:
+                        cell = left.pop(slot)
+                        yield Finished(cell, new_record(cell, device, process.status, process.error), {})
+                if process.healthy:
+                    assert not left, f"{len(left)} cells of {members.name} ended without a record"
+                else:
+                    process.end()
+                    process = None
+    finally:
+        if process is not None:
+            process.end()
+
+
+def _serve(device: str, options: Options, pipe: Connection) -> None:
+    """Run the groups that come, send what happens, and `Done` after each group."""
+    _depend(device, options)
+    prepared = False
+    while True:
+        try:
+            sent, known = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if not prepared:
+                prepare(options)
+                prepared = True
+            healthy = True
+            for message in run_watched(Group(tuple(received(cell) for cell in sent)), device, known):
+                if isinstance(message, Measured):
+                    healthy = False
+                pipe.send(message)
+            last = Done(healthy)
+        except BaseException as error:  # foreign code may raise KeyboardInterrupt, too; ours is not sent here
+            last = Done(False, failure(error)[1])
+        if not last.healthy:
+            for child in children():
+                with suppress(OSError):
+                    os.kill(child, signal.SIGKILL)
+        pipe.send(last)
+
+
+def _depend(device: str, options: Options) -> None:
+    """Put this process into a group of its own, limit its memory, and let it end with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears an interruption, and ends this process
+    if sys.platform == "win32":
+        return
+    import resource
+
+    os.setsid()
+    if options.memory is not None and not device.startswith("cuda"):
+        limit = int(options.memory * GIB)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if sys.platform == "linux":
+        libc: Any = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # processes that lose their parent are seen as our children
