@@ -36,4 +36,11 @@ def health_notes(healths: Sequence[Mapping[str, Any]], sizes: Sequence[int], fla
             f"not converged in {len(loose)} of {len(solved)} solves "
             f"({most} iterations, relative residual up to {worst:.2g})"
         )
+    left = [health["left_behind"] for health in healths if health.get("left_behind")]
+    if left:
+        named = ", ".join(dict.fromkeys(str(what) for some in left for what in some))
+        notes.append(
+            f"it left changed in its process: {named}; this run put it back or took another process, and a run with "
+            "--no-isolate would not"
+        )
     return notes

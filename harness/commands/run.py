@@ -58,8 +58,9 @@ def add(commands: Commands) -> None:
     how.add_argument("--memory", type=float, metavar="GIB", help="of main memory that one process may take")
     how.add_argument(
         "--isolate",
-        action="store_true",
-        help="run groups of cells in processes of their own, and each method of a plug-in in a further one",
+        action=argparse.BooleanOptionalAction,
+        help="run cells in a process of their own, which ends when a plug-in leaves something behind (default: yes; "
+        "with --backend dask: no)",
     )
     how.add_argument(
         "--backend", default="loky", choices=("loky", "dask"), help="what starts processes (default: loky)"
@@ -86,7 +87,7 @@ def main(args: argparse.Namespace) -> int:
         jobs=args.jobs,
         timeout=args.timeout,
         memory=args.memory,
-        isolate=args.isolate,
+        isolate=args.backend != "dask" if args.isolate is None else args.isolate,
         backend=args.backend,
         scheduler=args.scheduler,
         data_dir=args.data_dir,

@@ -7,6 +7,8 @@ something behind, the process ends, and another one goes on with the scores that
 from __future__ import annotations
 
 import ctypes
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -26,6 +28,11 @@ from harness.selection.plan import Group, received
 GIB = 2**30
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 """From Linux's ``prctl.h``."""
+SHARED = (
+    (multiprocessing.forkserver._forkserver, "_forkserver_alive_fd"),
+    (multiprocessing.resource_tracker._resource_tracker, "_fd"),
+)
+"""Pipes to processes that all share. A child that needs such a process starts its own."""
 
 
 def isolated(
@@ -104,7 +111,10 @@ def _serve(device: str, options: Options, pipe: Connection) -> None:
             for child in children():
                 with suppress(OSError):
                     os.kill(child, signal.SIGKILL)
-        pipe.send(last)
+        with suppress(OSError):  # without a pipe, this process can only end
+            pipe.send(last)
+            continue
+        return
 
 
 def _depend(device: str, options: Options) -> None:
@@ -115,6 +125,11 @@ def _depend(device: str, options: Options) -> None:
     import resource
 
     os.setsid()
+    for owner, name in SHARED:
+        number = getattr(owner, name, None)
+        if number is not None:
+            os.close(number)
+            setattr(owner, name, None)
     if options.memory is not None and not device.startswith("cuda"):
         limit = int(options.memory * GIB)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

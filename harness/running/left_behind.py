@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -173,8 +172,5 @@ def _functions() -> dict[str, Any]:
     places = [(name, vars(module)) for name, module in sys.modules.items() if name.partition(".")[0] in OPEN]
     places += [(f"{cls.__module__}.{cls.__name__}", dict(vars(cls))) for cls in (torch.Tensor, torch.nn.Module, View)]
     return {
-        f"{place}.{name}": value
-        for place, values in places
-        for name, value in list(values.items())
-        if isinstance(value, FunctionType | type) or callable(value)
+        f"{place}.{name}": value for place, values in places for name, value in list(values.items()) if callable(value)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,9 +87,17 @@ def measured(base: Base, cells: tuple[Cell, ...], device: str) -> Measured:
 
 def watched(base: Base, cells: tuple[Cell, ...], device: str) -> Measured:
     """`measured`, with what the method leaves behind in its health. Inputs that it changed in place are an error."""
+    asked = base.view.fresh(0)  # else the method would be the first to see what follows, and no change would be seen
     if not base.cells[0].task.attributes:
-        base.view.fresh(0).outputs()  # else the method would be the first to see them, and no change would be seen
-    shown = {"the data": base.split, "the model": base.model, "the model's outputs": base.view.computed_outputs()}
+        asked.outputs()
+    modules: Any = None
+    with suppress(Unsupported):
+        modules = asked.model
+    shown = {
+        "the data": base.split,
+        "the model": (base.model, modules),
+        "the model's outputs": base.view.computed_outputs(),
+    }
     with Watch(shown) as watch:
         try:
             made = measured(base, cells, device)

@@ -76,12 +76,18 @@ def devices(options: Options) -> list[str]:
 
 
 def prepare(options: Options) -> None:
-    """Give a new process the data folder, threads and plug-ins of the process that planned the run."""
+    """Give a new process the data folder, plug-ins and share of the cores of the process that planned the run."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     if options.data_dir is not None:
         os.environ["HARNESS_DATA"] = options.data_dir
-    torch.set_num_threads(max(1, cores() // options.jobs))
+    if options.jobs > 1:
+        share = max(1, cores() // options.jobs)
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[variable] = str(share)  # of libraries that are not loaded yet
+        threadpool_limits(share)  # of NumPy's, SciPy's and scikit-learn's, which know nothing of torch's number
+        torch.set_num_threads(share)
     load_only(options.plugins)
 
 

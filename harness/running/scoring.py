@@ -51,6 +51,8 @@ def score_all(
             yield Begin("score", cells)
             mine = watched(base, cells, device) if watch and _foreign(cells[0]) else measured(base, cells, device)
         made.append(mine)
+        if mine.spoilt and cells[0].slot not in known:
+            raise Spoilt
         predicted = predicted if mine.predicted is None else mine.predicted
         for cell in cells:
             record = replace(new_record(cell, device), **vars(mine.scoring))
@@ -60,8 +62,6 @@ def score_all(
                 yield Finished(cell, _attributed(cell, base, record), _with_classes(mine.scores, base.split))
             else:
                 scored.append(_trimmed(cell, base, record, mine))
-        if mine.spoilt and cells[0].slot not in known:
-            raise Spoilt
     if predicted is not None and len(set(predicted)) == 1 < len(set(base.view.labels)):
         for entry in scored:
             entry.record.health[CONSTANT] = True
