@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import harness
 from harness.cli import main
 from harness.errors import RequestError
+from harness.randomness import global_seed
 from harness.records.store import Record, Store
 from harness.running.left_behind import Watch, digest
 from harness.selection.registry import METHODS, TASKS
@@ -147,3 +149,28 @@ def test_a_watch_sees_shuffled_rows_and_nothing_where_nothing_happens() -> None:
         rows[:] = rows[::-1].copy()
     assert watch.changed == ["the rows"]
     assert digest({"a": [rows]}) == digest({"a": (rows.copy(),)})
+
+
+def test_every_tensor_has_a_digest() -> None:
+    odd = [
+        torch.zeros(()),
+        torch.zeros(0, 3),
+        torch.arange(3.0).reshape(1, 3).t()[:1],
+        torch.arange(12.0).reshape(3, 4).t(),
+        torch.ones(5, dtype=torch.bfloat16),
+        torch.ones(2, dtype=torch.bool),
+        torch.ones(3, dtype=torch.complex64),
+        torch.eye(3).to_sparse(),
+        np.zeros(0),
+        np.array(["text"]),
+        np.asfortranarray(np.ones((3, 2))),
+        np.float64(1).reshape(()),
+    ]
+    assert len({digest(value) for value in odd[2:7]}) == 5
+    assert all(digest(value) == digest([value]) for value in odd)
+    with global_seed(0):
+        weights = torch.nn.Linear(2, 2)
+    before = digest(weights)
+    with torch.no_grad():
+        weights.bias += 1
+    assert digest(weights) != before

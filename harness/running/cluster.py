@@ -51,9 +51,7 @@ def on_cluster(groups: Sequence[Group], options: Options) -> Iterator[Event]:
                     error = future.exception()
                     if not isinstance(error, distributed.KilledWorker):
                         raise error
-                    told = (
-                        "the workers that ran its group died, one after the other; --isolate tells which cell ends them"
-                    )
+                    told = "each worker that ran its group died; --isolate tells which cell ends them"
                     for cell in members.cells:
                         yield Finished(cell, new_record(cell, options.device, "failed", told), {})
                 else:
@@ -89,9 +87,23 @@ def _client(options: Options) -> Iterator[Any]:
             )
         except (OSError, ValueError) as error:
             raise RequestError(f"--scheduler {options.scheduler} cannot be reached: {error}") from error
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks repeat what we say in a sentence
-        with client:
+        with _quiet(), client:
             yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask from writing tracebacks about what we say in a sentence."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _ready(client: Any, options: Options) -> None:

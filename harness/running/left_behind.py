@@ -151,7 +151,10 @@ def _arrays(value: Any, seen: set[int]) -> Iterator[np.ndarray]:
     seen.add(id(value))
     if isinstance(value, torch.Tensor):
         if value.layout == torch.strided:
-            yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            flat = value.detach().cpu().reshape(-1)
+            if flat.numel():
+                flat = flat if flat.stride(0) == 1 else flat.clone(memory_format=torch.contiguous_format)
+                yield flat.view(torch.uint8).numpy()
     elif isinstance(value, np.ndarray):
         if value.dtype.kind != "O":
             yield value.reshape(-1)
