@@ -103,7 +103,8 @@ def setting_of(task: str, params: Mapping[str, Any]) -> str:
 
 def same_data(task_spec: str) -> bool:
     """Whether a task as the user named it has the paper's data. Other data have no printed numbers."""
-    return not OF_DATA & parse_term(task_spec).params.keys()
+    given = parse_term(task_spec).params
+    return not any(given[name] != "none" for name in OF_DATA & given.keys())
 
 
 def published(task: str, task_params: str, method_spec: str, metric: str) -> Published | None:

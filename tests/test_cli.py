@@ -81,7 +81,7 @@ WRONG = {
     "no test samples": (["--tasks", "moons[n_test=50]"], "moons: n_test=50 must exceed n_validation=100"),
     "huge seed": (["--seeds", "0,99999999999999999999"], "is not valid; give a number of seeds such as 5"),
     "too many seeds": (["--seeds", "1000000000"], "is not valid; give a number of seeds such as 5"),
-    "dask with a limit": (["--backend", "dask", "--timeout", "5"], "--timeout starts processes"),
+    "no memory": (["--memory", "0"], "--memory 0.0 is not valid; give a positive number of GiB"),
     "contradiction": (["--scheduler", "tcp://x:1"], "--scheduler tcp://x:1 goes with --backend dask, not loky"),
     "names with spaces": (["--methods", "aum", "datainf"], "datainf; join names by commas, without spaces: --methods"),
     "unknown option": (["--method", "x", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
@@ -187,6 +187,7 @@ def test_a_failing_method_exits_with_1(
     monkeypatch.setattr(METHODS.get("outlier_l1"), "score", fail)
     arguments = [
         "run",
+        "--no-isolate",
         "--methods",
         "none,outlier_l1",
         "--seeds",

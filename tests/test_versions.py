@@ -27,6 +27,7 @@ WITHOUT_NUMBERS = {
     "interfaces.telling": "words",
     "records.schema": "whether a stored file is what it should be",
     "running.events": "how a result travels",
+    "running.left_behind": "puts back what a method changed, after it has scored",
     "data.fetching": "brings files whose checksums are known",
     "results.metrics": "computed whenever results are read",
     "interfaces.own_data": "an interface; what a task makes of it is the task's code",

@@ -6,6 +6,7 @@ Such a copy starts in a few hundredths of a second, and holds nothing that anoth
 from __future__ import annotations
 
 import multiprocessing
+import os
 from typing import Any
 
 IMPORTED = [
@@ -29,6 +30,8 @@ def process_context() -> Any:
 
 def start_early() -> None:
     """Let the fork server import while this process does something else."""
+    if "HARNESS_CHUNK_MIB" in os.environ:  # its value is checked when it is imported, and this process says so first
+        return
     if process_context().get_start_method() == "forkserver":
         from multiprocessing import forkserver
 

@@ -35,6 +35,7 @@ MACHINERY = (
     "harness.interfaces.outputs",
     "harness.randomness",
     "harness.running.group",
+    "harness.running.measuring",
     "harness.running.repair",
     "harness.running.scoring",
     "harness.seeds",
