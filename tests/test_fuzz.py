@@ -12,93 +12,22 @@ import pytest
 
 import harness
 from harness.cli import COMMANDS, main
+from harness.data.files import in_folder
 from harness.errors import RequestError, Unsupported
 from harness.selection.registry import METHODS, TASKS
 from tests.test_damage import CASES, mutated, scrambled
 
-WORDS = [
-    *[
-        "-",
-        "--",
-        "=",
-        "--x",
-        "all",
-        "moons",
-        "random",
-        "outlier_*",
-        "moons[budget=0.1|0.2]",
-        "moons[",
-        "[]",
-        "a[b=]",
-        "none,random",
-        ",",
-        "**",
-        "0",
-        "-1",
-        "1e99",
-    ],
-    *[
-        "nan",
-        "inf",
-        "5,5",
-        "0-3",
-        "fair",
-        "paper",
-        "smoke",
-        "md",
-        "html",
-        "/",
-        "/nowhere",
-        "..",
-        "../..",
-        "out",
-        "'",
-        "$(id)",
-        "%s",
-        "{}",
-    ],
-    *("", "\x00", "a\x00b", "\ud800", "é", "x" * 5000, "\n"),
-]
-OPTIONS = [
-    "--methods",
-    "--tasks",
-    "--seeds",
-    "--protocol",
-    "--preset",
-    "--out",
-    "--jobs",
-    "--timeout",
-    "--memory",
-    "--rerun",
-    "--format",
-    "--output",
-    "--table",
-    "--figure",
-    "--baseline",
-    "--judge",
-    "--fail",
-    "--plugin",
-    "--data-dir",
-    "--method",
-    "--task",
-    "--seed",
-    "--top",
-    "--labels",
-    "--ignore",
-    "--compare",
-    "--device",
-    "--backend",
-    "--isolate",
-    "--scheduler",
-    "--help",
-    "--version",
-    "--wide",
-    "--repair",
-    "--strict",
-    "--dry-run",
-    "--compare-protocols",
-    "-h",
-]
+PRINTED = """
+- -- = --x all moons random outlier_* moons[budget=0.1|0.2] moons[ [] a[b=] none,random , ** 0 -1 1e99 nan inf 5,5 0-3
+fair paper smoke md html / /nowhere .. ../.. out ' $(id) %s {}
+"""
+WORDS = [*PRINTED.split(), "", "\x00", "a\x00b", "\ud800", "é", "x" * 5000, "\n"]
+KNOWN = """
+--methods --tasks --seeds --protocol --preset --out --jobs --timeout --memory --rerun --format --output --table --figure
+--baseline --judge --fail --plugin --data-dir --method --task --seed --top --labels --ignore --compare --device --backend
+--isolate --scheduler --help --version --wide --repair --strict --dry-run --compare-protocols -h
+"""
+OPTIONS = KNOWN.split()
 
 PLUGIN = '''
 import numpy as np
@@ -235,24 +164,15 @@ def test_prompt_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
             (folder / f"math_without_reasoning_{split}.jsonl").write_bytes(
                 scrambled(raw, rng) if seed % 3 == 0 else raw
             )
-        os.environ["HARNESS_DATA"] = str(folder)
-        try:
-            task.load(seed)
-        except (RequestError, Unsupported, ValueError) as error:
-            assert 0 < len(str(error)) < 1000, (seed, str(error))
-        finally:
-            del os.environ["HARNESS_DATA"]
-        argv = [
-            "run",
-            "--tasks",
-            "prompts_math[prompts=files]",
-            "--methods",
-            "random",
-            "--dry-run",
-            "--preset",
-            "smoke",
-        ]
-        answered([*argv, "--data-dir", str(folder)], capsys, seed)
+        said = "x"
+        with in_folder(str(folder)):
+            try:
+                task.load(seed)
+            except (RequestError, Unsupported, ValueError) as error:
+                said = str(error)
+        assert 0 < len(said) < 1000, (seed, said)
+        argv = ["run", "--tasks", "prompts_math[prompts=files]", "--methods", "random", "--preset", "smoke"]
+        answered([*argv, "--dry-run", "--data-dir", str(folder)], capsys, seed)
 
 
 def test_tables_of_ones_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
