@@ -24,8 +24,8 @@ fair paper smoke md html / /nowhere .. ../.. out ' $(id) %s {}
 WORDS = [*PRINTED.split(), "", "\x00", "a\x00b", "\ud800", "é", "x" * 5000, "\n"]
 KNOWN = """
 --methods --tasks --seeds --protocol --preset --out --jobs --timeout --memory --rerun --format --output --table --figure
---baseline --judge --fail --plugin --data-dir --method --task --seed --top --labels --ignore --compare --device --backend
---isolate --scheduler --help --version --wide --repair --strict --dry-run --compare-protocols -h
+--baseline --judge --fail --plugin --data-dir --method --task --seed --top --labels --ignore --compare --device
+--backend --isolate --scheduler --help --version --wide --repair --strict --dry-run --compare-protocols -h
 """
 OPTIONS = KNOWN.split()
 
