@@ -60,13 +60,19 @@ def _first(count: int) -> tuple[int, ...]:
 
 
 def remember(store: Store, request: Request) -> None:
-    """Keep a request in its results folder."""
+    """Keep a request in its results folder.
+
+    Raises:
+        RequestError: the folder cannot be written.
+    """
     content = json.dumps(asdict(request), indent=1, sort_keys=True) + "\n"
-    folder = store.path / "requests"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{sha256(content.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        write_whole(path, content.encode())
+    path = store.path / "requests" / f"{sha256(content.encode()).hexdigest()[:16]}.json"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            write_whole(path, content.encode())
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def remembered(store: Store) -> list[Request]:

@@ -156,15 +156,27 @@ class Store:
         return state_of(self.find(cell), cell)
 
     def write(self, cell: Cell, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
-        """Store a record. The scores are written before the record, so no record is seen without its scores."""
+        """Store a record. The scores are written before the record, so no record is seen without its scores.
+
+        Raises:
+            RequestError: the folder is gone, or cannot be written.
+        """
+        if not (self.path / MARKER).is_file():  # else the folder would be made anew, with what comes from now on
+            raise RequestError(f"the results folder {self.path} is no longer there; put it back, and run this again")
         path = self.location(cell)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if arrays:
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-            record.scores_sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
-            write_whole(path.with_suffix(".npz"), buffer.getvalue())
-        write_whole(path, (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if arrays:
+                buffer = io.BytesIO()
+                np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+                record.scores_sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+                write_whole(path.with_suffix(".npz"), buffer.getvalue())
+            write_whole(path, (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode())
+        except OSError as error:
+            raise RequestError(
+                f"{path} cannot be written: {error.strerror or error}; all finished cells are kept, and the same "
+                "command goes on"
+            ) from error
 
     def records(self) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
         """All readable records with their arrays, sorted by file. Other records are listed in `problems`."""
