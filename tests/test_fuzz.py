@@ -75,6 +75,12 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(registry, "_classes", dict(registry.classes()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARNESS_DATA", raising=False)
+    datasets = pytest.importorskip("datasets")
+
+    def offline(name: str, *_: object) -> None:
+        raise ConnectionError(f"no dataset {name} in a test")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
     (tmp_path / "here").mkdir()
 
 

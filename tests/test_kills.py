@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def test_kills(way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             if process.is_alive():
                 kills += 1
                 assert process.pid is not None
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has not begun, or has just ended
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 storing += len(list(out.rglob("*.json"))) > before
             process.join()
             time.sleep(0.05)  # workers that lost their parent end
