@@ -3,8 +3,8 @@
     <data folder>/features/<encoder>-<pixels>-<hash of the weights>/part-<hash>.npz
 
 A part holds the features of some images, with a hash of each image's bytes. Parts are written whole and never changed,
-so a computation that is cut off goes on where it was, two processes may compute at once, and every seed, task and
-subset of the same images shares them.
+so a computation that is cut off goes on where it was, and every seed, task and subset of the same images shares them.
+Processes that need the same images at the same time share the work, part by part.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
@@ -58,9 +59,26 @@ def features_of(
     missing = [key for key in positions if key not in known]
     told = f"features of {name}, {encoder.pixels} pixels"
     with nullcontext(progress) if progress is not None else bar(len(missing), told, "images") as shown:
-        for start in range(0, len(missing), PART):
-            chosen = missing[start : start + PART]
-            _write(folder, chosen, _computed(images[[positions[key] for key in chosen]], encoder, device, shown))
+
+        def made(chosen: list[bytes], wait: bool) -> bool:
+            """Store one part, unless another process computes it; whether it is stored then."""
+            part = _part(folder, chosen)
+            lock = FileLock(part.with_suffix(".lock"))
+            try:
+                with lock.acquire(timeout=-1 if wait else 0):
+                    if _keys(part) == chosen:
+                        shown.update(len(chosen))
+                    else:
+                        values = _computed(images[[positions[key] for key in chosen]], encoder, device, shown)
+                        _write(part, chosen, values)
+                    Path(lock.lock_file).unlink(missing_ok=True)
+                return True
+            except Timeout:
+                return False
+
+        parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
+        for chosen in [chosen for chosen in parts if not made(chosen, wait=False)]:
+            made(chosen, wait=True)  # another process has it; if that process ends before, the part is ours
     return _gathered(folder, keys)
 
 
@@ -86,23 +104,28 @@ def _folder(name: str) -> Path:
 
 
 def _index(folder: Path) -> dict[bytes, tuple[Path, int]]:
-    """The part and the row of each image whose features are stored. A part that cannot be read is left out."""
-    return {key: (path, row) for path, keys in _parts(folder) for row, key in enumerate(keys)}
+    """The part and the row of each image whose features are stored."""
+    return {key: (path, row) for path in sorted(folder.glob("part-*.npz")) for row, key in enumerate(_keys(path))}
 
 
-def _parts(folder: Path) -> Iterator[tuple[Path, list[bytes]]]:
-    for path in sorted(folder.glob("part-*.npz")):
-        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as stored:
-            yield path, [bytes(key) for key in stored["keys"]]
+def _keys(part: Path) -> list[bytes]:
+    """The images of a part; none if it cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(part) as stored:
+        return [bytes(key) for key in stored["keys"]]
+    return []
 
 
-def _write(folder: Path, keys: Sequence[bytes], values: np.ndarray) -> None:
+def _part(folder: Path, keys: Sequence[bytes]) -> Path:
+    """The file of a part that holds the features of some images."""
+    return folder / f"part-{hashlib.blake2b(b''.join(keys), digest_size=8).hexdigest()}.npz"
+
+
+def _write(part: Path, keys: Sequence[bytes], values: np.ndarray) -> None:
     """Store a part whole: into a temporary file, then into place."""
-    name = hashlib.blake2b(b"".join(keys), digest_size=8).hexdigest()
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=part.parent, suffix=".tmp", delete=False) as file:
         np.savez(file, keys=np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1), values=values)
     Path(file.name).chmod(0o644)  # temporary files are their owner's alone, and data folders are shared
-    os.replace(file.name, folder / f"part-{name}.npz")
+    os.replace(file.name, part)
 
 
 def _gathered(folder: Path, keys: Sequence[bytes]) -> Tensor:

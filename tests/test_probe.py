@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,29 @@ def test_what_was_cut_off_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch)
     other = toy(digest="other weights")
     features_of(pictures, "toy", other)
     assert other.body.calls == 30  # type: ignore[attr-defined]
+
+
+def test_processes_share_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three that need the same images compute each image once; a lock of a process that has ended holds nobody up."""
+    monkeypatch.setattr(store, "PART", 5)
+    pictures, encoder = images(60), toy()
+    place = folder / "features" / "toy-8-abc"
+    place.mkdir(parents=True)
+    (place / "part-0123456789abcdef.lock").touch()
+    quick = encoder.body
+
+    def slow(values: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.01)
+        made: torch.Tensor = quick(values)
+        return made
+
+    encoder = replace(encoder, body=slow)
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: features_of(pictures, "toy", encoder), range(3)))
+    assert quick.calls == 60  # type: ignore[attr-defined]
+    for features in made:
+        torch.testing.assert_close(features[:, :3], pictures.float().mean((2, 3)) / 255)
+    assert len(list(place.glob("part-*.lock"))) == 1
 
 
 def test_equal_images_share_features(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import harness
+from harness.commands.printing import plain_cells
 from tests.command_line import ROOT, call
 from tests.runs import run
 
@@ -110,3 +111,11 @@ def test_a_report_of_some_methods(tmp_path: Path, capsys: pytest.CaptureFixture[
     code, _, err = call(capsys, "report", str(tmp_path / "o"), "--methods", "datainf")
     assert code == 2
     assert "--methods datainf leaves nothing of" in err
+
+
+def test_csv_holds_no_formula() -> None:
+    frame = pd.DataFrame({"error": ["=1+1", "@x", "-2 is not valid", "fine", None], "value": [-1.0, 2, 3, 4, 5]})
+    safe = plain_cells(frame)
+    assert list(safe["error"])[:4] == ["'=1+1", "'@x", "'-2 is not valid", "fine"]
+    assert safe["error"].isna()[4]
+    assert list(safe["value"]) == [-1.0, 2, 3, 4, 5]

@@ -11,6 +11,8 @@ from harness.errors import RequestError, without_controls
 from harness.records.store import some_cells, write_whole
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.results.folder import Results
 
 
@@ -32,6 +34,18 @@ def put(content: str | bytes, path: str | None) -> None:
 def _printable(text: str) -> str:
     """The text with a question mark for what no encoding knows, such as the bytes of an odd file name."""
     return text.encode(errors="replace").decode()
+
+
+def plain_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before each text that a spreadsheet would take for a formula."""
+    import pandas as pd
+
+    safe = frame.copy()
+    for name, column in frame.items():
+        if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
+            formula = column.astype(str).str.match(r"[=+\-@\t\r]") & column.map(lambda value: isinstance(value, str))
+            safe[name] = column.where(~formula, "'" + column.astype(str))
+    return safe
 
 
 def say_problems(problems: Iterable[str]) -> None:

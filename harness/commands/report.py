@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.options import add_data_dir, add_output, add_plugin
-from harness.commands.printing import put, say_problems, say_unknown
+from harness.commands.printing import plain_cells, put, say_problems, say_unknown
 from harness.errors import RequestError, Unsupported
 from harness.results.folder import Results
 from harness.selection.plugins import load_plugin
@@ -110,10 +110,10 @@ def _text(results: Results, args: argparse.Namespace) -> str:
     if args.judge:
         frame = agreement(results, args.judge)
         if args.format == "csv":
-            return frame.to_csv(index=False)
+            return plain_cells(frame).to_csv(index=False)
         return _formatted(judged(frame, args.judge, provenance(results.frame, results.commands)), args.format)
     if args.format == "csv":
-        return results.frame.to_csv(index=False)
+        return plain_cells(results.frame).to_csv(index=False)
     if args.baseline:
         return _formatted(against(sections(results.frame, results.stale), args.baseline), args.format)
     if args.compare_protocols:
