@@ -161,7 +161,7 @@ class Store:
         Raises:
             RequestError: the folder is gone, or cannot be written.
         """
-        if not (self.path / MARKER).is_file():  # else the folder would be made anew, with what comes from now on
+        if not (self.path / MARKER).is_file():  # without the check, a second folder would be made
             raise RequestError(f"the results folder {self.path} is no longer there; put it back, and run this again")
         path = self.location(cell)
         try:

@@ -110,7 +110,7 @@ class Supervised:
 
 
 def _start(process: Any) -> None:
-    """Start a process. Foreign code can have ended the fork server, which starts anew; that takes a moment."""
+    """Start a process. Foreign code can end the fork server. A new fork server takes a moment to start."""
     for attempt in range(ATTEMPTS):
         try:
             process.start()
