@@ -174,3 +174,18 @@ def test_every_tensor_has_a_digest() -> None:
     with torch.no_grad():
         weights.bias += 1
     assert digest(weights) != before
+
+
+def test_processes_work_where_the_first_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork server has started somewhere else, with another environment."""
+    run(tmp_path / "first", "random", isolate=True)
+    path = tmp_path / "where.py"
+    path.write_text(
+        "import os\ndef where(view):\n    view.health['where'] = [os.getcwd(), os.environ['MINE']]\n    return view.labels"
+    )
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    monkeypatch.setenv("MINE", "yes")
+    run(tmp_path / "out", "where", plugins=[str(path)], isolate=True)
+    ((record, _),) = Store(tmp_path / "out").records()
+    assert record.health["where"] == [str(tmp_path / "there"), "yes"]

@@ -57,7 +57,7 @@ def isolated(
             known: dict[str, Measured] = {}
             while left:
                 if process is None:
-                    process = Supervised(_serve, (device, options), options.timeout)
+                    process = Supervised(_serve, (device, options, os.getcwd(), dict(os.environ)), options.timeout)
                     started(process)
                 at_fault = set(left)
                 work = [cell.sent for cell in left.values()], {slot: known[slot] for slot in left if slot in known}
@@ -86,8 +86,16 @@ def isolated(
             process.end()
 
 
-def _serve(device: str, options: Options, pipe: Connection) -> None:
-    """Run the groups that come, send what happens, and `Done` after each group."""
+def _serve(device: str, options: Options, folder: str, environment: dict[str, str], pipe: Connection) -> None:
+    """Run the groups that come, send what happens, and `Done` after each group.
+
+    Args:
+        folder, environment: the working folder and the environment of the parent, which may have changed since the
+            fork server started.
+    """
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
     _depend(device, options)
     prepared = False
     while True:
