@@ -17,6 +17,7 @@ from harness.interfaces.task import Task
 from harness.records.requests import Request, parse_seeds, remember
 from harness.records.store import Store, is_store
 from harness.results.folder import load_results
+from harness.running.elsewhere import check_importable, with_sources
 from harness.running.execute import RERUN, execute, to_run
 from harness.running.fork_server import start_early
 from harness.running.options import Options, resolve_device
@@ -153,7 +154,8 @@ def run_request(
         if pending or options.device != "auto":
             resolve_device(options.device)
         if pending:
-            _check_importable(pending, options)
+            check_importable(pending, options)
+            options = with_sources(pending, options)
             for made in {repr(made): made for cell in pending for made in (cell.task, cell.method)}.values():
                 made.check()
         store = store or Store(out, create=True)
@@ -163,19 +165,6 @@ def run_request(
             with progress.of(groups, store.headers(), options.jobs):
                 execute(pending, store, options, progress)
     return store, cells
-
-
-def _check_importable(cells: Sequence[Cell], options: Options) -> None:
-    if options.jobs == 1 and not options.supervised and options.backend == "loky":
-        return
-    for made in (made for cell in cells for made in (cell.task, cell.method)):
-        original = getattr(type(made), "original", type(made))
-        if original.__module__ == "__main__" or "<locals>" in original.__qualname__:
-            where = "in the running script" if original.__module__ == "__main__" else "inside a function"
-            raise RequestError(
-                f"{made.name} is defined {where}, from where other processes cannot import it; "
-                "move it to a file and give that as a plug-in, or use one job and no limits"
-            )
 
 
 def run(

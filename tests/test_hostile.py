@@ -181,7 +181,10 @@ def test_processes_work_where_the_first_one_does(tmp_path: Path, monkeypatch: py
     run(tmp_path / "first", "random", isolate=True)
     path = tmp_path / "where.py"
     path.write_text(
-        "import os\ndef where(view):\n    view.health['where'] = [os.getcwd(), os.environ['MINE']]\n    return view.labels"
+        "import os\n"
+        "def where(view):\n"
+        "    view.health['where'] = [os.getcwd(), os.environ['MINE']]\n"
+        "    return view.labels\n"
     )
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
@@ -189,3 +192,6 @@ def test_processes_work_where_the_first_one_does(tmp_path: Path, monkeypatch: py
     run(tmp_path / "out", "where", plugins=[str(path)], isolate=True)
     ((record, _),) = Store(tmp_path / "out").records()
     assert record.health["where"] == [str(tmp_path / "there"), "yes"]
+    run(tmp_path / "again", "where", isolate=True)  # as this process knows the plug-in already
+    ((record, _),) = Store(tmp_path / "again").records()
+    assert record.status == "ok"

@@ -105,6 +105,15 @@ def absolute(source: str) -> str:
     return source
 
 
+def source_of(cls: type) -> str:
+    """The plug-in ``FILE.py:NAME`` that a class comes from; empty for a class of an importable module."""
+    original = getattr(cls, "original", cls)
+    module = sys.modules.get(original.__module__)
+    if module is None or not original.__module__.startswith(PREFIX):
+        return ""
+    return f"{module.__file__}:{original.__name__}"
+
+
 def _module_name(path: Path) -> str:
     """A module name for a plug-in file. The path's hash is included, since file names can be equal."""
     return f"{PREFIX}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
