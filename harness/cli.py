@@ -7,6 +7,7 @@ failed or got worse, 2 the request was wrong (one sentence), 130 interrupted wit
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -154,6 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        named = str(error.filename)
+        print(f"python -m harness {args.command}: {named[:40]}… is too long for a file's name", file=sys.stderr)
+        return 2
     finally:
         warnings.formatwarning = plain
         _on_termination(before)

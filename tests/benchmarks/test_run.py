@@ -52,3 +52,24 @@ def test_moons(benchmark: Any, protocol: str, tmp_path: Path) -> None:
     benchmark.extra_info.update(experiment=experiment, imports=min(imports))
     ROWS.append(Row(f"run, moons {protocol}, all methods, 5 seeds", whole, floor=min(imports)))
     ROWS.append(Row(f"  of which training and scoring: {experiment / whole:.0%}", experiment))
+
+
+@pytest.mark.parametrize("way", ["--isolate", "--isolate --jobs 2", "--no-isolate --jobs 2"])
+def test_ways_of_running(benchmark: Any, way: str, tmp_path: Path) -> None:
+    """What a process of its own costs on moons, and what two processes bring for independent groups."""
+    if benchmark.disabled:
+        pytest.skip("measures whole runs; tests/test_hostile.py has them")
+    tasks = "moons" if way == "--isolate" else "digits"
+    benchmark.group = f"run --methods all,-leave_one_out --tasks {tasks}"
+    folders = iter(tmp_path / str(i) for i in range(20))
+    plain: list[float] = []
+
+    def run(*options: str) -> None:
+        asked = ["--methods", "all,-leave_one_out", "--tasks", tasks, "--seeds", "6", *options]
+        command = [sys.executable, "-m", "harness", "run", *asked, "--out", str(next(folders))]
+        subprocess.run(command, check=True, capture_output=True)
+
+    benchmark.pedantic(
+        lambda: run(*way.split()), setup=lambda: plain.append(seconds(lambda: run("--no-isolate"))), rounds=4
+    )
+    ROWS.append(Row(f"run, {tasks}, 6 seeds, {way}", benchmark.stats.stats.min, usual=min(plain)))
