@@ -9,3 +9,4 @@ trap 'rm -rf "$out"' EXIT
 python "$here/records.py" unpack "$here/records.jsonl.gz" "$out/study"
 python "$here/tables.py" "$out/study" >"$here/tables.md"
 python "$here/figure.py" "$out/study" "$here/gains.png"
+python "$here/findings.py" "$out/study" >"$here/findings.md"
