@@ -41,7 +41,8 @@ def main(out: str) -> None:
             wide = part.pivot_table(index=["method", "seed"], columns="budget", values="accuracy_gain")
             alone = {name: pd.DataFrame(wide.loc[name]) for name in SHOWN if name in wide.index}
             print(_table(alone))
-            print(_table({f"{ours} − {theirs}": pd.DataFrame(wide.loc[ours] - wide.loc[theirs]) for ours, theirs in PAIRS}))
+            pairs = {f"{one} − {other}": pd.DataFrame(wide.loc[one] - wide.loc[other]) for one, other in PAIRS}
+            print(_table(pairs))
             if repair == "remove":
                 print(correlations(part))
 
