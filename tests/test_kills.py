@@ -18,7 +18,7 @@ from harness.cli import main
 from harness.records.store import Store
 from harness.running.fork_server import process_context
 
-KILLS = int(os.environ.get("HARNESS_KILLS", "10"))
+KILLS = int(os.environ.get("HARNESS_KILLS", "4"))
 METHODS, TASKS, SEEDS = "self_confidence,outlier_l2,datainf,random,none", "moons[budget=0.05|0.1|0.15|0.2],blobs", 4
 WAYS: dict[str, dict[str, Any]] = {
     "one process": {},

@@ -59,7 +59,7 @@ def isolated(
                 if process is None:
                     process = Supervised(_serve, (device, options, os.getcwd(), dict(os.environ)), options.timeout)
                     started(process)
-                at_fault = set(left)
+                at_fault, before = set(left), (len(left), len(known))
                 work = [cell.sent for cell in left.values()], {slot: known[slot] for slot in left if slot in known}
                 for message in process.messages(work):
                     if isinstance(message, Measured):
@@ -73,6 +73,8 @@ def isolated(
                 if closed():
                     return
                 if process.status:
+                    if (len(left), len(known)) == before and at_fault.isdisjoint(left):
+                        at_fault = set(left)  # another process would end as this one did
                     for slot in [slot for slot in left if slot in at_fault]:
                         cell = left.pop(slot)
                         yield Finished(cell, new_record(cell, device, process.status, process.error), {})
