@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from harness.errors import RequestError, did_you_mean, without_controls
+from harness.errors import RequestError, did_you_mean, note, without_controls
 from harness.packages import own
 
 COMMANDS = (
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     args = build_parser().parse_args(arguments)
     args.arguments = arguments
-    plain, warnings.formatwarning = warnings.formatwarning, _note
+    plain, warnings.formatwarning = warnings.formatwarning, note
     before = _on_termination(_terminate)
     try:
         own("reports")
@@ -179,8 +179,3 @@ def _on_termination(handler: Any) -> Any:
     if threading.current_thread() is not threading.main_thread() or handler is None:
         return None
     return signal.signal(signal.SIGTERM, handler)
-
-
-def _note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
-    """A warning as one line, without the place in our code, which says nothing to a user."""
-    return f"note: {message}\n"

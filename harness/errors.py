@@ -1,9 +1,10 @@
-"""The two kinds of errors, and helpers that write their messages."""
+"""The two kinds of errors, and helpers that write messages."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RequestError(ValueError):
@@ -33,3 +34,8 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> RequestError:
     known = sorted(choices)
     listing = ", ".join(known) if known else "none"
     return RequestError(f"unknown {kind} {name!r}{did_you_mean(name, known)}; known: {listing}")
+
+
+def note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """A warning as one line, without the place in our code, which says nothing to a user."""
+    return f"note: {message}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from harness.running.left_behind import Watch, digest
 from harness.selection.registry import METHODS, TASKS
 from reports.markdown import report
 from tests import hostile_methods
+from tests.command_line import ROOT
 from tests.hostile_methods import EXPECTED, LEFT
 from tests.runs import run
 
@@ -196,3 +198,13 @@ def test_processes_work_where_the_first_one_does(tmp_path: Path, monkeypatch: py
     run(tmp_path / "again", "where", isolate=True)  # as this process knows the plug-in already
     ((record, _),) = Store(tmp_path / "again").records()
     assert record.status == "ok"
+
+
+def test_warnings_of_a_plugin_are_seen(tmp_path: Path) -> None:
+    """Also where a library that the fork server has imported silences them."""
+    path = tmp_path / "warning.py"
+    path.write_text("import warnings\ndef warning(view):\n    warnings.warn('mind the gap')\n    return view.labels\n")
+    command = [sys.executable, "-m", "harness", "run", "--plugin", str(path), "--methods", "warning", "--seeds", "1"]
+    command += ["--preset", "smoke", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "note: mind the gap\n" in done.stderr

@@ -12,11 +12,14 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from harness.errors import note
 from harness.running.events import Begin, Event, Finished, failure, new_record
 from harness.running.group import run_watched
 from harness.running.left_behind import children
@@ -33,6 +36,31 @@ SHARED = (
     (multiprocessing.resource_tracker._resource_tracker, "_fd"),
 )
 """Pipes to processes that all share. A child that needs such a process starts its own."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process takes over from the one that starts it. The fork server has that of another moment."""
+
+    folder: str
+    environment: dict[str, str]
+    warning_filters: list[Any]
+    """Importing cleanlab, for example, silences all warnings of the fork server."""
+    notes: bool
+    """Whether warnings are shown as the command line shows them."""
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        return cls(os.getcwd(), dict(os.environ), list(warnings.filters), warnings.formatwarning is note)
+
+    def take_over(self) -> None:
+        os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        warnings.resetwarnings()
+        warnings.filters[:] = self.warning_filters  # type: ignore[index]
+        if self.notes:
+            warnings.formatwarning = note
 
 
 def isolated(
@@ -57,7 +85,7 @@ def isolated(
             known: dict[str, Measured] = {}
             while left:
                 if process is None:
-                    process = Supervised(_serve, (device, options, os.getcwd(), dict(os.environ)), options.timeout)
+                    process = Supervised(_serve, (device, options, Surroundings.here()), options.timeout)
                     started(process)
                 at_fault, before = set(left), (len(left), len(known))
                 work = [cell.sent for cell in left.values()], {slot: known[slot] for slot in left if slot in known}
@@ -88,16 +116,9 @@ def isolated(
             process.end()
 
 
-def _serve(device: str, options: Options, folder: str, environment: dict[str, str], pipe: Connection) -> None:
-    """Run the groups that come, send what happens, and `Done` after each group.
-
-    Args:
-        folder, environment: the working folder and the environment of the parent, which may have changed since the
-            fork server started.
-    """
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
+def _serve(device: str, options: Options, surroundings: Surroundings, pipe: Connection) -> None:
+    """Run the groups that come, send what happens, and `Done` after each group."""
+    surroundings.take_over()
     _depend(device, options)
     prepared = False
     while True:
