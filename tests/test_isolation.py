@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from harness.running import execute, lanes
+from harness.running.events import Event
+from harness.running.options import Options
 from harness.selection.registry import METHODS, TASKS
 from tests.runs import run
 
@@ -140,6 +145,27 @@ def test_dask_workers_give_the_same_results(tmp_path: Path) -> None:
     two = run(tmp_path / "two", "outlier_*", "moons,blobs", 1, jobs=2, backend="dask")
     values = ["key", "metric", "value"]
     pd.testing.assert_frame_equal(one[values], two[values])
+
+
+def test_workers_share_the_gpus_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which GPU a worker takes depends on its number, not on the group that it runs."""
+    gpus = ["cuda:0", "cuda:1", "cuda:2"]
+    monkeypatch.setattr(execute, "devices", lambda options: gpus)
+    taken = []
+    for number in range(1, 7):
+        monkeypatch.setattr(multiprocessing.current_process(), "_name", f"LokyProcess-{number}")
+        taken.append(execute._own_device(Options()))
+    assert sorted(taken) == sorted(2 * gpus)
+    asked: list[str] = []
+
+    def instead(groups: object, device: str, *_: object) -> Iterator[Event]:
+        asked.append(device)
+        return iter(())
+
+    monkeypatch.setattr(lanes, "devices", lambda options: gpus)
+    monkeypatch.setattr(lanes, "isolated", instead)
+    assert list(lanes.in_lanes([], Options(jobs=6, isolate=True))) == []
+    assert sorted(asked) == sorted(2 * gpus)
 
 
 def test_a_mended_plugin_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
