@@ -124,7 +124,7 @@ def _serve(device: str, options: Options, surroundings: Surroundings, pipe: Conn
     while True:
         try:
             sent, known = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # the parent has ended
             return
         try:
             if not prepared:
