@@ -8,11 +8,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,8 @@ from harness.running.fork_server import process_context
 
 LONGEST = 1e6
 """Seconds that the operating system can be asked to wait at once."""
+READING = threading.Lock()
+"""Held while exit codes are read. Each can be read once, and starting a process reads those of all that have ended."""
 ATTEMPTS = 5
 """Times that a process is tried to be started."""
 
@@ -53,11 +56,12 @@ class Supervised:
         self.timeout = timeout
         self.status = self.error = ""
         self.healthy = True
+        self._ended = False
         context = process_context()
         self._pipe, theirs = context.Pipe()
         _may_have_children()
         self._process = context.Process(target=target, args=(*arguments, theirs), daemon=False)
-        with _without_main():
+        with READING, _without_main():
             _start(self._process)
         theirs.close()
 
@@ -85,8 +89,7 @@ class Supervised:
                         deadline = time.monotonic() + limit
                 yield message
         except (EOFError, ConnectionResetError, BrokenPipeError):
-            self._process.join()
-            code = self._process.exitcode
+            code = self._exit_code()
             self.error = f"the process ended during {stage} with exit code {code}"
             if code == -signal.SIGKILL:
                 self.status = "out_of_memory"
@@ -97,16 +100,27 @@ class Supervised:
     def end(self) -> None:
         """End the process and what it started, and wait for that."""
         self.kill()
-        self._process.join()
+        self._exit_code()
+        self._ended = True
         self._pipe.close()
 
     def kill(self) -> None:
         """Let the process and what it started end at once: they are in a group of their own."""
+        if self._ended:  # by now, its number may be another process's
+            return
         if self._process.pid is not None and hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        if self._process.is_alive():
-            self._process.kill()
+        with READING:
+            if self._process.is_alive():
+                self._process.kill()
+
+    def _exit_code(self) -> int | None:
+        wait([self._process.sentinel])
+        with READING:
+            self._process.join()
+            code: int | None = self._process.exitcode
+        return code
 
 
 def _start(process: Any) -> None:
