@@ -23,7 +23,7 @@ import torch
 from harness.interfaces.view import View
 from harness.randomness import left_as_found
 
-OPEN = ("numpy", "torch", "scipy", "sklearn", "cleanlab", "pandas", "harness", "methods", "tasks", "builtins")
+WATCHED = ("numpy", "torch", "scipy", "sklearn", "cleanlab", "pandas", "harness", "methods", "tasks", "builtins")
 """Packages whose functions and classes are watched."""
 MOST_NAMED = 3
 """Replaced functions that are named: a function that one package replaces in another has several names."""
@@ -172,7 +172,7 @@ def _arrays(value: Any, seen: set[int]) -> Iterator[np.ndarray]:
 
 def _functions() -> dict[str, Any]:
     """The functions and classes of the watched packages' loaded modules, and of classes that all use, by name."""
-    places = [(name, vars(module)) for name, module in sys.modules.items() if name.partition(".")[0] in OPEN]
+    places = [(name, vars(module)) for name, module in sys.modules.items() if name.partition(".")[0] in WATCHED]
     places += [(f"{cls.__module__}.{cls.__name__}", dict(vars(cls))) for cls in (torch.Tensor, torch.nn.Module, View)]
     return {
         f"{place}.{name}": value for place, values in places for name, value in list(values.items()) if callable(value)
