@@ -145,7 +145,7 @@ def run_request(
     Raises:
         RequestError: one of these checks failed; the message says in one sentence which.
     """
-    if options.supervised and not is_store(out):  # in a results folder, there may be nothing to run
+    if options.supervised:
         start_early()
     with in_folder(options.data_dir):  # around the plan, too: cell keys depend on the data
         cells = planned(request, options, rerun)

@@ -58,3 +58,11 @@ def _bytes_of(state: Any) -> bytes:
     import pickle
 
     return pickle.dumps(state.numpy() if hasattr(state, "numpy") else state)
+
+
+def random_subsets(n: int, count: int, kept: float, rng: np.random.Generator) -> np.ndarray:
+    """Random subsets of n samples, all with the share ``kept`` of the samples, and at least one, (count, n) bool."""
+    subsets = np.zeros((count, n), dtype=bool)
+    for subset in subsets:
+        subset[rng.permutation(n)[: max(1, round(kept * n))]] = True
+    return subsets

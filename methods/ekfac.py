@@ -33,7 +33,7 @@ class _Layered:
 
     layers: str
     hessian: Literal["auto", "exact", "sampled", "outer_product"]
-    damping: float | Literal["auto"]
+    damping: float | Literal["auto", "penalty"]
 
     @property
     def _of_network(self) -> bool:
@@ -56,8 +56,8 @@ class EkfacInfluence(_Layered, Damped):
     """Influence on a reference set with the EK-FAC inverse of each layer's curvature.
 
     Args:
-        damping: λ, or ``auto`` for mean(g²)/10 in the last layer, and for a tenth of each layer's mean eigenvalue
-            otherwise.
+        damping: λ. ``auto`` is mean(g²)/10 in the last layer, and otherwise a tenth of each layer's mean eigenvalue.
+            ``penalty`` is λ of the L2 penalty in the training loss.
         layers: ``last``; ``all`` trained linear and convolutional layers of the task's torch module; or a glob over
             the names of these layers.
         hessian: the labels that the curvature averages over. ``exact``: all labels with the model's probabilities,
@@ -88,14 +88,14 @@ class EkfacInfluence(_Layered, Damped):
         return lambda vectors: Solution(basis.solve(vectors, damping), convergence)
 
     def score(self, view: View) -> np.ndarray:
-        if not self._of_network:
+        if not self._of_network or self.damping == "penalty":
             return super().score(view)
         self.refuse_class_mean()
         influence = self._fitted(view).mean_influence(view.reference(self.reference))
         return np.asarray(-self.sign * influence[0].numpy())
 
     def pairwise(self, view: View) -> np.ndarray:
-        if not self._of_network:
+        if not self._of_network or self.damping == "penalty":
             return super().pairwise(view)
         return np.asarray(-self._fitted(view).influences(view.reference(self.reference)).numpy())
 

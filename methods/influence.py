@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -36,7 +36,7 @@ SPECTRAL_DIMENSION = 2048
 
 
 def check_damping(damping: float | str) -> None:
-    """Raise ValueError unless λ is positive or ``auto``."""
+    """Raise ValueError unless λ is positive or a word."""
     if not isinstance(damping, str) and not damping > 0:
         raise ValueError(f"damping={damping} must be a positive number, or auto for mean(g²)/10")
 
@@ -114,13 +114,25 @@ class Damped(Influence):
     """Base of the influence methods that add a damping λ to the curvature matrix.
 
     Args:
-        damping: λ, or ``auto`` for mean(g²)/10, the mean over all samples and all gradient elements of a block.
+        damping: λ. ``auto`` is mean(g²)/10, the mean over all samples and all gradient elements of a block.
+            ``penalty`` is λ of the L2 penalty in the training loss: then C + λI is the Hessian of the loss that was
+            minimised.
     """
 
-    damping: float | Literal["auto"] = "auto"
+    damping: float | Literal["auto", "penalty"] = "auto"
 
     def __post_init__(self) -> None:
         check_damping(self.damping)
+
+    def score(self, view: View) -> np.ndarray:
+        if self.damping == "penalty":
+            return replace(self, damping=view.penalty).score(view)
+        return super().score(view)
+
+    def pairwise(self, view: View) -> np.ndarray:
+        if self.damping == "penalty":
+            return replace(self, damping=view.penalty).pairwise(view)
+        return super().pairwise(view)
 
 
 @register_method

@@ -43,6 +43,15 @@ class LeaveOneOut(Method):
         return ("labels", "retraining", *of_reference(self.reference))
 
     def score(self, view: View) -> np.ndarray:
+        losses = view.retrain(self._keeps(view), self.reference)
+        return np.asarray(losses[-1] - losses[:-1])
+
+    def attribute(self, view: View) -> np.ndarray:
+        losses = view.retrained_losses(self._keeps(view), self.reference)
+        return np.asarray((losses[-1] - losses[:-1]).T)
+
+    def _keeps(self, view: View) -> np.ndarray:
+        """All samples but one, for each sample; then all samples, (n + 1, n) bool."""
         if view.n > MOST_SAMPLES:
             raise Unsupported(
                 f"leave_one_out retrains once for each sample, for {MOST_SAMPLES} samples at most; here are {view.n}"
@@ -51,5 +60,4 @@ class LeaveOneOut(Method):
             raise Unsupported("leave_one_out needs at least two training samples; here is one")
         keeps = np.ones((view.n + 1, view.n), dtype=bool)
         keeps[np.arange(view.n), np.arange(view.n)] = False
-        losses = view.retrain(keeps, self.reference)
-        return np.asarray(losses[-1] - losses[:-1])
+        return keeps

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from harness.randomness import random_subsets
 from harness.selection.registry import register_method
 from methods._reference import ReferenceMethod
 
@@ -80,10 +81,7 @@ class Trak(ReferenceMethod):
         if self.n_models == 1:
             yield Margins.of(view, self.layers, self.reference, self.projected, int(rng.integers(2**31)))
             return
-        keeps = np.zeros((self.n_models, view.n), dtype=bool)
-        for keep in keeps:
-            keep[rng.permutation(view.n)[: max(1, round(self.kept * view.n))]] = True
-        for retrained in view.retrained(keeps):
+        for retrained in view.retrained(random_subsets(view.n, self.n_models, self.kept, rng)):
             yield Margins.of(retrained, self.layers, self.reference, self.projected, int(rng.integers(2**31)))
 
 

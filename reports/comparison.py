@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.errors import without_controls
 from harness.results.statistics import Difference, Summary, holm, paired_difference, paired_p_values, summarise
 from reports.controls import CONTROLS
 from reports.health import health_notes
+from reports.measured_cells import OF_CELL, MeasuredCell, measured_cells
 
 RANKED = {
     "detection_accuracy": 3,
@@ -23,23 +23,21 @@ RANKED = {
     "precision_at_errors": 3,
     "own_f1": 3,
     "accuracy": 3,
+    "lds": 3,
+    "flips": 3,
     "class_detection_auc": 3,
     "class_detection_recall": 3,
     "class_detection_recall_absolute": 3,
 }
 """Ranked metrics, each with the decimals (of fractions) that reports show. Means that look equal are ranked equal."""
 
+SORTED_BY = {"auroc": "AUROC", "lds": "LDS", "class_detection_auc": "AUC"}
+"""What methods are sorted by: the first of these metrics that they have."""
+
 LEVEL = 0.05
 """A method is shown to be worse than the best one if its adjusted p-value is below this level."""
 FEWEST_SEEDS = 3
 """With fewer seeds no method is bold, because hardly any difference can be shown."""
-
-OF_CELL = (
-    *("key", "task", "task_spec", "task_title", "task_params", "protocol", "preset", "seed", "status", "error"),
-    *("method", "method_spec", "method_title", "method_params", "uses", "score_seconds", "total_seconds"),
-    *("train_seconds", "cost", "n_train", "n_flagged", "n_noisy", "device_name", "health"),
-)
-"""The columns of the tidy table that sections use, besides metrics."""
 
 ABILITIES = ("loss_before", "loss", "accuracy_before", "accuracy")
 """Metrics of a language model before and after fine-tuning."""
@@ -70,7 +68,12 @@ class Row:
     @property
     def attributes(self) -> bool:
         """Whether the row belongs to an attribution task."""
-        return "class_detection_auc" in self.summaries
+        return "class_detection_auc" in self.summaries or "lds" in self.summaries
+
+    @property
+    def sorted_by(self) -> str | None:
+        """The metric of `SORTED_BY` that the row has."""
+        return next((metric for metric in SORTED_BY if metric in self.summaries), None)
 
     @property
     def complete(self) -> bool:
@@ -108,53 +111,12 @@ def sections(frame: pd.DataFrame, stale: Collection[str] = ()) -> list[Section]:
     keys = ["task", "protocol", "preset", "task_params"]
     found = []
     for _, group in frame[list(dict.fromkeys([*keys, *OF_CELL, "metric", "value"]))].groupby(keys, sort=True):
-        cells = _measured_cells(group)
+        cells = measured_cells(group)
         dead = {cell.seed for cell in cells if cell.constant}
         found.append(_section(cells, stale, dead))
         if dead and dead < {cell.seed for cell in cells}:
             found.append(_section([cell for cell in cells if cell.seed not in dead], stale, set(), alive=True))
     return found
-
-
-@dataclass(frozen=True)
-class MeasuredCell:
-    """One stored cell as a section needs it. A table is made of many cells, so these are no DataFrames."""
-
-    about: dict[str, Any]
-    """The columns `OF_CELL` of the tidy table; None where a value is missing."""
-    metrics: dict[str, float]
-    health: dict[str, Any]
-
-    @property
-    def seed(self) -> int:
-        return int(self.about["seed"])
-
-    @property
-    def ok(self) -> bool:
-        return bool(self.about["status"] == "ok")
-
-    @property
-    def constant(self) -> bool:
-        """Whether the base model gives every training sample the same class."""
-        return self.ok and bool(self.health.get("constant_model", False))
-
-
-def _measured_cells(group: pd.DataFrame) -> list[MeasuredCell]:
-    metrics: dict[str, dict[str, float]] = {}
-    for key, metric, value in zip(group["key"], group["metric"], group["value"], strict=True):
-        of_cell = metrics.setdefault(key, {})
-        if isinstance(metric, str):
-            of_cell.setdefault(metric, float(value))
-    first = group.drop_duplicates("key")[list(OF_CELL)].astype(object)
-    rows = zip(*(column for _, column in first.where(first.notna(), None).items()), strict=True)
-    cells = [
-        {
-            name: without_controls(value) if isinstance(value, str) else value
-            for name, value in zip(OF_CELL, row, strict=True)
-        }
-        for row in rows
-    ]
-    return [MeasuredCell(row, metrics[row["key"]], json.loads(row["health"] or "{}")) for row in cells]
 
 
 def _section(cells: Sequence[MeasuredCell], stale: Collection[str], dead: set[int], alive: bool = False) -> Section:
@@ -193,17 +155,19 @@ def _facts(ok: Sequence[MeasuredCell]) -> dict[str, Any]:
         measured = {cell.seed: cell.metrics.get(metric, math.nan) for cell in reversed(ok)}
         return [value for value in measured.values() if math.isfinite(value)]
 
-    base = once_a_seed("accuracy_base")
+    base = once_a_seed("accuracy_base") or (once_a_seed("lds") and once_a_seed("accuracy"))
     facts["accuracy_base"] = summarise(np.array(base)) if base else None
+    ceiling = once_a_seed("lds_ceiling")
+    facts["lds_ceiling"] = summarise(np.array(ceiling)) if ceiling else None
+    facts["truth_seconds"] = float(np.median(once_a_seed("truth_seconds") or [math.nan]))
     facts["abilities"] = {name: summarise(np.array(once_a_seed(name))) for name in ABILITIES if once_a_seed(name)}
     facts["train_seconds"] = _median(list({c.seed: c for c in reversed(ok)}.values()), "train_seconds")
     return facts
 
 
 def _rank(row: Row) -> tuple[float, str]:
-    """By AUROC or AUC, best first; then methods without such a metric."""
-    summary = row.summaries.get("auroc") or row.summaries.get("class_detection_auc")
-    return (-summary.mean if summary else 1.0, row.spec)
+    """Best first; then methods without a metric to sort by."""
+    return (-row.summaries[row.sorted_by].mean if row.sorted_by else 2.0, row.spec)
 
 
 def _row(cells: Sequence[MeasuredCell], seeds: Sequence[int], stale: Collection[str]) -> Row:

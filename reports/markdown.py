@@ -30,6 +30,13 @@ WIDE = ("precision",)
 """Columns that only wide tables have, besides the parts of the total seconds. The budget decides the precision of the
 flagged samples; precision at as many samples as are wrong does not depend on it."""
 
+RETRAINED = {
+    "lds": "LDS",
+    "flips": "Flips without the most helpful %",
+    "loss_rise": "Rise of the loss",
+}
+"""Columns of attribution tasks that are checked against retraining."""
+
 ATTRIBUTION = {
     "class_detection_auc": "Class detection AUC",
     "class_detection_recall": "Class detection recall",
@@ -113,7 +120,7 @@ def _control_note(rows: Sequence[Row]) -> list[str]:
 
 def _section(section: Section, wide: bool) -> str:
     rows = section.rows
-    columns = ATTRIBUTION if any(row.attributes for row in rows) else COLUMNS
+    columns = RETRAINED | ATTRIBUTION if any(row.attributes for row in rows) else COLUMNS
     printed = {
         metric: {row.spec: published(section.task, section.params, row.spec, metric) for row in rows}
         for metric in ("detection_accuracy", "accuracy", *ATTRIBUTION)
@@ -175,10 +182,10 @@ def _value(row: Row, metric: str, section: Section) -> str:
     if summary is None:
         statuses = [trouble.split(" in ")[0] for trouble in row.troubles]
         return statuses[0] if statuses else "—"
-    text = fraction(summary) if metric == "auroc" else percent(summary)
+    text = fraction(summary) if metric in ("auroc", "lds", "loss_rise") else percent(summary)
     if metric in ATTRIBUTION:
         text = f"{summary.mean:.3f} ± {row.summaries[f'{metric}_std'].mean:.3f}"
-    if row.spec in section.best[metric]:
+    if row.spec in section.best.get(metric, ()):
         text = f"**{text}**"
     return text if summary.count == row.expected else f"{text} ({summary.count}/{row.expected} seeds)"
 

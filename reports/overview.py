@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.comparison import Row, Section
+from reports.comparison import SORTED_BY, Row, Section
 from reports.controls import CONTROLS
 from reports.table import markdown_table, points, row_name
 from reports.words import fraction
@@ -18,9 +18,8 @@ def overview(sections: Sequence[Section]) -> list[str]:
     alive = {(section.spec, section.protocol, section.preset): section for section in sections if section.alive}
     shown = [(section, alive.get((section.spec, section.protocol, section.preset), section)) for section in whole]
     header = ["Task", "Protocol, preset", "Seeds", "Methods", "Highest AUROC", "Highest gain, points"]
-    attributes = any("class_detection_auc" in row.summaries for section in whole for row in section.rows)
-    if attributes:
-        header[4] = "Highest AUROC or AUC"
+    found = {row.sorted_by for section in whole for row in section.rows if row.sorted_by}
+    header[4] = "Highest " + (" or ".join(text for metric, text in SORTED_BY.items() if metric in found) or "AUROC")
     body = []
     for section, told in shown:
         rows = [row for row in told.rows if row.spec not in CONTROLS]
@@ -48,10 +47,9 @@ def _counted(rows: Sequence[Row]) -> str:
 
 def _by_ranking(rows: Sequence[Row]) -> str:
     measured = [
-        (summary.mean, row, summary)
+        (row.summaries[row.sorted_by].mean, row, row.summaries[row.sorted_by])
         for row in rows
-        if row.complete
-        and (summary := row.summaries.get("auroc") or row.summaries.get("class_detection_auc")) is not None
+        if row.complete and row.sorted_by is not None
     ]
     if not measured:
         return "—"

@@ -48,7 +48,7 @@ def paper_table(frame: pd.DataFrame, number: str, stale: Collection[str] = ()) -
         RequestError: no such table, or nothing stored for it.
     """
     if number not in TABLES:
-        known = [*sorted([*TABLES, "6"]), "budget", "sweep"]
+        known = [*sorted([*TABLES, "6"]), "attribution", "budget", "sweep"]
         raise RequestError(
             f"there is no Table {number} here{did_you_mean(number, known)}; there is: {', '.join(known)}"
         )

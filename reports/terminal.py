@@ -19,12 +19,14 @@ from reports.words import caption, fraction, percent, plus, seconds
 NARROW = {
     "auroc": "AUROC",
     "precision_at_errors": "Precision at #errors %",
+    "lds": "LDS",
+    "flips": "Flips %",
     "class_detection_auc": "Class detection AUC",
     "class_detection_recall": "Class detection recall",
 }
 """The columns of a terminal. `--wide` and reports show all."""
 
-FRACTIONS = ("auroc", "class_detection_auc", "class_detection_recall")
+FRACTIONS = ("auroc", "lds", "class_detection_auc", "class_detection_recall")
 
 NO_TERMINAL = (80, 24)
 """Size where the output is no terminal."""
@@ -52,6 +54,8 @@ def _print(console: Console, section: Section, colour: bool) -> None:
     console.print(_facts(section))
     rows = [row for row in section.rows if not row.skipped] or section.rows
     shown = [metric for metric in NARROW if any(metric in row.summaries for row in rows)]
+    if "lds" in shown:
+        shown = [metric for metric in shown if not metric.startswith("class_detection")]
     gains = any(row.gain for row in rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("Method", overflow="fold", ratio=None)

@@ -17,10 +17,14 @@ def caption(section: Section, detection: bool) -> str:
         detection: say also what detection accuracy is at best and by chance, for the trimming budget.
     """
     if any(row.attributes for row in section.rows):
-        return (
-            f"Sorted by AUC, best first. {_bold(section)} ± is the deviation over test samples. "
-            "Methods that use class labels know which training samples have the same class."
-        )
+        classes = "Methods that use class labels know which training samples have the same class."
+        if any("lds" in row.summaries for row in section.rows):
+            return (
+                f"Sorted by LDS, best first. {_bold(section)} LDS, flips and rise: ± is the deviation over "
+                "seeds; class detection: over test samples. Flips: right predictions that are wrong after the training "
+                f"samples most helpful to them are removed and the model is trained again. {classes}"
+            )
+        return f"Sorted by AUC, best first. {_bold(section)} ± is the deviation over test samples. {classes}"
     if not any("auroc" in row.summaries for row in section.rows) and any(not row.troubles for row in section.rows):
         wrong = section.facts["n_noisy"]
         if not wrong:
@@ -80,6 +84,12 @@ def facts_of(section: Section) -> str:
             f"fine-tuning takes the loss of test answers from {able['loss_before'].mean:.2f} to "
             f"{able['loss'].mean:.2f} and the share of right ones from {percent(able['accuracy_before'])} to "
             f"{percent(able['accuracy'])} %"
+        )
+    if params.get("subsets") and facts["truth_seconds"] == facts["truth_seconds"]:
+        ceiling = f", LDS ceiling {fraction(facts['lds_ceiling'])}" if facts["lds_ceiling"] else ""
+        told.append(
+            f"checked against {params['subsets']} × {params['repeats']} models on {short(100 * params['kept'])} % of "
+            f"the samples, trained in {seconds(facts['truth_seconds'])} s{ceiling}"
         )
     if facts["train_seconds"] is not None:
         told.append(f"base model trained in {seconds(facts['train_seconds'])} s")

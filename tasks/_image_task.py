@@ -221,6 +221,11 @@ class ImageTask(Task):
         module: Callable[..., Any] = model.module()
         return module
 
+    def l2_penalty(self, model: Any, split: Split) -> float:
+        if self.is_probe and self.width:
+            raise Unsupported("a probe with a hidden layer is trained by AdamW, whose weight decay is no L2 penalty")
+        return self._probe().chosen_penalty(split) if self.is_probe else self.weight_decay
+
     def module_inputs(self, samples: Samples) -> Any:
         return samples.inputs.values if self.is_probe else samples.inputs
 

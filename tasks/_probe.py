@@ -45,6 +45,9 @@ class Features:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __getitem__(self, rows: slice) -> Features:
+        return Features(self.values[rows], self.images[rows])
+
     def to(self, device: str) -> Features:
         if str(self.values.device) == device:
             return self
@@ -129,7 +132,7 @@ class Probe:
         note = None if recorder is None else lambda _, logits, head: path.append((logits.half(), head))
         features = split.train.inputs
         everything = torch.ones(1, len(features), dtype=torch.bool, device=features.values.device)
-        penalty = self._penalty(split)
+        penalty = self.chosen_penalty(split)
         (head,) = fit(
             features.preconditioned(penalty),
             split.train.labels,
@@ -162,7 +165,7 @@ class Probe:
     def _regressions(self, wanted: Sequence[tuple[Split, np.ndarray]]) -> Iterator[list[TrainedProbe]]:
         """Softmax regressions on kept sets of the same features, from the base model's weights where they are known."""
         split = wanted[0][0]
-        features, penalty = split.train.inputs, self._penalty(split)
+        features, penalty = split.train.inputs, self.chosen_penalty(split)
         device = features.values.device
         for start in range(0, len(wanted), TOGETHER):
             some = wanted[start : start + TOGETHER]
@@ -179,7 +182,7 @@ class Probe:
             )
             yield [TrainedProbe(head) for head in heads]
 
-    def _penalty(self, split: Split) -> float:
+    def chosen_penalty(self, split: Split) -> float:
         """λ, chosen once for all heads on the same features."""
         if self.penalty is not None:
             return self.penalty

@@ -62,6 +62,9 @@ class TabularTask(Task):
 
         return as_module(model)
 
+    def l2_penalty(self, model: Stack, split: Split) -> float:
+        return self.recipe(split.n_classes).weight_decay
+
     def outputs(self, model: Stack, samples: Samples) -> Outputs:
         from harness.interfaces.outputs import Outputs
         from tasks._mlp import probabilities

@@ -43,6 +43,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def __getitem__(self, rows: slice) -> Tokens:
+        return replace(
+            self, parts={name: values[rows] for name, values in self.parts.items()}, lengths=self.lengths[rows]
+        )
+
     @property
     def device(self) -> torch.device:
         return self.parts["input_ids"].device

@@ -218,5 +218,5 @@ def test_figure_1_without_such_data(tmp_path: Path) -> None:
 def test_cost_needs_two_methods() -> None:
     from harness.results.table import COLUMNS
 
-    with pytest.raises(RequestError, match="both AUROC and cost"):
+    with pytest.raises(RequestError, match="both AUROC, or LDS, and cost"):
         cost_figure(pd.DataFrame(columns=list(COLUMNS)))

@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
     what.add_argument(
         "--table",
         metavar="N",
-        help="a table of the paper, 1 to 9 or figure3; budget, the gain at each budget; or sweep, the parameters "
-        "that were run at several values",
+        help="a table of the paper, 1 to 9 or figure3; attribution, the check against retraining; budget, the gain at "
+        "each budget; or sweep, the parameters that were run at several values",
     )
     what.add_argument(
         "--figure",
@@ -96,6 +96,7 @@ def _text(results: Results, args: argparse.Namespace) -> str:
     """What the options ask for, in the wanted format."""
     from harness.results.agreement import agreement
     from reports.against import against
+    from reports.attribution import attribution_tables
     from reports.budgets import budget_tables
     from reports.comparison import sections
     from reports.growth import growth_table
@@ -121,6 +122,8 @@ def _text(results: Results, args: argparse.Namespace) -> str:
     made = {"6": growth_table, "sweep": sweep_tables}.get(args.table)
     if made is not None:
         return _formatted(made(results.frame, results.stale), args.format)
+    if args.table == "attribution":
+        return _formatted(attribution_tables(sections(results.frame, results.stale)), args.format)
     if args.table == "budget":
         return _formatted(budget_tables(results.frame, results.stale), args.format)
     if args.table:

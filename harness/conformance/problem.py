@@ -151,7 +151,7 @@ class Problem:
                 raise Unsupported("a kept set is empty: there is nothing to train on")
             held = split.train if reference == "train" else split.references[reference]
             optima = newton(inputs, labels, torch.from_numpy(keeps))
-            return np.array([CheckTask().outputs(weights, held).losses().mean() for weights in optima])
+            return np.array([CheckTask().outputs(weights, held).losses() for weights in optima])
 
         def out_of_sample(keep: np.ndarray | None = None) -> np.ndarray:
             fold = chosen.numpy() % 5  # the fold depends on the sample, not on its position

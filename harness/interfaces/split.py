@@ -27,6 +27,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, k: int) -> Samples:
+        """The first k samples."""
+        classes = None if self.classes is None else self.classes[:k]
+        return Samples(self.inputs[:k], self.labels[:k], classes=classes)
+
     def to(self, device: str) -> Samples:
         inputs = None if self.inputs is None else self.inputs.to(device)
         return Samples(inputs, self.labels.to(device), classes=self.classes)

@@ -190,6 +190,14 @@ class Task(ABC):
         """
         raise Unsupported(f"{self.name} gives no model to methods")
 
+    def l2_penalty(self, model: Any, split: Split) -> float:
+        """λ of the L2 penalty (λ/2)|θ|² in the training loss, which is a mean over samples.
+
+        Raises:
+            Unsupported: the training loss has no such penalty.
+        """
+        raise Unsupported(f"{self.name} names no L2 penalty of its training loss")
+
     def module_inputs(self, samples: Samples) -> Any:
         """The inputs of samples as `module` takes them: a tensor, a tuple or a mapping of tensors, (n, …) each."""
         return samples.inputs
@@ -222,8 +230,9 @@ class Task(ABC):
 
     attributes: ClassVar[bool] = False
     """Whether this is an attribution task. Methods are then asked for `Method.attribute` instead of `Method.score`,
-    with the test samples as the reference set ``test``, and nothing is trimmed. The metric is how far the training
-    samples that a method finds influential for a test sample are of the test sample's class."""
+    with test samples as the reference set ``test``, and nothing is trimmed. The metric is how far the training
+    samples that a method finds influential for a test sample are of the test sample's class. For the check against
+    retraining, see `harness.interfaces.lds_task.LdsTask`."""
 
     def pictures(self, split: Split, indices: np.ndarray) -> np.ndarray:
         """Training samples as uint8 images (k, h, w, 3), for figures.
@@ -258,11 +267,12 @@ class Task(ABC):
 
         references = {name: self.module_inputs(samples) for name, samples in split.references.items()}
         module, encoder = partial(self.module, model, split), partial(self.encoder_features, split.train)
+        penalty = partial(self.l2_penalty, model, split)
         return View(
             split.train.labels.cpu().numpy(),
             partial(self.training_outputs, model, split.train),
             {name: partial(self.outputs, model, samples) for name, samples in split.references.items()},
             device=split.device,
             classes=split.train.classes,
-            model=Model(self.module_inputs(split.train), references, module, encoder),
+            model=Model(self.module_inputs(split.train), references, module, encoder, penalty),
         )

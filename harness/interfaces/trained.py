@@ -24,7 +24,8 @@ class Training:
     """What a view offers where models can be trained. An entry is None where it is not offered.
 
     Args:
-        losses: ``(keeps (m, n) bool, reference) -> (m,)`` mean reference losses of models retrained on kept sets.
+        losses: ``(keeps (m, n) bool, reference) -> (m, n_reference)`` losses of the reference samples under models
+            retrained on kept sets.
         views: ``(keeps (m, n) bool) -> m views`` of models retrained on kept sets, with all training samples.
         out_of_sample: ``() -> (n, c)`` probabilities by cross-validation; with ``(keep (n,) bool)``, of models trained
             on kept samples alone.
@@ -46,12 +47,14 @@ class Model:
         reference_inputs: the inputs of each reference set by name.
         module: gives the trained model as a callable of inputs.
         encoder: computes the training samples' features by the task's frozen encoder, (n, d).
+        penalty: gives λ of the L2 penalty in the training loss.
     """
 
     inputs: Any = None
     reference_inputs: Mapping[str, Any] = field(default_factory=dict)
     module: Callable[[], Callable[..., Any]] | None = None
     encoder: Callable[[], Tensor] | None = None
+    penalty: Callable[[], float] | None = None
 
 
 class Trained(Extraction):
@@ -93,6 +96,20 @@ class Trained(Extraction):
         if self._model.module is None:
             raise Unsupported("there is no model here, only its outputs")
         return cast("Callable[..., Any]", self._get("model", self._model.module))
+
+    @property
+    def penalty(self) -> float:
+        """λ of the L2 penalty (λ/2)|θ|² in the training loss, which is a mean over samples; positive.
+
+        Raises:
+            Unsupported: the training loss has no such penalty, or its size is not known here.
+        """
+        if self._model.penalty is None:
+            raise Unsupported("the training loss is not known here, so neither is its L2 penalty")
+        penalty = float(self._model.penalty())
+        if not penalty > 0:
+            raise Unsupported("the training loss has no L2 penalty here")
+        return penalty
 
     @property
     def encoder_features(self) -> Tensor:
@@ -162,6 +179,20 @@ class Trained(Extraction):
 
         Raises:
             Unsupported: the view comes from arrays, or there is no such reference set.
+        """
+        return np.array([losses.mean() for losses in self.retrained_losses(keeps, reference)])
+
+    def retrained_losses(self, keeps: np.ndarray, reference: str) -> np.ndarray:
+        """The loss of each reference sample under models retrained from the same start on each kept set.
+
+        Args:
+            keeps, reference: as for `retrain`.
+
+        Returns:
+            (m, n_reference) losses, float64.
+
+        Raises:
+            Unsupported: as for `retrain`.
         """
         if self._training.losses is None:
             raise Unsupported("retraining needs a task; a view of arrays has no model to train")

@@ -13,9 +13,11 @@
         view.dynamics                                   # logits of all samples while the model trained, (T, n, c)
         view.checkpoints                                # a few moments of the training, each with a view
         view.encoder_features                           # features of the task's frozen encoder, if any, (n, d)
+        view.penalty                                    # λ of the L2 penalty in the training loss, if any
         view.neighbours(10)                             # the nearest training samples by features, and similarities
         view.classes                                    # class of each training sample, (n,), on attribution tasks
         view.retrain(keeps, "validation")               # reference loss of models retrained without some samples
+        view.retrained_losses(keeps, "validation")      # the same by reference sample, (m, n_reference)
         view.retrained(keeps)                           # views of such models, one by one
         view.rng                                        # the method's own randomness, seeded
         view.health["iterations"] = 12                  # numbers worth keeping beside the scores

@@ -34,6 +34,8 @@ MOST_BYTES = 8 * 2**30
 KINDS = {
     **dict.fromkeys(("scores",), ("f", 1)),
     **dict.fromkeys(("flagged", "noisy", "own_flagged"), ("b", 1)),
+    "subsets": ("b", 2),
+    "losses": ("f", 3),
     **dict.fromkeys(("labels", "predicted", "train_classes", "test_classes"), ("iu", 1)),
     "estimated_errors": ("fiu", 0),
     "attribution": ("f", 2),
@@ -223,6 +225,11 @@ def arrays_of(content: bytes, n_train: int | None) -> dict[str, np.ndarray]:
         kinds, dimensions = KINDS[name]
         if array.dtype.kind not in kinds or array.ndim != dimensions:
             raise Damaged(f"{name} is {array.dtype} with {array.ndim} dimensions")
+    _check_shapes(arrays, n_train)
+    return arrays
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], n_train: int | None) -> None:
     sizes = {len(arrays[name]) for name in PER_SAMPLE if name in arrays}
     if "attribution" in arrays:
         if not {"train_classes", "test_classes"} <= arrays.keys():
@@ -232,8 +239,14 @@ def arrays_of(content: bytes, n_train: int | None) -> dict[str, np.ndarray]:
             raise Damaged("attributions of another number of test samples")
     elif not {"scores", "flagged"} <= arrays.keys():
         raise Damaged("no scores")
+    if "losses" in arrays:
+        if not {"attribution", "subsets"} <= arrays.keys():
+            raise Damaged("losses without attributions or subsets")
+        sizes.add(arrays["subsets"].shape[1])
+        asked = arrays["subsets"].shape[0], arrays["attribution"].shape[0]
+        if not len(arrays["losses"]) or 0 in asked or arrays["losses"].shape[1:] != asked:
+            raise Damaged("losses of another number of subsets or test samples")
     if "own_flagged" in arrays and "estimated_errors" not in arrays:
         raise Damaged("own flags without their number")
     if len(sizes) > 1 or (n_train is not None and sizes != {n_train}):
         raise Damaged(f"lengths {sorted(sizes)} for {n_train} samples")
-    return arrays

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from harness.records.store import Record
 
 FILE = "metrics.json"
-DEFINED_IN = ("harness.results.metrics", "harness.results.class_detection", "harness.results.table")
+DEFINED_IN = (
+    "harness.results.metrics",
+    "harness.results.class_detection",
+    "harness.results.lds",
+    "harness.results.table",
+)
 
 Stamp = tuple[str, int, int]
 """The checksum in the record, and size and time of the last change of the file of scores."""

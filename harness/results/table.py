@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.interfaces.flags import Flags
 from harness.records.store import Record
 from harness.results.class_detection import class_detection
+from harness.results.lds import lds
 from harness.results.metrics import HIGHER_IS_BETTER, detection, of_own_flags, within_class
 from harness.selection.names import method_spec, task_spec
 
@@ -97,6 +98,8 @@ def detection_metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if "attribution" in arrays:
         metrics |= class_detection(arrays["attribution"], arrays["train_classes"], arrays["test_classes"])
+    if "losses" in arrays:
+        metrics |= lds(arrays["attribution"], arrays["subsets"], arrays["losses"])
     if "noisy" in arrays:
         metrics |= detection(arrays["scores"], arrays["flagged"], arrays["noisy"])
         if "labels" in arrays:

@@ -12,11 +12,13 @@ import numpy as np
 from harness.errors import Unsupported
 from harness.interfaces.clock import timed
 from harness.interfaces.dynamics import Recorder
+from harness.interfaces.lds_task import LdsTask
 from harness.interfaces.task import Split, Task
 from harness.interfaces.uses import RECORDED
 from harness.interfaces.view import View
 from harness.running.events import Event, all_failed
 from harness.running.services import recorded
+from harness.running.subset_losses import SubsetLosses, subset_losses
 from harness.seeds import derive
 from harness.selection.plan import Cell, Group
 
@@ -33,6 +35,8 @@ class Base:
     seconds: float
     metrics: dict[Task, dict[str, float]]  # by task of the cells: tasks may report differently
     view: View
+    truth: SubsetLosses | None
+    """What attributions are checked against."""
 
 
 def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]:
@@ -63,12 +67,13 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
             if recorder is not None:
                 made = recorded(task, split, model_seed(task, seed), recorder)
                 view.provide("recording", made, recorder.seconds)
+            checked = subset_losses(task, split, seed) if isinstance(task, LdsTask) else None
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             yield from all_failed(cells, error, device)
             continue
-        bases.append(Base(seed, cells, split, noisy, model, seconds, metrics, view))
+        bases.append(Base(seed, cells, split, noisy, model, seconds, metrics, view, checked))
     return bases
 
 

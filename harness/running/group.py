@@ -11,11 +11,13 @@ import torch
 
 from harness.interfaces.clock import timed
 from harness.interfaces.task import Task
+from harness.running.attributing import without_helpful
 from harness.running.base_models import base_models, curves_of, evaluated, model_seed
 from harness.running.events import Begin, Event, Finished, failed
 from harness.running.measuring import Measured, Spoilt
 from harness.running.repair import Retraining, retraining
-from harness.running.scoring import Scored, score_all
+from harness.running.scored import Scored
+from harness.running.scoring import score_all
 from harness.selection.plan import Group
 
 
@@ -59,6 +61,9 @@ def _scored(
 
 def _retrained(scored: list[Scored], task: Task, device: str) -> Iterator[Event]:
     """Retrain once per seed and distinct kept set, all seeds in one call."""
+    if task.attributes:
+        yield from without_helpful(scored, device)
+        return
     shared: dict[tuple[int, str, bytes], list[Scored]] = {}
     for entry in scored:
         if not entry.cell.task.retrain:

@@ -134,7 +134,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, base: Base) -> tuple[np.nda
         ValueError: the method returned None, scores of another shape, or no finite score.
     """
     attributes = cell.task.attributes
-    shape = (len(base.split.test), view.n) if attributes else (view.n,)
+    shape = (len(base.split.references["test"]), view.n) if attributes else (view.n,)
     for module in cell.method.requires:
         try:
             importlib.import_module(module)  # before the clock starts
@@ -158,7 +158,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, base: Base) -> tuple[np.nda
     if kind not in "biufO":
         raise TypeError(f"{cell.method.name} returned {np.asarray(returned).dtype}; real numbers were expected")
     scores = np.asarray(returned, dtype=np.float64)
-    if attributes:  # on attribution tasks no gradient depends on a given label
+    if attributes and not base.split.train.labels.any():  # texts: no gradient depends on a given label
         scoring.uses = [word for word in observed(view.used) if word != "labels"]
     scoring.uses = scoring.uses or list(observed(view.used))
     scoring.extract_seconds = view.extract_seconds

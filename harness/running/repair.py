@@ -9,7 +9,7 @@ import torch
 
 from harness.interfaces.task import Split
 from harness.running.base_models import model_seed
-from harness.running.scoring import Scored
+from harness.running.scored import Scored
 from harness.running.services import training
 from harness.seeds import derive
 

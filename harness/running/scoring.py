@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from harness.interfaces.task import Split
 from harness.records.store import Record
-from harness.running.base_models import Base, curves_of
+from harness.running.attributing import attributed, is_probed
+from harness.running.base_models import Base
 from harness.running.events import Begin, Event, Finished, new_record
 from harness.running.measuring import Measured, Spoilt, measured, watched
+from harness.running.scored import Scored
 from harness.running.trimming import flagged, tie_seed
 from harness.selection.plan import Cell
 
 CONSTANT = "constant_model"
 """The health entry of scores of a model that gives every training sample the same class: it has learnt nothing."""
-
-
-@dataclass
-class Scored:
-    """A cell between scoring and retraining."""
-
-    cell: Cell
-    base: Base
-    record: Record
-    arrays: dict[str, np.ndarray]
-    keep: np.ndarray
 
 
 def score_all(
@@ -59,7 +49,11 @@ def score_all(
             if mine.scores is None:
                 yield Finished(cell, record, {})
             elif cell.task.attributes:
-                yield Finished(cell, _attributed(cell, base, record), _with_classes(mine.scores, base.split))
+                entry = attributed(cell, base, record, mine.scores)
+                if is_probed(cell.task):
+                    scored.append(entry)
+                else:
+                    yield Finished(cell, entry.record, entry.arrays)
             else:
                 scored.append(_trimmed(cell, base, record, mine))
     if predicted is not None and len(set(predicted)) == 1 < len(set(base.view.labels)):
@@ -98,20 +92,3 @@ def _trimmed(cell: Cell, base: Base, record: Record, made: Measured) -> Scored:
         labels = base.split.train.labels.cpu().numpy()
         arrays |= {"noisy": base.noisy, "labels": labels.astype(np.min_scalar_type(int(labels.max())))}
     return Scored(cell, base, record, arrays, ~mask)
-
-
-def _attributed(cell: Cell, base: Base, record: Record) -> Record:
-    """The record, with the base model's metrics and curves. No model is retrained."""
-    record.metrics = dict(base.metrics[cell.task])
-    record.curves = curves_of(cell.task, base.model, base.split)
-    return record
-
-
-def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray]:
-    """The arrays that class detection is computed from when results are read: attributions and classes."""
-    if split.train.classes is None or split.test.classes is None:
-        raise ValueError("an attribution task needs the classes of its training and test samples")
-    classes = {"train_classes": split.train.classes, "test_classes": split.test.classes}
-    limit = np.finfo(np.float32).max  # beyond float32, float64 is kept: the order is a result
-    kept = attribution if np.nanmax(np.abs(attribution), initial=0) > limit else attribution.astype(np.float32)
-    return {"attribution": kept} | classes

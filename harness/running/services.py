@@ -33,11 +33,11 @@ def training(task: Task, split: Split, seed: int, fold_seed: int) -> Training:
 
 
 def retrained_losses(task: Task, split: Split, seed: int, keeps: np.ndarray, reference: str) -> np.ndarray:
-    """Mean reference losses of models trained from the base model's start on kept sets, (m,)."""
+    """Losses of reference samples under models trained from the base model's start on kept sets, (m, n_reference)."""
     samples = split.train if reference == "train" else split.references[reference]
     outputs = task.training_outputs if reference == "train" else task.outputs
     models = _retrained(task, split, keeps, seed)
-    return np.array([outputs(model, samples).losses().mean() for model in models])
+    return np.array([outputs(model, samples).losses() for model in models])
 
 
 def retrained_views(task: Task, split: Split, seed: int, keeps: np.ndarray) -> Iterator[View]:

@@ -19,29 +19,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEYS = ["task", "protocol", "preset", "task_params"]
+QUALITY = {"auroc": "AUROC", "lds": "LDS"}
+"""Metrics that are drawn against cost: of detection, and of attribution."""
+LOWEST = {"auroc": 0.0, "lds": -1.0}
+"""The lowest value that each metric can have; the highest is 1."""
 
 
 def cost_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
-    """AUROC by total seconds (passes, gradients, cross-validation, retraining and scoring), on one machine.
+    """AUROC, or LDS, by total seconds (passes, gradients, cross-validation, retraining and scoring), on one machine.
 
-    Points are means and medians over seeds, bars Student's 95 % intervals of the AUROC. No other method is both
-    better and cheaper than a method on the front.
+    Points are means and medians over seeds, bars Student's 95 % intervals. No other method is both better and cheaper
+    than a method on the front. For LDS, a line shows the ceiling.
 
     Args:
         frame: as from `harness.load_results`.
         stale: keys of cells that were computed with other code than the current code; these cells are left out.
 
     Raises:
-        RequestError: nothing is stored with an AUROC and a cost.
+        RequestError: nothing is stored with an AUROC or LDS and a cost.
     """
-    ok = frame[(frame["status"] == "ok") & (frame["metric"] == "auroc") & ~frame["key"].isin(list(stale))]
-    ok = ok[~ok["method"].isin(list(CONTROL_STYLES)) & (ok["total_seconds"] > 0)]
-    panels = [(group, _points(group)) for _, group in ok.groupby([*KEYS, "device_name"], sort=True)]
+    ok = frame[(frame["status"] == "ok") & ~frame["key"].isin(list(stale))]
+    ceilings = ok[ok["metric"] == "lds_ceiling"].groupby(KEYS)["value"].mean()
+    ok = ok[ok["metric"].isin(list(QUALITY)) & ~ok["method"].isin(list(CONTROL_STYLES)) & (ok["total_seconds"] > 0)]
+    panels = [(group, _points(group)) for _, group in ok.groupby([*KEYS, "device_name", "metric"], sort=True)]
     panels = _one_budget([(group, points) for group, points in panels if len(points) > 1])
     if not panels:
         raise RequestError(
-            "nothing stored has both AUROC and cost for two methods; `python -m harness run --methods all --tasks "
-            "moons` gives both"
+            "nothing stored has both AUROC, or LDS, and cost for two methods; `python -m harness run --methods all "
+            "--tasks moons` gives both"
         )
     figure, grid = grid_of(len(panels), across=2, width=5.4, height=4.2)
     looks = styles({spec for _, points in panels for spec in points.index})
@@ -49,29 +54,32 @@ def cost_figure(frame: pd.DataFrame, stale: Collection[str] = ()) -> Figure:
         for spec, point in points.iterrows():
             look = {name: value for name, value in looks[str(spec)].items() if name in ("color", "marker")}
             text = label(str(point["title"]), str(spec))
-            axes.errorbar(point["seconds"], point["auroc"], yerr=point["bar"], ls="", ms=6, lw=1, label=text, **look)
+            axes.errorbar(point["seconds"], point["quality"], yerr=point["bar"], ls="", ms=6, lw=1, label=text, **look)
         _front(axes, points)
         first = group.iloc[0]
+        if first["metric"] == "lds" and (ceiling := ceilings.get(tuple(first[KEYS]))) is not None:
+            axes.axhline(ceiling, color="0.6", lw=1, ls=":", label="ceiling of LDS")
         seeds = group["seed"].nunique()
         setup = f"protocol {first['protocol']}, preset {first['preset']}, {seeds} seed{'s' * (seeds != 1)}"
         titled(axes, f"{task_label(first['task_title'], _without_budget(first))}\n{setup}, {first['device_name']}", 76)
         axes.set_xscale("log")
         axes.set_xlabel("total seconds")
-        axes.set_ylabel("AUROC")
+        axes.set_ylabel(QUALITY[first["metric"]])
     legend_below(figure, grid)
     return figure
 
 
 def _points(group: pd.DataFrame) -> pd.DataFrame:
-    """AUROC with the half-width of its interval and seconds, one row per method."""
+    """AUROC or LDS with the bar of its interval, and seconds, one row per method."""
+    lowest = LOWEST[group["metric"].iloc[0]]
     rows = {}
     for spec, mine in group.groupby("method_spec"):
         values = mine["value"].to_numpy(dtype=float)
-        mean, bar = interval_of(values)
+        mean, bar = interval_of(values, lowest)
         seconds = float(mine["total_seconds"].median())
         rows[str(spec)] = {
             "title": mine["method_title"].iloc[0],
-            "auroc": mean,
+            "quality": mean,
             "bar": bar,
             "seconds": seconds,
         }
@@ -86,9 +94,9 @@ def pareto(seconds: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 
 def _front(axes: Axes, points: pd.DataFrame) -> None:
-    front = points.iloc[pareto(points["seconds"].to_numpy(), points["auroc"].to_numpy())]
+    front = points.iloc[pareto(points["seconds"].to_numpy(), points["quality"].to_numpy())]
     axes.step(
-        front["seconds"], front["auroc"], where="post", color="0.6", lw=1, ls="--", zorder=0, label="Pareto front"
+        front["seconds"], front["quality"], where="post", color="0.6", lw=1, ls="--", zorder=0, label="Pareto front"
     )
 
 

@@ -64,7 +64,7 @@ FIGURES = {
     "precision-recall": Drawn(
         "precision by recall", lambda results, _: precision_recall_figure(with_truth(experiments(results)))
     ),
-    "cost": Drawn("AUROC by total seconds", lambda results, _: cost_figure(results.frame, results.stale)),
+    "cost": Drawn("AUROC or LDS by total seconds", lambda results, _: cost_figure(results.frame, results.stale)),
     "scores": Drawn(
         "scores of wrong and of right labels", lambda results, _: distribution_figure(with_truth(experiments(results)))
     ),

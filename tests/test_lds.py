@@ -1,0 +1,262 @@
+"""Attributions against retraining: the score, its truth, and models without the most helpful samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+import harness
+import harness.running.subset_losses
+from harness.interfaces.lds_task import LdsTask
+from harness.records.store import Store
+from harness.results.lds import lds
+from harness.running.base_models import model_seed
+from harness.running.trimming import flagged, tie_seed
+from harness.seeds import derive
+from harness.testing import check_all
+from tasks.synthetic import Blobs
+from tests.conftest import plug_in, trained_view
+from tests.runs import run
+
+FEW = "lds_blobs[subsets=30,repeats=2,asked=8,probed=3]"
+
+
+def arrays(out: Path, **wanted: Any) -> list[dict[str, np.ndarray]]:
+    return [
+        dict(arrays)
+        for record, arrays in Store(out).records()
+        if all(getattr(record, name) == value for name, value in wanted.items())
+    ]
+
+
+@pytest.fixture
+def problem(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Harms (5, 20), subsets (40, 20), and losses (4, 40, 5) that they explain in part."""
+    harms = rng.integers(-12, 12, (5, 20)) / 8  # with ties, and sums without rounding
+    subsets = rng.random((40, 20)) < 0.5
+    losses = subsets @ harms.T + rng.standard_normal((4, 40, 5))
+    return harms, subsets, losses
+
+
+def test_by_hand(problem: Any) -> None:
+    harms, subsets, losses = problem
+    by_sample = [
+        spearmanr([harms[z][subset].sum() for subset in subsets], losses.mean(0)[:, z]).statistic for z in range(5)
+    ]
+    halves = [spearmanr(losses[:2].mean(0)[:, z], losses[2:].mean(0)[:, z]).statistic for z in range(5)]
+
+    found = lds(harms, subsets, losses)
+
+    assert found["lds"] == pytest.approx(np.mean(by_sample), abs=1e-12)
+    assert found["lds_ceiling"] == pytest.approx(np.mean(halves), abs=1e-12)
+    assert lds(-harms, subsets, losses)["lds"] == pytest.approx(-found["lds"], abs=1e-12)
+    assert lds(harms, subsets, (subsets @ harms.T)[None]) == {"lds": pytest.approx(1.0)}  # one repeat: no ceiling
+
+
+def test_agrees_with_dattri(problem: Any) -> None:
+    metrics = pytest.importorskip("dattri.metric")
+    import torch
+
+    harms, _, _ = problem
+    rng = np.random.default_rng(0)
+    indices = np.stack([rng.permutation(20)[:10] for _ in range(40)])
+    subsets = np.zeros((40, 20), dtype=bool)
+    np.put_along_axis(subsets, indices, True, axis=1)
+    losses = subsets @ harms.T + rng.standard_normal((40, 5))
+    truth = torch.from_numpy(losses), torch.from_numpy(indices)
+    theirs, _ = metrics.lds(torch.from_numpy(harms.T.copy()), truth)
+    assert lds(harms, subsets, losses[None])["lds"] == pytest.approx(float(theirs.mean()), abs=1e-12)
+
+
+def test_what_says_nothing_counts_as_zero(problem: Any) -> None:
+    harms, subsets, losses = problem
+    assert lds(np.ones_like(harms), np.ones_like(subsets), losses)["lds"] == 0
+    odd = np.where(np.arange(20) == 3, np.nan, harms)
+    assert lds(odd, subsets, losses)["lds"] == lds(np.nan_to_num(odd), subsets, losses)["lds"]
+    assert lds(harms, subsets, np.zeros_like(losses)) == {"lds": 0, "lds_ceiling": 0}
+
+
+def test_a_convex_model(tmp_path: Path) -> None:
+    """Exact influence is nearly what retraining gives; random attributions are not; every sign is right."""
+    good = "leave_one_out,lissa,ekfac_influence,trak,trak[n_models=5],datamodels,datamodels[penalty=l1]"
+    weaker = (
+        "datainf,gradient_tracing,gradient_tracing[similarity=cosine],tracin_cp,representer,representation_similarity"
+    )
+    frame = harness.run(f"random,exact_hessian[damping=0.01],{good},{weaker}", "lds_blobs[probed=0]", 3, out=tmp_path)
+    scores = frame[frame["metric"] == "lds"].groupby("method_spec")["value"]
+    ceiling = frame[frame["metric"] == "lds_ceiling"]["value"]
+
+    assert set(frame["status"]) == {"ok"}
+    np.testing.assert_allclose(ceiling, 1, atol=0.005)  # float32 orders nearly equal losses
+    assert scores.min()["exact_hessian[damping=0.01]"] > 0.95 * ceiling.max()
+    assert abs(scores.mean()["random"]) < 0.05
+    assert scores.mean()[good.split(",")].min() > 0.8
+    assert scores.mean()[[name for name in scores.groups if name.split("[")[0] in weaker]].min() > 0.4
+
+
+def test_the_truth_is_retraining(tmp_path: Path) -> None:
+    """Each stored loss is that of one model, trained by itself; so is each flip."""
+    frame = run(tmp_path, "gradient_tracing", FEW.replace("blobs", "moons"))
+    ((record, stored),) = [(record, arrays) for record, arrays in Store(tmp_path).records()]
+    task = harness.task(FEW.replace("blobs", "moons"), preset="smoke")
+    split, _ = task.load(derive("data", task.name, 0))
+    asked, labels = split.references["test"], split.references["test"].labels.numpy()
+
+    assert stored["losses"].shape == (2, 30, 8)
+    assert (stored["subsets"].sum(1) == 125).all()
+    for repeat, i in ((0, 3), (1, 29)):
+        model = task.train(split, stored["subsets"][i], derive("subset models", task.name, 0, repeat))
+        np.testing.assert_allclose(
+            stored["losses"][repeat, i], task.outputs(model, asked).losses(), rtol=1e-4, atol=1e-5
+        )
+
+    seed = model_seed(task, 0)
+    base = task.outputs(task.train(split, None, seed), asked)
+    flips, rises = [], []
+    for z in np.flatnonzero(base.class_probs().argmax(1) == labels)[:3]:
+        removed = flagged(-stored["attribution"][z], task.budget, tie_seed(task.name, "gradient_tracing", 0))
+        assert removed.sum() == 25
+        after = task.outputs(task.train(split, ~removed, seed), asked)
+        flips.append(after.class_probs().argmax(1)[z] != labels[z])
+        rises.append(after.losses()[z] - base.losses()[z])
+    values = frame.set_index("metric")["value"]
+    assert values["flips"] == pytest.approx(np.mean(flips))
+    assert values["loss_rise"] == pytest.approx(np.mean(rises), rel=1e-3, abs=1e-5)
+    assert record.retrain_seconds
+
+
+def test_the_truth_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later runs train no model again; another cache and two workers give the same numbers; damage is computed anew."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    run(tmp_path / "first", "random", FEW, 2)
+    with mock.patch.object(harness.running.subset_losses, "_computed", side_effect=AssertionError("trained again")):
+        frame = run(tmp_path / "later", "gradient_tracing", FEW, 2)
+    assert set(frame["status"]) == {"ok"}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
+    run(tmp_path / "workers", "random", FEW, 2, jobs=2, isolate=True)
+    kept = sorted((tmp_path / "two" / "influence-harness" / "subset_losses").glob("*.npz"))
+    assert len(kept) == 2
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    run(tmp_path / "mended", "random", FEW, 2)
+
+    first = {record.seed: arrays["losses"] for record, arrays in Store(tmp_path / "first").records()}
+    for name in ("later", "workers", "mended"):
+        for record, stored in Store(tmp_path / name).records():
+            np.testing.assert_array_equal(stored["losses"], first[record.seed])
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert set(run(tmp_path / "out", "random", FEW)["status"]) == {"ok"}
+
+
+def test_leave_one_out_by_sample() -> None:
+    task, split, view = trained_view("digits[n_train=20,steps=30,n_validation=5]")
+    method = harness.method("leave_one_out")
+    pairs = method.attribute(view)
+    without_4 = task.train(split, np.arange(20) != 4, 3)
+    losses = task.outputs(without_4, split.references["validation"]).losses()
+    whole = task.outputs(task.train(split, np.ones(20, dtype=bool), 3), split.references["validation"]).losses()
+
+    assert pairs.shape == (5, 20)
+    np.testing.assert_allclose(pairs[:, 4], whole - losses, atol=1e-5)
+    np.testing.assert_allclose(pairs.mean(0), method.score(view), atol=1e-12)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_datamodels_find_a_linear_model(penalty: str, rng: np.random.Generator) -> None:
+    """Losses that are linear in the subset, with some noise: the coefficients come back, but for a constant."""
+    harms = np.where(rng.random((3, 30)) < 0.2, rng.standard_normal((3, 30)), 0)
+    view = trained_view("digits[n_train=30,steps=1]")[2]
+
+    def losses(keeps: np.ndarray, reference: str) -> np.ndarray:
+        assert reference == "validation"
+        return 5 + keeps @ harms.T + 0.01 * rng.standard_normal((len(keeps), 3))
+
+    view._training = harness.interfaces.trained.Training(losses=losses)
+    method = harness.method("datamodels", penalty=penalty, n_models=300)
+    for found, wanted in ((method.attribute(view), harms), (method.score(view)[None], harms.mean(0, keepdims=True))):
+        np.testing.assert_allclose(_centred(found), _centred(wanted), atol=0.02)
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values - values.mean(1, keepdims=True))
+
+
+def test_representations() -> None:
+    """By their definitions, with a sample that is its own most helpful one."""
+    _, _, view = trained_view("digits[n_train=40,steps=60]")
+    h, p, y = view.features.double().numpy(), view.probs, view.labels
+    alpha = harness.method("representer", reference="train").attribute(view)
+    for z, i in ((0, 1), (5, 5), (7, 30)):
+        assert alpha[z, i] == pytest.approx(-((y[i] == y[z]) - p[i, y[z]]) * (h[i] @ h[z]))
+    cosine = h @ h.T / np.outer(np.linalg.norm(h, axis=1), np.linalg.norm(h, axis=1))
+    plain = harness.method("representation_similarity", reference="train", signed=False).attribute(view)
+    signed = harness.method("representation_similarity", reference="train").attribute(view)
+    np.testing.assert_allclose(plain, -cosine, atol=1e-6)
+    np.testing.assert_allclose(signed, np.where(y[:, None] == y, -cosine, cosine), atol=1e-6)
+    assert (signed.argmin(1) == np.arange(40)).all()
+
+
+@dataclass(frozen=True)
+class Mine(LdsTask, Blobs):
+    """Blobs of my own."""
+
+    name: ClassVar[str] = "lds_mine"
+
+    steps: int = 100
+    asked: int = 4
+    subsets: int = 5
+
+
+def test_ones_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch)
+    harness.register_task(Mine)
+    assert not [outcome for outcome in check_all(Mine()) if outcome.bad]
+    frame = run(tmp_path, "random", "lds_mine")
+    assert {"lds", "lds_ceiling", "flips", "class_detection_auc"} <= set(frame["metric"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("lds_blobs[kept=1]", "kept=1"),
+        ("lds_blobs[subsets=2]", "subsets"),
+        ("lds_blobs[repair=relabel]", "repair=relabel"),
+    ],
+)
+def test_wrong_parameters(spec: str, told: str) -> None:
+    with pytest.raises(harness.RequestError, match=told):
+        harness.task(spec)
+
+
+def test_more_test_samples_than_there_are(tmp_path: Path) -> None:
+    frame = run(tmp_path, "random", "lds_blobs[asked=500,subsets=3]")
+    assert frame["status"].tolist() == ["failed"]
+    assert "asked=500" in frame["error"][0]
+
+
+def test_damping_by_the_penalty_of_training() -> None:
+    """C + λI is then the Hessian of the penalised loss: the same as giving λ by hand."""
+    _, _, view = trained_view("blobs")
+    assert view.penalty == 1 / 150
+    for name in ("exact_hessian", "lissa", "datainf", "ekfac_influence", "ekfac_influence[layers=all]"):
+        method = harness.method(name, damping="penalty")
+        by_hand = harness.method(name, damping=1 / 150)
+        np.testing.assert_array_equal(method.score(view), by_hand.score(view))
+        np.testing.assert_array_equal(method.attribute(view), by_hand.attribute(view))
+    without = trained_view("blobs[weight_decay=0,steps=50]")[2]
+    with pytest.raises(harness.Unsupported, match="no L2 penalty"):
+        harness.method("exact_hessian", damping="penalty").score(without)
+    glue = harness.task("glue_sst2", preset="smoke")
+    with pytest.raises(harness.Unsupported, match="names no L2 penalty"):
+        glue.l2_penalty(None, None)
