@@ -260,3 +260,25 @@ def test_damping_by_the_penalty_of_training() -> None:
     glue = harness.task("glue_sst2", preset="smoke")
     with pytest.raises(harness.Unsupported, match="names no L2 penalty"):
         glue.l2_penalty(None, None)
+
+
+def test_gradients_of_every_layer() -> None:
+    """`layers=all` sees the layers below the head; `last` sees the head; both as autograd has them."""
+    import torch
+
+    task = harness.task("lds_digits[n_train=20,steps=20]")
+    split, _ = task.load(0)
+    model = task.train(split, None, 1)
+    view, module = task.view(model, split), task.module(model, split)
+    every, last = view.gradients, view.gradients_of("last")
+    assert tuple(every) == ("0.weight", "0.bias", "head")
+    assert tuple(last) == ("head",)
+    x, y = split.train.inputs[7:8], split.train.labels[7:8]
+    gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(module(x), y), list(module.parameters()))
+    for name, expected in zip(("0.weight", "0.bias"), gradients[:2], strict=True):
+        torch.testing.assert_close(every[name].rows([7])[0].flatten(), expected.flatten(), rtol=1e-4, atol=1e-6)
+    assert len(view.reference("test").gradients) == 3
+    assert task.view(task.train(split, None, 1), split).fresh(0).gradients.keys() == every.keys()
+    blobs = harness.task("lds_blobs[steps=5]")
+    data, _ = blobs.load(0)
+    assert tuple(blobs.view(blobs.train(data, None, 1), data).gradients) == ("head",)

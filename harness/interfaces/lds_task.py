@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from harness.errors import RequestError
+from harness.errors import RequestError, Unsupported
 from harness.interfaces.params import at_least
-from harness.interfaces.split import Split
+from harness.interfaces.split import Samples, Split
 from harness.interfaces.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.interfaces.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class LdsTask(Task):
     Then, for single test samples, the training samples that a method calls most helpful are removed, and a model is
     trained without them (Ilyas et al., ICML 2022, section 4.1). Both kinds of models start from the weights of the
     seed's base model, or, in repetition, from other weights.
+
+    Methods see the gradients of every layer, ``layers=all``, where the task gives a torch module.
 
     Args:
         budget: share of the training samples that is removed for one test sample.
@@ -76,3 +84,38 @@ class LdsTask(Task):
             for samples in (split.train, split.test.first(self.asked))
         )
         return replace(split, train=train, references={**split.references, "test": test}), truth
+
+    def seen(self, model: Any, split: Split, samples: Samples) -> Outputs:
+        """As of the other base class, with gradients in the layers below the last one."""
+        made = super().seen(model, split, samples)
+        if made.blocks is not None or made.probs is None or made.probs.shape[1] == 1:
+            return made
+        try:
+            module = self.module(model, split)
+        except Unsupported:
+            return made
+        below = _below_the_head(module)
+        if not below:
+            return made
+        return replace(
+            made, blocks=partial(_gradients, module, self.module_inputs(samples), samples.labels, below), with_head=True
+        )
+
+
+def _below_the_head(module: Any) -> list[str]:
+    """The names of the parameters that do not belong to the last linear layer; empty if there is no such layer."""
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        return []
+    linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        return []
+    head = f"{linear[-1]}." if linear[-1] else ""
+    return [name for name, _ in module.named_parameters() if not name.startswith(head)]
+
+
+def _gradients(module: Any, inputs: Any, labels: Tensor, parameters: Sequence[str]) -> dict[str, Tensor]:
+    from harness.gradients.per_sample import per_sample_gradients
+
+    return per_sample_gradients(module, inputs, labels, parameters)

@@ -260,6 +260,10 @@ class Task(ABC):
 
     # Given by the harness.
 
+    def seen(self, model: Any, split: Split, samples: Samples) -> Outputs:
+        """What methods see of samples of the split: `training_outputs` or `outputs`."""
+        return self.training_outputs(model, samples) if samples is split.train else self.outputs(model, samples)
+
     def view(self, model: Any, split: Split) -> View:
         """What methods see of a trained model, built from `outputs`. A task does not override `view`."""
         from harness.interfaces.trained import Model
@@ -270,8 +274,8 @@ class Task(ABC):
         penalty = partial(self.l2_penalty, model, split)
         return View(
             split.train.labels.cpu().numpy(),
-            partial(self.training_outputs, model, split.train),
-            {name: partial(self.outputs, model, samples) for name, samples in split.references.items()},
+            partial(self.seen, model, split, split.train),
+            {name: partial(self.seen, model, split, samples) for name, samples in split.references.items()},
             device=split.device,
             classes=split.train.classes,
             model=Model(self.module_inputs(split.train), references, module, encoder, penalty),

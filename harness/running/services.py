@@ -74,11 +74,7 @@ def recorded(task: Task, split: Split, seed: int, recorder: Recorder | None = No
         task.train_recorded(split, seed, recorder)
 
     def outputs(model: Any, name: str) -> Outputs:
-        return (
-            task.training_outputs(model, split.train)
-            if name == "train"
-            else task.outputs(model, split.references[name])
-        )
+        return task.seen(model, split, split.train if name == "train" else split.references[name])
 
     return recorder.recording(outputs, lambda model: task.module(model, split))
 
