@@ -5,6 +5,7 @@ The public interface; everything is imported on first use, so that importing the
     harness.View                   what a method sees; `View.from_arrays`, `View.from_blocks`
     harness.view_of                a view of any trained torch module and a DataLoader
     harness.Method, Task           the interfaces to implement; `register_method`, `register_task`
+    harness.LdsTask                makes a task with labels an attribution task that is checked against retraining
     harness.method, task           a built-in or registered one by name and parameters
     harness.find                   label errors in your own data, as a pandas DataFrame
     harness.run                    cross methods with tasks and seeds
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harness.gradients.blocks import DenseBlock, OuterBlock
     from harness.gradients.gradients import Gradients
     from harness.gradients.per_sample import per_sample_gradients
+    from harness.interfaces.lds_task import LdsTask
     from harness.interfaces.method import Method
     from harness.interfaces.outputs import Outputs
     from harness.interfaces.task import Samples, Split, Task
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DenseBlock": "gradients.blocks",
     "Gradients": "gradients.gradients",
+    "LdsTask": "interfaces.lds_task",
     "Method": "interfaces.method",
     "OuterBlock": "gradients.blocks",
     "Outputs": "interfaces.outputs",
@@ -64,6 +67,7 @@ _HOME = {
 __all__ = [
     "DenseBlock",
     "Gradients",
+    "LdsTask",
     "Method",
     "OuterBlock",
     "Outputs",

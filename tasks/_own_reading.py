@@ -41,7 +41,10 @@ def read(path: str, labels: str | None, ignore: Sequence[str], groups: str | Non
     Raises:
         RequestError: nothing is there, or the data cannot be read as asked.
     """
-    return _read(path, labels, tuple(ignore), groups, "" if path.startswith(MEMORY) else version_of(path))
+    try:
+        return _read(path, labels, tuple(ignore), groups, "" if path.startswith(MEMORY) else version_of(path))
+    except OSError as error:  # a file may disappear meanwhile, and a folder may be closed to this user
+        raise RequestError(f"{path} cannot be read: {error.strerror}: {error.filename}") from error
 
 
 @functools.lru_cache(maxsize=2)

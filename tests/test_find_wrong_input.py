@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,19 @@ def test_wrong_input_gets_one_sentence(
     assert told in err
     assert "Traceback" not in err
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_file_that_disappears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders such as /proc change while they are read."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "gone.png").write_bytes(b"")
+    lstat = os.lstat
+
+    def gone(path: Any, **options: Any) -> Any:
+        if str(path).endswith("gone.png"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return lstat(path, **options)
+
+    monkeypatch.setattr(os, "lstat", gone)
+    with pytest.raises(RequestError, match=r"cannot be read: No such file or directory: .*gone\.png"):
+        harness.find(str(tmp_path))
