@@ -20,6 +20,7 @@ from harness.running.base_models import model_seed
 from harness.running.trimming import flagged, tie_seed
 from harness.seeds import derive
 from harness.testing import check_all
+from reports.figures.cost import cost_figure
 from tasks.synthetic import Blobs
 from tests.conftest import plug_in, trained_view
 from tests.runs import run
@@ -282,3 +283,31 @@ def test_gradients_of_every_layer() -> None:
     blobs = harness.task("lds_blobs[steps=5]")
     data, _ = blobs.load(0)
     assert tuple(blobs.view(blobs.train(data, None, 1), data).gradients) == ("head",)
+
+
+def test_reports(tmp_path: Path) -> None:
+    """The table has a column per task, whatever the budgets; flips have one per budget; the figure has a ceiling."""
+    out = tmp_path / "out"
+    task = "lds_moons[budget=0.1|0.3,subsets=10,repeats=2,asked=6,probed=3]"
+    frame = run(out, "random,gradient_tracing,exact_hessian,outlier_l2", task, 2)
+    table = str(harness.report(out, table="attribution"))
+    lines = {line.split("|")[1].strip(" `*"): line for line in table.splitlines() if line.startswith("|")}
+    values = frame[(frame["metric"] == "lds") & (frame["method"] == "exact_hessian")].drop_duplicates("seed")["value"]
+    first, second = table.split("Flips, %")[0].split("\n\n| Method")[1:]
+
+    assert first.splitlines()[0].count("lds_moons[") == 1
+    assert second.splitlines()[0].count("lds_moons[") == 2
+    assert ", 10 % |" in second.splitlines()[0]
+    assert ", 30 % |" in second.splitlines()[0]
+    assert f"{values.mean():.3f} ± {12.706 * values.std() / 2**0.5:.3f}" in first
+    assert "outlier_l2" not in lines
+    whole = str(harness.report(out))
+    assert "LDS ceiling" in whole
+    assert "checked against 10 × 2 models on 50 % of the samples" in whole
+    assert "Flips without the most helpful %" in whole
+    axes = cost_figure(harness.load_results(out)).axes[0]
+    assert axes.get_ylabel() == "LDS"
+    assert "ceiling of LDS" in [line.get_label() for line in axes.lines]
+    run(tmp_path / "other", "random")
+    with pytest.raises(harness.RequestError, match="checked against retraining"):
+        harness.report(tmp_path / "other", table="attribution")

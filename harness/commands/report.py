@@ -191,7 +191,8 @@ def report(
 
     Args:
         out: a results folder.
-        table: one table instead of the whole comparison: 1 to 9, ``figure3``, ``budget`` or ``sweep``.
+        table: one table instead of the whole comparison: 1 to 9, ``figure3``, ``attribution``, ``budget`` or
+            ``sweep``.
         methods: a selection of methods; None for all.
         baseline: a method; the differences of every other method to it instead of the whole comparison.
         compare_protocols: what the protocol changes instead of the whole comparison.
