@@ -121,6 +121,26 @@ def test_gradients_on_disk_are_the_same(models: dict[str, Path], monkeypatch: py
         adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
 
 
+def test_memory_plan(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formulas of docs/large-models.md at small size: adapters, gradients in every layer and in the last one."""
+    made = some_model(models["Llama"])
+    layers, d, rank = made.model.config.num_hidden_layers, made.model.config.hidden_size, ADAPTERS.rank
+    heads = made.model.config.num_key_value_heads * d // made.model.config.num_attention_heads
+    expected = rank * layers * ((d + d) + (d + heads))  # queries and values
+    assert sum(values.numel() for values in made.trainable()) == expected
+
+    sizes = []
+    resize = torch.from_file
+    monkeypatch.setattr(
+        torch, "from_file", lambda *args, **named: sizes.append(named["size"]) or resize(*args, **named)
+    )
+    monkeypatch.setenv("HARNESS_GRADIENTS_GIB", "0")
+    of = prompt_tokens(made, PROMPTS, 200, "prompt")
+    adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
+    adapter_gradients(of.shown, of.shown_targets, made.last_layer, token_losses)
+    assert sizes == [len(PROMPTS) * expected, len(PROMPTS) * expected // layers]
+
+
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

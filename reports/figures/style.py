@@ -81,7 +81,7 @@ def label(title: str, spec: str) -> str:
 
 def task_label(title: str, spec: str) -> str:
     """What a panel calls a task: its title, and the parameters that its spec names."""
-    return f"{title} {changes(spec)}".strip().replace(",", ", ").replace("$", "\\$")
+    return f"{title} {changes(spec).replace(',', ', ')}".strip().replace("$", "\\$")
 
 
 def interval_of(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> tuple[float, np.ndarray | None]:

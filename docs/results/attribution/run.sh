@@ -4,12 +4,11 @@
 #     docs/results/attribution/run.sh DATA OUT [SEEDS] [PART...]
 #
 # DATA holds CIFAR-10, the human labels and GLUE. OUT receives the records; the same command continues after an
-# interruption. SEEDS is 5 unless given. The parts are small, cifar and glue; all of them unless some are named. On one
-# core, a seed takes about eight minutes in `small`, fifteen in `cifar` and twenty in `glue`.
+# interruption. SEEDS is 5 unless given. The parts are small, detection, cifar and glue; all of them unless some are named.
 set -euo pipefail
 data=$1 out=$2 seeds=${3:-5}
 parts=("${@:4}")
-[ ${#parts[@]} -gt 0 ] || parts=(small cifar glue)
+[ ${#parts[@]} -gt 0 ] || parts=(small detection cifar glue)
 
 both='layers=last|all'
 influence="exact_hessian[$both],exact_hessian[damping=penalty,$both],lissa[$both],datainf[$both]"
@@ -25,6 +24,13 @@ run() {
 small() { # blobs are convex; the models of moons and digits are small networks
     run --methods "random,leave_one_out,datamodels[n_models=200|1000],$influence,$gradients,$features" \
         --tasks 'lds_blobs[budget=0.02|0.1],lds_moons[budget=0.02|0.1],lds_digits[budget=0.02|0.1]'
+}
+
+detection() { # how well the same methods, and their self-influences, find wrong labels on the same kinds of data
+    run --tasks 'blobs[retrain=no],moons[retrain=no],digits[retrain=no]' --methods "random,leave_one_out,\
+datamodels[n_models=200|1000],exact_hessian,exact_hessian[damping=penalty],lissa,datainf,ekfac_influence[$both],\
+gradient_tracing,gradient_tracing[similarity=cosine],tracin_cp,trak[n_models=1|10],representer,\
+representation_similarity,self_influence,self_lissa,self_datainf,ekfac_self_influence[$both],tracin_self,outlier_l2"
 }
 
 cifar() { # a convex head on a frozen encoder: the last layer is the whole model
