@@ -12,7 +12,7 @@ from reports.comparison import LEVEL, Row, Section
 from reports.protocols import change
 from reports.table import difference_of, markdown_table, points, row_name
 
-METRICS = {"auroc": "AUROC", "accuracy_gain": "gain, points"}
+METRICS = {"auroc": "AUROC", "accuracy_gain": "gain, points", "lds": "LDS"}
 
 
 def against(sections: Sequence[Section], baseline: str) -> str:

@@ -22,6 +22,7 @@ from harness.seeds import derive
 from harness.testing import check_all
 from reports.figures.cost import cost_figure
 from tasks.synthetic import Blobs
+from tests.command_line import call
 from tests.conftest import plug_in, trained_view
 from tests.runs import run
 
@@ -311,3 +312,43 @@ def test_reports(tmp_path: Path) -> None:
     run(tmp_path / "other", "random")
     with pytest.raises(harness.RequestError, match="checked against retraining"):
         harness.report(tmp_path / "other", table="attribution")
+
+
+def test_what_other_commands_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Influential samples without texts have positions and classes; `--baseline` and the gate know LDS."""
+    out = tmp_path / "out"
+    run(out, "random,exact_hessian", FEW, 3)
+    of = ("influential", str(out), "--task", "lds_blobs", "--method", "exact_hessian", "--top", "2", "--test")
+    told = call(capsys, *of, "2")[1]
+    assert told.splitlines()[0].startswith("Test sample 2, class ")
+    assert "The 2 most influential training samples:" in told
+    assert ", influence 0." in told
+    assert "Difference of LDS" in call(capsys, "report", str(out), "--baseline", "random")[1]
+    assert "--test 8 is not there; test samples are numbered 0 to 7" in call(capsys, *of, "8")[2]
+    compared = harness.compare(str(out), str(out)).frame
+    assert set(compared.loc[compared["metric"] == "lds", "verdict"]) == {"same"}
+
+
+def test_real_images_and_texts(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small network on CIFAR-10, and adapters on SST-2: every layer's gradients, a ceiling, and texts."""
+    images = "lds_cifar[subsets=4,asked=5,probed=1,epochs=2]"
+    texts = "lds_glue[subsets=3,repeats=1,asked=4,probed=1,n_train=40,epochs=1]"
+    methods = (
+        "gradient_tracing[layers=last|all],exact_hessian[damping=penalty],representation_similarity,trak[layers=all]"
+    )
+    frame = run(tmp_path, methods, f"{images},{texts}", data_dir=data_dir)
+    ok = frame[frame["status"] == "ok"]
+    assert set(frame["status"]) == {"ok", "skipped"}
+    assert ok[ok["metric"] == "lds"].groupby("task").size().to_dict() == {"lds_cifar": 5, "lds_glue": 4}
+    assert "names no L2 penalty" in frame.loc[frame["status"] == "skipped", "error"].item()
+    one, other = (
+        ok[(ok["method_spec"] == f"gradient_tracing{which}") & (ok["metric"] == "lds")].set_index("task")["value"]
+        for which in ("", "[layers=last]")
+    )
+    assert one["lds_cifar"] != other["lds_cifar"]
+    _, told, _ = call(
+        capsys,
+        *("influential", str(tmp_path), "--task", "lds_glue", "--method", "trak[layers=all]", "--test", "3"),
+        *("--data-dir", str(data_dir)),
+    )
+    assert told.count("    ") > 5

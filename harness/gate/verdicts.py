@@ -14,7 +14,7 @@ from harness.results.metrics import COSTS, HIGHER_IS_BETTER
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_RULES = ("auroc:-0.02", "detection_accuracy:-0.02", "accuracy:-0.02")
+DEFAULT_RULES = ("auroc:-0.02", "detection_accuracy:-0.02", "accuracy:-0.02", "lds:-0.02")
 
 Verdict = Literal["worse", "undecided", "no worse", "better", "same", "not compared"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

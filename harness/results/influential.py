@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import RequestError
+from harness.errors import RequestError, Unsupported
 from harness.records.store import Record
 from harness.results.folder import Results
 from harness.results.reload import known_task, other_data, texts_again
@@ -57,7 +57,7 @@ def attributions(results: Results) -> list[Attribution]:
     attributions = [Attribution.of(record, arrays, _class_names(record)) for record, arrays in read if arrays]
     if not attributions:
         out = results.path
-        raise RequestError(f"{out} holds no attributions; `run --tasks 'prompts_*' --out {out}` brings some")
+        raise RequestError(f"{out} holds no attributions; `run --tasks 'prompts_*,lds_*' --out {out}` brings some")
     return attributions
 
 
@@ -71,7 +71,7 @@ def _class_names(record: Record) -> Sequence[str]:
 
 
 def influential(chosen: Chosen, tests: Sequence[int], top: int) -> str:
-    """The test samples, and for each the training samples that help it most and least, as text.
+    """The test samples, and for each the training samples that help it most and least, with texts if they have any.
 
     Args:
         chosen: one method's result on an attribution task.
@@ -89,24 +89,27 @@ def influential(chosen: Chosen, tests: Sequence[int], top: int) -> str:
     task = known_task(record)
     if task is None:
         raise RequestError(f"the task {record.task} is not known here; --plugin FILE brings it")
-    texts = texts_again(task, record)
-    train, asked = texts["train"], texts["test"]
-    if this.harm.shape != (len(asked), len(train)):
-        raise other_data(record)
+    try:
+        texts = texts_again(task, record)
+        train, asked = texts["train"], texts["test"][: len(this.harm)]
+        if this.harm.shape != (len(asked), len(train)):
+            raise other_data(record)
+    except Unsupported:  # positions and classes alone
+        train, asked = [""] * this.harm.shape[1], [""] * len(this.harm)
     names = task.class_names() or range(1 + max(this.train_classes.max(), this.test_classes.max()))
     drawn = np.random.default_rng(tie_seed(record.task, record.method, record.seed)).permutation(len(train))
     parts = []
     for test in tests:
         harm = np.where(np.isnan(this.harm[test]), np.inf, this.harm[test])
         order = np.lexsort((drawn, harm))  # equal values in a drawn order, not by position
-        parts.append(f"Test sample {test}, class {names[this.test_classes[test]]}:\n{_indented(asked[test])}")
+        parts.append(f"Test sample {test}, class {names[this.test_classes[test]]}{_told(asked[test])}")
         for title, positions in (("most", order[:top]), ("least", order[::-1][:top])):
             lines = []
             for i in positions:
                 equal = int((harm == harm[i]).sum()) - 1
                 tied = f" (the same as {equal} other{'s' if equal > 1 else ''})" if equal else ""
                 about = f"{i}, class {names[this.train_classes[i]]}, influence {-this.harm[test, i]:.4g}{tied}"
-                lines.append(f"{about}:\n{_indented(train[i])}")
+                lines.append(f"{about}{_told(train[i])}")
             which = f"The {title} influential training sample"
             if len(lines) > 1:
                 which = f"The {len(lines)} {title} influential training samples"
@@ -114,5 +117,6 @@ def influential(chosen: Chosen, tests: Sequence[int], top: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line.strip()}" for line in text.splitlines())
+def _told(text: str) -> str:
+    """A sample's text below the line that names the sample; nothing if there is no text."""
+    return "".join([":" if text else "", *(f"\n    {line.strip()}" for line in text.splitlines())])
