@@ -23,6 +23,10 @@ def without_controls(text: str) -> str:
     return text if text.isprintable() else text.translate(_CONTROLS)
 
 
+MANY = 12
+"""More names than a sentence should list."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest valid choice, or an empty string."""
     near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
@@ -30,10 +34,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> RequestError:
-    """The error for a name that is not among ``choices``."""
+    """The error for a name that is not among ``choices``. It lists them, unless one is near and they are many."""
     known = sorted(choices)
-    listing = ", ".join(known) if known else "none"
-    return RequestError(f"unknown {kind} {name!r}{did_you_mean(name, known)}; known: {listing}")
+    near = did_you_mean(name, known)
+    if near and len(known) > MANY:
+        return RequestError(f"unknown {kind} {name!r}{near}; {len(known)} are known")
+    return RequestError(f"unknown {kind} {name!r}{near}; known: {', '.join(known) or 'none'}")
 
 
 def note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:

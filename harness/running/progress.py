@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HEARTBEAT = 30.0
 """Seconds after which a log file gets a line, if no other line was written."""
 
-DOING = {"train": "training the base model", "retrain": "retraining without the flagged samples"}
+DOING = {"train": "training the base model", "retrain": "retraining without some samples"}
 
 
 class Progress:
