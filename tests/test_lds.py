@@ -17,6 +17,7 @@ from harness.interfaces.lds_task import LdsTask
 from harness.records.store import Store
 from harness.results.lds import lds
 from harness.running.base_models import model_seed
+from harness.running.subset_losses import _computed
 from harness.running.trimming import flagged, tie_seed
 from harness.seeds import derive
 from harness.testing import check_all
@@ -144,7 +145,7 @@ def test_the_truth_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
     run(tmp_path / "workers", "random", FEW, 2, jobs=2, isolate=True)
     kept = sorted((tmp_path / "two" / "influence-harness" / "subset_losses").glob("*.npz"))
-    assert len(kept) == 2
+    assert len(kept) == 2 * 2  # seeds and repeats
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     run(tmp_path / "mended", "random", FEW, 2)
 
@@ -153,6 +154,9 @@ def test_the_truth_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         for record, stored in Store(tmp_path / name).records():
             np.testing.assert_array_equal(stored["losses"], first[record.seed])
     assert not np.array_equal(first[0], first[1])
+    with mock.patch.object(harness.running.subset_losses, "_computed", wraps=_computed) as computed:
+        run(tmp_path / "more", "random", FEW.replace("repeats=2", "repeats=3"), 2)
+    assert computed.call_count == 2  # the third repeat of two seeds
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ class LdsTask(Task):
         ValueError: a parameter is out of its range.
     """
 
+    source: ClassVar[str] = "Park et al., ICML 2023 (LDS); Ilyas et al., ICML 2022 (counterfactuals)"
     attributes: ClassVar[bool] = True
     method_params: ClassVar[Mapping[str, Any]] = {"reference": "test", "sign": 1}
 

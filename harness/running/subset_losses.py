@@ -1,9 +1,10 @@
 """The truth of an `LdsTask`: test losses of models that are trained on random parts of the training samples.
 
-    <user's cache>/influence-harness/subset_losses/<task>-<seed>-<hash>.npz
+    <user's cache>/influence-harness/subset_losses/<task>-<hash>-<seed>-<repeat>.npz
 
-The losses depend on no method. They are computed once, kept in the user's cache, and used by later runs too. The hash
-covers parameters, seed, and the versions of code, data and torch.
+The losses depend on no method. They are computed once, kept in the user's cache, and used by later runs too. A
+computation that is cut off goes on with the repeat where it was. The hash covers the parameters and the versions of
+code, data and torch.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from harness.randomness import random_subsets
 from harness.seeds import derive
 from harness.selection.versions import code_version, machinery_version
 
-NO_PART = ("budget", "retrain", "repair", "probed")
-"""Parameters of a task that do not change the losses."""
+NO_PART = ("budget", "retrain", "repair", "probed", "repeats")
+"""Parameters of a task that do not change the losses of one repeat."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,31 +59,34 @@ def subset_losses(task: LdsTask, split: Split, seed: int) -> SubsetLosses:
     """
     rng = np.random.default_rng(derive("subsets", task.name, seed))
     subsets = random_subsets(len(split.train), task.subsets, task.kept, rng)
-    shape = (task.repeats, task.subsets, task.asked)
-    path = _file(task, split, seed)
+    made = [_repeat(task, split, subsets, seed, repeat) for repeat in range(task.repeats)]
+    return SubsetLosses(subsets, np.stack([losses for losses, _ in made]), sum(seconds for _, seconds in made))
+
+
+def _repeat(task: LdsTask, split: Split, subsets: np.ndarray, seed: int, repeat: int) -> tuple[np.ndarray, float]:
+    """The losses of one model per subset, (m, n_asked), and the seconds that they took."""
+    path = _file(task, split, seed, repeat)
     if path is None:
-        return _computed(task, split, subsets, seed)
+        return _computed(task, split, subsets, seed, repeat)
     with FileLock(path.with_suffix(".lock")):  # several runs at a time compute it once
-        known = _read(path, subsets, shape)
+        known = _read(path, subsets, task.asked)
         if known is None:
-            known = _computed(task, split, subsets, seed)
-            _write(path, known)
+            known = _computed(task, split, subsets, seed, repeat)
+            _write(path, subsets, *known)
     return known
 
 
-def _computed(task: LdsTask, split: Split, subsets: np.ndarray, seed: int) -> SubsetLosses:
-    losses = np.empty((task.repeats * task.subsets, task.asked), dtype=np.float32)
-    starts = [derive("subset models", task.name, seed, repeat) for repeat in range(task.repeats)]
-    asked = split.references["test"]
+def _computed(task: LdsTask, split: Split, subsets: np.ndarray, seed: int, repeat: int) -> tuple[np.ndarray, float]:
+    losses = np.empty((len(subsets), task.asked), dtype=np.float32)
+    asked, start = split.references["test"], derive("subset models", task.name, seed, repeat)
     with timed(split.device) as watch:
-        models = chain.from_iterable(task.train_all([(split, list(subsets), start) for start in starts]))
-        for i, model in enumerate(models):
+        for i, model in enumerate(chain.from_iterable(task.train_all([(split, list(subsets), start)]))):
             losses[i] = task.outputs(model, asked).losses()
-            tell(f"model {i + 1} of {len(losses)} on parts of the data")
-    return SubsetLosses(subsets, losses.reshape(task.repeats, task.subsets, task.asked), watch.seconds)
+            tell(f"model {repeat * len(subsets) + i + 1} of {task.repeats * len(subsets)} on parts of the data")
+    return losses, watch.seconds
 
 
-def _file(task: LdsTask, split: Split, seed: int) -> Path | None:
+def _file(task: LdsTask, split: Split, seed: int, repeat: int) -> Path | None:
     """Where the losses are kept; None if the user's cache cannot be written."""
     import pooch
 
@@ -97,23 +101,22 @@ def _file(task: LdsTask, split: Split, seed: int) -> Path | None:
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
-            return folder / f"{task.name}-{seed}-{digest}.npz"
+            return folder / f"{task.name}-{digest}-{seed}-{repeat}.npz"
     return None
 
 
-def _read(path: Path, subsets: np.ndarray, shape: tuple[int, ...]) -> SubsetLosses | None:
-    """What a file holds; None if it is missing, damaged, or of other parts."""
+def _read(path: Path, subsets: np.ndarray, asked: int) -> tuple[np.ndarray, float] | None:
+    """What a file holds; None if it is missing, damaged, or of other subsets."""
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as stored:
         losses, seconds = stored["losses"], float(stored["seconds"])
         same = np.array_equal(stored["subsets"], np.packbits(subsets, axis=1))
-        if same and losses.shape == shape and losses.dtype == np.float32:
-            return SubsetLosses(subsets, losses, seconds)
+        if same and losses.shape == (len(subsets), asked) and losses.dtype == np.float32:
+            return losses, seconds
     return None
 
 
-def _write(path: Path, made: SubsetLosses) -> None:
+def _write(path: Path, subsets: np.ndarray, losses: np.ndarray, seconds: float) -> None:
     """Store the losses whole: into a temporary file, then into place."""
-    packed = np.packbits(made.subsets, axis=1)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        np.savez_compressed(file, subsets=packed, losses=made.losses, seconds=made.seconds)
+        np.savez_compressed(file, subsets=np.packbits(subsets, axis=1), losses=losses, seconds=seconds)
     os.replace(file.name, path)

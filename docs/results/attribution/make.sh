@@ -7,5 +7,5 @@ here=$(dirname "$0")
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 python "$here/../probe/records.py" unpack "$here/records.jsonl.gz" "$out/study"
-python -m harness report "$out/study" --table attribution | sed 's/ †//g' >"$here/tables.md"
+python "$here/tables.py" "$out/study" "$here/cost.png" >"$here/tables.md"
 python "$here/findings.py" "$out/study" >"$here/findings.md"
