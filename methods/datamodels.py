@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Datamodels(Method):
     title: ClassVar[str] = "Datamodels"
     source: ClassVar[str] = "Ilyas et al., ICML 2022, section 2"
     requires: ClassVar[tuple[str, ...]] = ("sklearn.linear_model",)
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train"}}
 
     reference: Literal["validation", "noisy_validation", "train", "test"] = "validation"
     n_models: int = 200

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class RepresentationSimilarity(Method):
     name: ClassVar[str] = "representation_similarity"
     title: ClassVar[str] = "Representation similarity"
     source: ClassVar[str] = "Hanawa et al., ICLR 2021 (cosine of the last layer's inputs); the sign is ours"
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"reference": "train"}}
 
     reference: Literal["validation", "noisy_validation", "train", "test"] = "validation"
     signed: bool = option(True)

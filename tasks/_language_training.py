@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -51,8 +51,13 @@ class PromptTokens:
         )
 
 
-def prompt_tokens(adapted: Adapted, prompts: Sequence[Prompt], most: int, shown: Part) -> PromptTokens:
+def prompt_tokens(
+    adapted: Adapted, prompts: Sequence[Prompt], most: int, shown: Part, padding: bool = False
+) -> PromptTokens:
     """Prompts in all the forms that are needed.
+
+    Args:
+        padding: whether gradients are of texts whose padding counts; see `with_padding`.
 
     Raises:
         RequestError: the model takes fewer tokens, or a prompt leaves no room for its answer.
@@ -65,7 +70,21 @@ def prompt_tokens(adapted: Adapted, prompts: Sequence[Prompt], most: int, shown:
         return Tokens(adapted, parts, parts["attention_mask"].sum(1)), targets
 
     text, targets = tokens("text")
-    return PromptTokens(text, targets, tokens("answer")[1], *tokens(shown), prompts)
+    seen = tokens(shown)
+    if padding:
+        seen = with_padding(*seen, adapted.tokenizer.eos_token_id)
+    return PromptTokens(text, targets, tokens("answer")[1], *seen, prompts)
+
+
+def with_padding(tokens: Tokens, targets: Tensor, end: int) -> tuple[Tokens, Tensor]:
+    """Tokens padded by the end token to the longest of their set, and targets by which the padding counts, too.
+
+    No token attends to the padding. The reference code takes gradients of such losses.
+    """
+    padded = tokens.parts["attention_mask"] == 0
+    ids = tokens.parts["input_ids"].masked_fill(padded, end)
+    lengths = torch.full_like(tokens.lengths, ids.shape[1])
+    return replace(tokens, parts=tokens.parts | {"input_ids": ids}, lengths=lengths), targets.masked_fill(padded, end)
 
 
 def tokenised_prompts(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from harness.errors import RequestError
-from harness.interfaces.params import at_least, shares
+from harness.interfaces.params import at_least, option, shares
 from harness.interfaces.task import Samples, Split, Task
 from tasks import _prompt_files as files
 from tasks import _prompt_sets
@@ -58,6 +58,8 @@ class PromptTask(Task):
         max_tokens: largest number of tokens per sample; longer samples are cut.
         gradient_text: the tokens whose loss gradients are computed: of the ``prompt`` alone (as published), of the
             ``answer``, or of the whole ``text``.
+        padding: whether the loss whose gradients are computed counts the end tokens that pad every text to the longest
+            of its set, as in the reference code.
         pretraining: number of epochs that ``tiny`` is first trained, on ``pretraining_per_class`` prompts per class.
         precision: float32, or bfloat16 autocast, in training and testing. ``auto`` is bfloat16 on a CUDA device that
             supports bfloat16, else float32. Gradients are always computed without autocast.
@@ -70,6 +72,7 @@ class PromptTask(Task):
     attributes: ClassVar[bool] = True
     method_params: ClassVar[Mapping[str, Any]] = {"reference": "test", "sign": 1}
     most_retrainings: ClassVar[int] = 0
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"padding": True}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "model": TINY,
@@ -104,6 +107,7 @@ class PromptTask(Task):
     pretraining: int = 8
     pretraining_per_class: int = 200
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    padding: bool = option(False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,7 +161,7 @@ class PromptTask(Task):
         kinds = self.class_names()
 
         def samples(prompts: Sequence[Prompt]) -> Samples:
-            tokens = prompt_tokens(model, prompts, self.max_tokens, self.gradient_text)
+            tokens = prompt_tokens(model, prompts, self.max_tokens, self.gradient_text, self.padding)
             classes = np.array([kinds.index(prompt.kind) for prompt in prompts], dtype=np.int64)
             return Samples(tokens, torch.zeros(len(prompts), dtype=torch.int64), classes=classes)
 

@@ -184,7 +184,8 @@ def adapter_gradients(
     order = tokens.lengths.argsort(stable=True)
     parts = {name: values[order.to(values.device)] for name, values in tokens.parts.items()}
     targets = targets[order.to(targets.device)]
-    model, own = Cut(tokens.adapted.model), dict(tokens.adapted.model.named_parameters())
+    padding_counts = int(tokens.lengths.sum()) > int(tokens.parts["attention_mask"].sum())
+    model, own = Cut(tokens.adapted.model, not padding_counts), dict(tokens.adapted.model.named_parameters())
     result = allocated({name: tuple(own[name].shape) for name in names}, len(tokens), tokens.device)
     layers = [f"model.{name}" for name in names]
     done, together = 0, GRADIENT_TOKENS[tokens.device.type]
@@ -207,14 +208,18 @@ def adapter_gradients(
 
 
 class Cut(nn.Module):
-    """A model's logits from token ids, attention mask and the like; padding that no sample needs is cut off first."""
+    """A model's logits from token ids, attention mask and the like.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        cut: whether padding that no sample needs is cut off first.
+    """
+
+    def __init__(self, model: nn.Module, cut: bool = True) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.cut = model, cut
 
     def forward(self, **parts: Tensor) -> Tensor:
-        longest = int(parts["attention_mask"].sum(1).max())
+        longest = int(parts["attention_mask"].sum(1).max()) if self.cut else None
         logits: Tensor = self.model(**{name: values[:, :longest] for name, values in parts.items()}).logits
         return logits.float()
 

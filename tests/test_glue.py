@@ -189,7 +189,7 @@ def test_from_the_command_line_to_figure_3(
     assert main([*run, "--tasks", paper, "--seeds", "1", "--protocol", "paper"]) == 0
     frame = harness.load_results(out)
     skipped = frame[frame["status"] != "ok"]
-    assert set(skipped["method"]) == {"data_oob", "clean_probe", "knn_shapley", "tracin_cp", "trak"}
+    assert set(skipped["method"]) == {"data_oob", "datamodels", "clean_probe", "knn_shapley", "tracin_cp", "trak"}
     assert skipped["error"].str.contains("allows 10 retrainings|no reference set 'validation'").all()
     curves = frame[frame["metric"] == "accuracy_by_epoch"].set_index(["protocol", "method", "seed", "step"])["value"]
     last = frame[frame["metric"] == "accuracy"].set_index(["protocol", "method", "seed"])["value"]

@@ -121,6 +121,36 @@ def test_gradients_on_disk_are_the_same(models: dict[str, Path], monkeypatch: py
         adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
 
 
+def test_padding_counts_as_in_the_reference_code(models: dict[str, Path]) -> None:
+    """Every text is padded by end tokens to the longest, nothing attends to them, and their losses are in the mean."""
+    made = some_model(models["Llama"])
+    plain, padded = (prompt_tokens(made, PROMPTS, 200, "prompt", padding) for padding in (False, True))
+    end, longest = made.tokenizer.eos_token_id, int(plain.shown.lengths.max())
+    short = int(plain.shown.lengths.argmin())
+    n = int(plain.shown.lengths[short])
+    assert n < longest
+
+    ids = padded.shown.parts["input_ids"][short : short + 1]
+    assert ids[0, n:].tolist() == [end] * (longest - n)
+    assert torch.equal(padded.shown.parts["attention_mask"], plain.shown.parts["attention_mask"])
+    mask = padded.shown.parts["attention_mask"][short : short + 1]
+    made.model.eval()
+    logits = made.model(input_ids=ids, attention_mask=mask).logits
+    expected = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:])
+    ours = token_losses(logits, padded.shown_targets[short : short + 1])
+    torch.testing.assert_close(ours[0], expected)
+
+    batch = padded.shown.batch(torch.tensor([short]))
+    assert batch["input_ids"].shape == (1, longest)
+    ours = adapter_gradients(padded.shown, padded.shown_targets, loss=token_losses)
+    theirs = adapter_gradients(plain.shown, plain.shown_targets, loss=token_losses)
+    name = next(iter(ours))
+    assert not torch.allclose(ours[name][short], theirs[name][short])
+    most = int(plain.shown.lengths.argmax())
+    torch.testing.assert_close(ours[name][most], theirs[name][most], rtol=1e-4, atol=1e-7)
+    assert harness.task("prompts_math", protocol="paper").padding
+
+
 def test_memory_plan(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The formulas of docs/large-models.md at small size: adapters, gradients in every layer and in the last one."""
     made = some_model(models["Llama"])

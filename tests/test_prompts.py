@@ -93,6 +93,9 @@ def test_from_the_command_line_to_table_3(
         "it gives one score per training sample and attributes nothing to reference samples",
         "EK-FAC needs a layer's inputs and output gradients, which dense blocks of gradients do not have",
         "TRAK needs class probabilities and the inputs of the last layer",
+        "the reference samples have no last-layer features here",
+        "prompts_math_reasoning allows 0 retrainings for one method's scores; 51 were asked for",
+        "prompts_math_reasoning allows 0 retrainings for one method's scores; 200 were asked for",
     }
     ok = frame[frame["status"] == "ok"]
     assert set(ok["method"]) == {
@@ -141,11 +144,13 @@ def test_from_the_command_line_to_table_3(
     assert "\nThe least influential training sample:\n" in capsys.readouterr().out
     assert main(["influential", out, "--method", "outlier_iforest", "--test", "0", "--top", "25"]) == 0
     most = capsys.readouterr().out.partition("least influential")[0]
-    assert most.count("(the same as 4 others)") == 25
-    listed = [int(number) for number in re.findall(r"^(\d+), class", most, re.MULTILINE)]
-    classes = [listed[start : start + 5] for start in range(0, 25, 5)]
-    assert all(len({number // 5 for number in each}) == 1 for each in classes)
-    assert any(each != sorted(each) for each in classes)  # equal values are in no order
+    assert most.count("(the same as ") == 25
+    if protocol == "fair":  # in `paper`, padding makes forests of two classes give the same score
+        assert most.count("(the same as 4 others)") == 25
+        listed = [int(number) for number in re.findall(r"^(\d+), class", most, re.MULTILINE)]
+        classes = [listed[start : start + 5] for start in range(0, 25, 5)]
+        assert all(len({number // 5 for number in each}) == 1 for each in classes)
+        assert any(each != sorted(each) for each in classes)  # equal values are in no order
     assert "slices of pizza" in shown
     for arguments, sentence in (
         (["--method", "gradient_tracing", "--test", "20"], "--test 20 is not there; test samples are numbered 0 to 19"),

@@ -1,6 +1,6 @@
 """The table of docs/results/attribution and its picture, from the study's records, whatever commit computed them.
 
-    python docs/results/attribution/tables.py OUT docs/results/attribution/cost.png >docs/results/attribution/tables.md
+python docs/results/attribution/tables.py OUT docs/results/attribution/cost.png >docs/results/attribution/tables.md
 """
 
 from __future__ import annotations
