@@ -97,7 +97,7 @@ def test_an_edited_constant_makes_exactly_the_dependent_methods_stale(tmp_path: 
     solving = {"datainf", "exact_hessian", "gradient_tracing", "lissa", "self_datainf", "self_influence", "self_lissa"}
     solving |= {"relat_if", "tracin_cp", "tracin_self", "ekfac_influence", "ekfac_self_influence"}
     looking = solving | {"outlier", "outlier_iforest", "outlier_l1", "outlier_l2", "agra", "grand", "trak"}
-    looking |= {"clean_probe", "knn_labels", "knn_shapley", "relation_graph"}
+    looking |= {"clean_probe", "knn_labels", "knn_shapley", "relation_graph", "representation_similarity"}
     planned = {name for name, cls in METHODS.classes().items() if not cls.named_only}
     everything = planned - {"test_plain", *_from_plugins()}
     for name in solvers:
