@@ -16,7 +16,7 @@ from harness.interfaces.outputs import Outputs
 from harness.interfaces.task import Samples, Split
 from harness.interfaces.view import View
 from harness.results.class_detection import class_detection
-from harness.running.scoring import _with_classes
+from harness.running.attributing import _with_classes
 from reports.figures.heat_maps import Attribution, heat_maps
 
 
@@ -124,7 +124,7 @@ def test_cosine() -> None:
 def test_classes_are_only_there_where_samples_have_them() -> None:
     with pytest.raises(Unsupported, match="of no classes apart from their labels"):
         harness.method("outlier_iforest").attribute(View.from_blocks({"a": np.ones((3, 2))}, {"a": np.ones((2, 2))}))
-    for name in ("self_influence", "outlier_l1", "self_confidence", "leave_one_out"):
+    for name in ("self_influence", "outlier_l1", "self_confidence"):
         with pytest.raises(Unsupported, match="one score per training sample and attributes nothing"):
             harness.method(name).attribute(view()[0])
 

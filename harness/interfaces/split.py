@@ -55,6 +55,11 @@ class Split:
     n_classes: int
     device: str = "cpu"
 
+    @property
+    def asked(self) -> Samples:
+        """The samples that an attribution task attributes to: the reference set ``test``, or the test samples."""
+        return self.references.get("test", self.test)
+
     def to(self, device: str) -> Split:
         """The same data on a device."""
         references = {name: samples.to(device) for name, samples in self.references.items()}

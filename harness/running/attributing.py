@@ -41,7 +41,7 @@ def attributed(cell: Cell, base: Base, record: Record, attribution: np.ndarray) 
 
 def _with_classes(attribution: np.ndarray, split: Split) -> dict[str, np.ndarray]:
     """The arrays that class detection is computed from when results are read: attributions and classes."""
-    asked = split.references["test"]
+    asked = split.asked
     if split.train.classes is None or asked.classes is None:
         raise ValueError("an attribution task needs the classes of its training and test samples")
     classes = {"train_classes": split.train.classes, "test_classes": asked.classes}
@@ -70,7 +70,7 @@ def without_helpful(scored: list[Scored], device: str) -> Iterator[Event]:
 def _probed(entries: list[Scored], device: str) -> Iterator[Finished]:
     """The records of one seed's cells, with what is lost without the samples that help most."""
     task, base = entries[0].cell.task, entries[0].base
-    asked = base.split.references["test"]
+    asked = base.split.asked
     labels = asked.labels.cpu().numpy()
     before = task.outputs(base.model, asked)
     samples = np.flatnonzero(before.class_probs().argmax(1) == labels)[: task.probed]  # type: ignore[attr-defined]

@@ -134,7 +134,7 @@ def _score(cell: Cell, view: View, scoring: Scoring, base: Base) -> tuple[np.nda
         ValueError: the method returned None, scores of another shape, or no finite score.
     """
     attributes = cell.task.attributes
-    shape = (len(base.split.references["test"]), view.n) if attributes else (view.n,)
+    shape = (len(base.split.asked), view.n) if attributes else (view.n,)
     for module in cell.method.requires:
         try:
             importlib.import_module(module)  # before the clock starts

@@ -78,7 +78,7 @@ def _repeat(task: LdsTask, split: Split, subsets: np.ndarray, seed: int, repeat:
 
 def _computed(task: LdsTask, split: Split, subsets: np.ndarray, seed: int, repeat: int) -> tuple[np.ndarray, float]:
     losses = np.empty((len(subsets), task.asked), dtype=np.float32)
-    asked, start = split.references["test"], derive("subset models", task.name, seed, repeat)
+    asked, start = split.asked, derive("subset models", task.name, seed, repeat)
     with timed(split.device) as watch:
         for i, model in enumerate(chain.from_iterable(task.train_all([(split, list(subsets), start)]))):
             losses[i] = task.outputs(model, asked).losses()
