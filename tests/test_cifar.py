@@ -33,7 +33,7 @@ def test_the_whole_task_on_native_files(
     out = tmp_path_factory.mktemp("out")
     params = "n_train=none,n_test=none,n_validation=4,epochs=2,batch_size=8,budget=0.1"
     frame = harness.run(methods, f"cifar10n[noise={noise},{params}]", 1, preset="smoke", out=out)
-    assert set(frame.loc[frame["status"] != "ok", "method"]) <= {"data_oob", "datamodels"}  # wants more trainings than are allowed
+    assert set(frame.loc[frame["status"] != "ok", "method"]) <= {"data_oob", "datamodels"}  # more trainings
     human = files.read_human_labels(cifar10 / "CIFAR-10_human.pt")
     key = {"aggregate": "aggre_label", "random": "random_label1", "worst": "worse_label"}[noise]
     assert frame["n_noisy"].iloc[0] == (human[key] != human["clean_label"]).sum()
@@ -195,7 +195,7 @@ def test_cifar_100_from_native_files(cifar100: Path, tmp_path_factory: pytest.Te
     out = tmp_path_factory.mktemp("out")
     params = "n_train=none,n_test=none,n_validation=20,epochs=2,batch_size=32"
     frame = harness.run("all,-leave_one_out", f"cifar100n[{params}]", 1, preset="smoke", out=out)
-    assert set(frame.loc[frame["status"] != "ok", "method"]) == {"data_oob", "datamodels"}  # wants more trainings than are allowed
+    assert set(frame.loc[frame["status"] != "ok", "method"]) == {"data_oob", "datamodels"}  # more trainings
     human = files.read_human_labels(cifar100 / "CIFAR-100_human.pt")
     assert frame["n_noisy"].iloc[0] == (human["noisy_label"] != human["clean_label"]).sum()
     task = harness.task("cifar100n", preset="smoke", n_train=50, n_test=40, n_validation=10)
