@@ -40,9 +40,11 @@ def overview(sections: Sequence[Section]) -> list[str]:
 
 
 def _counted(rows: Sequence[Row]) -> str:
-    incomplete = sum(not row.complete and not row.skipped for row in rows)
-    whole = f"{sum(not row.skipped for row in rows)}"
-    return f"{whole}, {incomplete} incomplete" if incomplete else whole
+    shown = [row for row in rows if not row.skipped]
+    incomplete, stale = sum(bool(row.troubles) for row in shown), sum(row.stale for row in shown)
+    told = [str(len(shown))]
+    told += [f"{count} {what}" for count, what in ((incomplete, "incomplete"), (stale, "stale")) if count]
+    return ", ".join(told)
 
 
 def _by_ranking(rows: Sequence[Row]) -> str:

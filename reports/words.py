@@ -121,7 +121,9 @@ def plus(value: float, digits: int) -> str:
 
 
 def short(value: object) -> str:
-    """A parameter's value."""
+    """A parameter's value, as one writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 

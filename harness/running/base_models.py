@@ -16,7 +16,7 @@ from harness.interfaces.lds_task import LdsTask
 from harness.interfaces.task import Split, Task
 from harness.interfaces.uses import RECORDED
 from harness.interfaces.view import View
-from harness.running.events import Event, all_failed
+from harness.running.events import Begin, Event, all_failed
 from harness.running.services import recorded
 from harness.running.subset_losses import SubsetLosses, subset_losses
 from harness.seeds import derive
@@ -59,6 +59,8 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
     trained = _recorded(task, wanted, device) if _is_recorded(group) else _trained(task, wanted, device)
     for (seed, split, noisy), (model, seconds, recorder) in zip(loaded, trained, strict=True):
         cells = group.by_seed[seed]
+        if isinstance(task, LdsTask) and not isinstance(model, BaseException):
+            yield Begin("truth", cells)
         try:
             if isinstance(model, BaseException):
                 raise model

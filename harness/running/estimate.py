@@ -70,6 +70,8 @@ class Estimate:
 
     def begin(self, stage: str, cells: Sequence[Cell]) -> None:
         """A stage of these cells begins; the stage that ran before in their group has ended."""
+        if stage == "truth":  # its seconds count as training's
+            return
         group = self._of_cell[cells[0].slot]
         self._end(group)
         group.running, group.since = _stage(stage, cells[0]), self._clock()

@@ -25,7 +25,8 @@ LONGEST = 2_000
 
 @dataclass(frozen=True)
 class Begin:
-    """A stage starts: ``train`` (of the group's base model), ``score`` (of one cell) or ``retrain``."""
+    """A stage starts: ``train`` (of the group's base model), ``truth`` (of an `LdsTask`), ``score`` (of one cell) or
+    ``retrain``."""
 
     stage: str
     cells: tuple[Cell, ...]

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 HEARTBEAT = 30.0
 """Seconds after which a log file gets a line, if no other line was written."""
 
-DOING = {"train": "training the base model", "retrain": "retraining without some samples"}
+DOING = {
+    "train": "training the base model",
+    "truth": "training models on parts of the samples",
+    "retrain": "retraining without some samples",
+}
 
 
 class Progress:

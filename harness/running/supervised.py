@@ -85,7 +85,7 @@ class Supervised:
                 if isinstance(message, Begin):
                     stage = message.stage
                     if self.timeout is not None:
-                        limit = self.timeout * (len(message.cells) if stage == "retrain" else 1)
+                        limit = self.timeout * (len(message.cells) if stage in ("retrain", "truth") else 1)
                         deadline = time.monotonic() + limit
                 yield message
         except (EOFError, ConnectionResetError, BrokenPipeError):
