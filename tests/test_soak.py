@@ -41,8 +41,6 @@ def test_memory_stays(tmp_path: Path, isolate: str) -> None:
         "run",
         "--methods",
         "random,self_confidence,outlier_l2",
-        "--seeds",
-        "900",
     ]
     command += ["--seeds", str(max(900, int(4 * SECONDS)))]
     command += ["--tasks", f"digits[budget={budgets}]", "--preset", "smoke", "--out", str(tmp_path / "out"), isolate]
