@@ -36,6 +36,8 @@ class LanguageModel(Adapted):
     def __init__(self, tokenizer: Any, model: nn.Module, adapters: Adapters, targets: Sequence[str]) -> None:
         super().__init__(tokenizer, model, adapters, "CAUSAL_LM", targets)
         self._quantised = bool(getattr(model, "is_quantized", False))
+        self._usual = self.model.get_base_model().config._attn_implementation
+        self._attend()
 
     def to(self, device: str) -> Self:
         """This very model, moved.
@@ -44,7 +46,9 @@ class LanguageModel(Adapted):
             RequestError: quantised weights lie on another device, and cannot be moved.
         """
         if not self._quantised:
-            return super().to(device)
+            super().to(device)
+            self._attend()
+            return self
         there, wanted = next(self.model.parameters()).device, torch.device(device)
         if (there.type, there.index or 0) != (wanted.type, wanted.index or 0):
             raise RequestError(
@@ -52,6 +56,12 @@ class LanguageModel(Adapted):
                 "the card by CUDA_VISIBLE_DEVICES, or give weights=bfloat16"
             )
         return self
+
+    def _attend(self) -> None:
+        """On a CPU, attention by plain products: for texts as short as prompts, torch's fused one is slower there."""
+        model = self.model.get_base_model()
+        with quiet():
+            model.set_attn_implementation("eager" if model.device.type == "cpu" else self._usual)
 
     @property
     def last_layer(self) -> list[str]:

@@ -26,54 +26,50 @@ class PromptTokens:
 
     Args:
         text: the whole texts; ``targets`` (n, t) of all their tokens, ``answers`` of their answers'.
-        shown: the texts that gradients are of, with their ``shown_targets``.
         prompts: the texts themselves.
+        most: tokens a sample; longer ones are cut.
     """
 
     text: Tokens
     targets: Tensor
     answers: Tensor
-    shown: Tokens
-    shown_targets: Tensor
     prompts: Sequence[Prompt]
+    most: int
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def to(self, device: str) -> PromptTokens:
         return PromptTokens(
-            self.text.to(device),
-            self.targets.to(device),
-            self.answers.to(device),
-            self.shown.to(device),
-            self.shown_targets.to(device),
-            self.prompts,
+            self.text.to(device), self.targets.to(device), self.answers.to(device), self.prompts, self.most
         )
 
+    def shown(self, part: Part, padding: bool = False) -> tuple[Tokens, Tensor]:
+        """The texts whose loss gradients are of, and the targets (n, t) of their tokens that count.
 
-def prompt_tokens(
-    adapted: Adapted, prompts: Sequence[Prompt], most: int, shown: Part, padding: bool = False
-) -> PromptTokens:
-    """Prompts in all the forms that are needed.
+        Args:
+            padding: whether padding counts; see `with_padding`.
+        """
+        adapted = self.text.adapted
+        parts, targets = tokenised_prompts(adapted.tokenizer, self.prompts, self.most, part)
+        tokens = Tokens(adapted, parts, parts["attention_mask"].sum(1))
+        if padding:
+            tokens, targets = with_padding(tokens, targets, adapted.tokenizer.eos_token_id)
+        device = str(self.targets.device)
+        return tokens.to(device), targets.to(device)
 
-    Args:
-        padding: whether gradients are of texts whose padding counts; see `with_padding`.
+
+def prompt_tokens(adapted: Adapted, prompts: Sequence[Prompt], most: int) -> PromptTokens:
+    """Prompts in the forms that training and testing need.
 
     Raises:
         RequestError: the model takes fewer tokens, or a prompt leaves no room for its answer.
     """
     if most > adapted.most_tokens:
         raise RequestError(f"max_tokens={most} is more than the model takes, {adapted.most_tokens}")
-
-    def tokens(part: Part) -> tuple[Tokens, Tensor]:
-        parts, targets = tokenised_prompts(adapted.tokenizer, prompts, most, part)
-        return Tokens(adapted, parts, parts["attention_mask"].sum(1)), targets
-
-    text, targets = tokens("text")
-    seen = tokens(shown)
-    if padding:
-        seen = with_padding(*seen, adapted.tokenizer.eos_token_id)
-    return PromptTokens(text, targets, tokens("answer")[1], *seen, prompts)
+    parts, targets = tokenised_prompts(adapted.tokenizer, prompts, most, "text")
+    text = Tokens(adapted, parts, parts["attention_mask"].sum(1))
+    return PromptTokens(text, targets, tokenised_prompts(adapted.tokenizer, prompts, most, "answer")[1], prompts, most)
 
 
 def with_padding(tokens: Tokens, targets: Tensor, end: int) -> tuple[Tokens, Tensor]:

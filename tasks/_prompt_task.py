@@ -72,6 +72,7 @@ class PromptTask(Task):
     attributes: ClassVar[bool] = True
     method_params: ClassVar[Mapping[str, Any]] = {"reference": "test", "sign": 1}
     most_retrainings: ClassVar[int] = 0
+    of_outputs: ClassVar[frozenset[str]] = frozenset({"gradient_text", "padding"})
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"padding": True}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
@@ -161,7 +162,7 @@ class PromptTask(Task):
         kinds = self.class_names()
 
         def samples(prompts: Sequence[Prompt]) -> Samples:
-            tokens = prompt_tokens(model, prompts, self.max_tokens, self.gradient_text, self.padding)
+            tokens = prompt_tokens(model, prompts, self.max_tokens)
             classes = np.array([kinds.index(prompt.kind) for prompt in prompts], dtype=np.int64)
             return Samples(tokens, torch.zeros(len(prompts), dtype=torch.int64), classes=classes)
 
@@ -207,11 +208,11 @@ class PromptTask(Task):
         from tasks._text_training import adapter_gradients
 
         def gradients(last: bool) -> dict[str, Tensor]:
-            tokens = samples.inputs.shown
+            tokens, targets = samples.inputs.shown(self.gradient_text, self.padding)
             adapted: LanguageModel = tokens.adapted
             adapted.load(model.state)
             names = adapted.last_layer if last else None
-            return adapter_gradients(tokens, samples.inputs.shown_targets, names, token_losses)
+            return adapter_gradients(tokens, targets, names, token_losses)
 
         every, last = (functools.partial(gradients, flag) for flag in (False, True))
         return Outputs(samples.labels, blocks=every, last=last)

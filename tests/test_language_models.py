@@ -78,8 +78,7 @@ def test_gradients_are_those_of_single_backward_passes(
     models: dict[str, Path], family: str, part: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = some_model(models[family])
-    made_of = prompt_tokens(made, PROMPTS, 200, part)
-    tokens, targets = made_of.shown, made_of.shown_targets
+    tokens, targets = prompt_tokens(made, PROMPTS, 200).shown(part)
     for budget in (100_000, 150, 1):
         monkeypatch.setattr(_text_training, "GRADIENT_TOKENS", {"cpu": budget})
         found = adapter_gradients(tokens, targets, loss=token_losses)
@@ -94,9 +93,9 @@ def test_gradients_are_those_of_single_backward_passes(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_last_layers_gradients_are_among_all(models: dict[str, Path], family: str) -> None:
     made = some_model(models[family])
-    of = prompt_tokens(made, PROMPTS, 200, "prompt")
-    every = adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
-    last = adapter_gradients(of.shown, of.shown_targets, made.last_layer, token_losses)
+    shown = prompt_tokens(made, PROMPTS, 200).shown("prompt")
+    every = adapter_gradients(*shown, loss=token_losses)
+    last = adapter_gradients(*shown, made.last_layer, token_losses)
     assert len(last) == len(every) // 2
     assert all(".1." in name for name in last)
     for name, values in last.items():
@@ -105,11 +104,11 @@ def test_the_last_layers_gradients_are_among_all(models: dict[str, Path], family
 
 def test_gradients_on_disk_are_the_same(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made = some_model(models["Llama"])
-    of = prompt_tokens(made, PROMPTS, 200, "prompt")
+    shown = prompt_tokens(made, PROMPTS, 200).shown("prompt")
     found = []
     for limit in ("4", "0"):
         monkeypatch.setenv("HARNESS_GRADIENTS_GIB", limit)
-        blocks = adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
+        blocks = adapter_gradients(*shown, loss=token_losses)
         view = harness.View.from_blocks(blocks, {name: values[:3] for name, values in blocks.items()})
         names = ("gradient_tracing", "datainf", "lissa", "exact_hessian")
         found.append([harness.method(name).attribute(view) for name in names])
@@ -118,35 +117,36 @@ def test_gradients_on_disk_are_the_same(models: dict[str, Path], monkeypatch: py
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
     monkeypatch.setenv("HARNESS_GRADIENTS_GIB", "much")
     with pytest.raises(RequestError, match="HARNESS_GRADIENTS_GIB=much must be a size in GiB"):
-        adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
+        adapter_gradients(*shown, loss=token_losses)
 
 
 def test_padding_counts_as_in_the_reference_code(models: dict[str, Path]) -> None:
     """Every text is padded by end tokens to the longest, nothing attends to them, and their losses are in the mean."""
     made = some_model(models["Llama"])
-    plain, padded = (prompt_tokens(made, PROMPTS, 200, "prompt", padding) for padding in (False, True))
-    end, longest = made.tokenizer.eos_token_id, int(plain.shown.lengths.max())
-    short = int(plain.shown.lengths.argmin())
-    n = int(plain.shown.lengths[short])
+    of = prompt_tokens(made, PROMPTS, 200)
+    (plain, targets), (padded, padded_targets) = (of.shown("prompt", padding) for padding in (False, True))
+    end, longest = made.tokenizer.eos_token_id, int(plain.lengths.max())
+    short = int(plain.lengths.argmin())
+    n = int(plain.lengths[short])
     assert n < longest
 
-    ids = padded.shown.parts["input_ids"][short : short + 1]
+    ids = padded.parts["input_ids"][short : short + 1]
     assert ids[0, n:].tolist() == [end] * (longest - n)
-    assert torch.equal(padded.shown.parts["attention_mask"], plain.shown.parts["attention_mask"])
-    mask = padded.shown.parts["attention_mask"][short : short + 1]
+    assert torch.equal(padded.parts["attention_mask"], plain.parts["attention_mask"])
+    mask = padded.parts["attention_mask"][short : short + 1]
     made.model.eval()
     logits = made.model(input_ids=ids, attention_mask=mask).logits
     expected = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:])
-    ours = token_losses(logits, padded.shown_targets[short : short + 1])
+    ours = token_losses(logits, padded_targets[short : short + 1])
     torch.testing.assert_close(ours[0], expected)
 
-    batch = padded.shown.batch(torch.tensor([short]))
+    batch = padded.batch(torch.tensor([short]))
     assert batch["input_ids"].shape == (1, longest)
-    ours = adapter_gradients(padded.shown, padded.shown_targets, loss=token_losses)
-    theirs = adapter_gradients(plain.shown, plain.shown_targets, loss=token_losses)
+    ours = adapter_gradients(padded, padded_targets, loss=token_losses)
+    theirs = adapter_gradients(plain, targets, loss=token_losses)
     name = next(iter(ours))
     assert not torch.allclose(ours[name][short], theirs[name][short])
-    most = int(plain.shown.lengths.argmax())
+    most = int(plain.lengths.argmax())
     torch.testing.assert_close(ours[name][most], theirs[name][most], rtol=1e-4, atol=1e-7)
     assert harness.task("prompts_math", protocol="paper").padding
 
@@ -165,9 +165,9 @@ def test_memory_plan(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -
         torch, "from_file", lambda *args, **named: sizes.append(named["size"]) or resize(*args, **named)
     )
     monkeypatch.setenv("HARNESS_GRADIENTS_GIB", "0")
-    of = prompt_tokens(made, PROMPTS, 200, "prompt")
-    adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
-    adapter_gradients(of.shown, of.shown_targets, made.last_layer, token_losses)
+    shown = prompt_tokens(made, PROMPTS, 200).shown("prompt")
+    adapter_gradients(*shown, loss=token_losses)
+    adapter_gradients(*shown, made.last_layer, token_losses)
     assert sizes == [len(PROMPTS) * expected, len(PROMPTS) * expected // layers]
 
 
@@ -205,7 +205,7 @@ def test_which_tokens_count(models: dict[str, Path]) -> None:
 def test_right_answers_are_those_of_greedy_decoding() -> None:
     prompts = [Prompt(f"{word} -> ", word.upper(), "k") for word in ("one", "two", "six", "ten", "nil")]
     made = tiny_language_model(prompts[:3], 60, ADAPTERS, seed=0)
-    of = prompt_tokens(made, prompts, 60, "text")
+    of = prompt_tokens(made, prompts, 60)
     found = answers(of.text, of.answers, Recipe(1, 2, 1e-3, 0.0, 0.0, "float32"))
     right = []
     for each in prompts:
@@ -236,8 +236,8 @@ def test_weights_in_half_precision_have_adapters_in_single(models: dict[str, Pat
     assert set(kinds) == {torch.float32, torch.bfloat16}
     assert kinds[torch.float32] == set(made.adapters)
     found, expected = (
-        adapter_gradients(of.shown, of.shown_targets, loss=token_losses)
-        for of in (prompt_tokens(each, PROMPTS, 200, "prompt") for each in (made, exact))
+        adapter_gradients(*prompt_tokens(each, PROMPTS, 200).shown("prompt"), loss=token_losses)
+        for each in (made, exact)
     )
     for name, values in expected.items():
         assert found[name].dtype == torch.float32

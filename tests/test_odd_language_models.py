@@ -133,8 +133,8 @@ def test_gradients_take_fewer_tokens_together_where_memory_is_short(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = some_model(llama)
-    tokens = prompt_tokens(made, PROMPTS, 200, "prompt")
-    expected = adapter_gradients(tokens.shown, tokens.shown_targets, loss=token_losses)
+    shown = prompt_tokens(made, PROMPTS, 200).shown("prompt")
+    expected = adapter_gradients(*shown, loss=token_losses)
     sizes: list[int] = []
 
     def short(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -146,13 +146,13 @@ def test_gradients_take_fewer_tokens_together_where_memory_is_short(
     monkeypatch.setattr(_text_training, "GRADIENT_TOKENS", {"cpu": 400})
     monkeypatch.setattr("harness.gradients.per_sample.CHECKED", 1)
     limit = 2
-    found = adapter_gradients(tokens.shown, tokens.shown_targets, loss=short)
+    found = adapter_gradients(*shown, loss=short)
     assert max(sizes) > 2
     for name, values in expected.items():
         torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-6)
     limit = 0
     with pytest.raises(torch.OutOfMemoryError):
-        adapter_gradients(tokens.shown, tokens.shown_targets, loss=short)
+        adapter_gradients(*shown, loss=short)
 
 
 def test_a_folder_whose_weights_changed_in_the_middle_is_another(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import harness
 from harness.cli import main
 from harness.errors import RequestError
 from harness.results.folder import Results
+from harness.records.store import Store
 from harness.results.influential import attributions
 from harness.seeds import derive
 from harness.testing import task_checks
@@ -161,6 +162,33 @@ def test_from_the_command_line_to_table_3(
         assert sentence in capsys.readouterr().err
     assert main(["suspects", out, "--method", "datainf"]) == 2
     assert "holds no scores yet" in capsys.readouterr().err
+
+
+def test_what_gradients_are_of_is_swept_with_one_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gives the scores of runs of each value alone."""
+    trained: list[int] = []
+    train = module.PromptTask.train
+
+    def counted(self: Any, split: Any, keep: Any, seed: int) -> Any:
+        trained.append(seed)
+        return train(self, split, keep, seed)
+
+    monkeypatch.setattr(module.PromptTask, "train", counted)
+
+    def scores(values: str, folder: str) -> dict[str, np.ndarray]:
+        task = f"prompts_math[{SIZES},{values}]"
+        harness.run("gradient_tracing", task, 1, preset="smoke", out=tmp_path / folder)
+        return {
+            f"{record.task_params['gradient_text']} {record.task_params.get('padding', False)}": arrays["attribution"]
+            for record, arrays in Store(tmp_path / folder).records()
+        }
+
+    together = scores("gradient_text=prompt|text,padding=no|yes", "together")
+    assert len(trained) == 1
+    assert len(together) == 4
+    assert not np.allclose(together["prompt False"], together["prompt True"])
+    for values, name in (("gradient_text=text", "text False"), ("padding=yes", "prompt True")):
+        np.testing.assert_array_equal(scores(values, name)[name], together[name])
 
 
 def test_pretraining_holds_no_answer_that_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:

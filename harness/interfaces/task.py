@@ -119,6 +119,10 @@ class Task(ABC):
     """Parameters that change neither data nor model nor outputs. Cells that differ in these parameters alone share
     one base model and one view."""
 
+    of_outputs: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that change outputs, and neither data nor training. Cells that differ in these share one base model,
+    and each value has a view of its own."""
+
     method_params: ClassVar[Mapping[str, Any]] = {}
     """Values for parameters of methods: every method with a parameter of such a name gets the value instead of a
     protocol's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -25,7 +25,7 @@ from harness.selection.plan import Cell, Group
 
 @dataclass(frozen=True)
 class Base:
-    """One seed's data and base model, which its cells share."""
+    """One seed's data, base model and view, which its cells share."""
 
     seed: int
     cells: tuple[Cell, ...]
@@ -58,25 +58,35 @@ def base_models(group: Group, device: str) -> Generator[Event, None, list[Base]]
     wanted = [(split, model_seed(task, seed)) for seed, split, _ in loaded]
     trained = _recorded(task, wanted, device) if _is_recorded(group) else _trained(task, wanted, device)
     for (seed, split, noisy), (model, seconds, recorder) in zip(loaded, trained, strict=True):
-        cells = group.by_seed[seed]
-        if isinstance(task, LdsTask) and not isinstance(model, BaseException):
-            yield Begin("truth", cells)
-        try:
-            if isinstance(model, BaseException):
-                raise model
-            metrics = {made: evaluated(made, model, split) for made in dict.fromkeys(cell.task for cell in cells)}
-            view = task.view(model, split)
-            if recorder is not None:
-                made = recorded(task, split, model_seed(task, seed), recorder)
-                view.provide("recording", made, recorder.seconds)
-            checked = subset_losses(task, split, seed) if isinstance(task, LdsTask) else None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            yield from all_failed(cells, error, device)
-            continue
-        bases.append(Base(seed, cells, split, noisy, model, seconds, metrics, view, checked))
+        for cells in _by_outputs(group.by_seed[seed]):
+            own = cells[0].task
+            if isinstance(own, LdsTask) and not isinstance(model, BaseException):
+                yield Begin("truth", cells)
+            try:
+                if isinstance(model, BaseException):
+                    raise model
+                metrics = {made: evaluated(made, model, split) for made in dict.fromkeys(cell.task for cell in cells)}
+                view = own.view(model, split)
+                if recorder is not None:
+                    made = recorded(own, split, model_seed(own, seed), recorder)
+                    view.provide("recording", made, recorder.seconds)
+                checked = subset_losses(own, split, seed) if isinstance(own, LdsTask) else None
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                yield from all_failed(cells, error, device)
+                continue
+            bases.append(Base(seed, cells, split, noisy, model, seconds, metrics, view, checked))
     return bases
+
+
+def _by_outputs(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+    """Cells of one base model, by the values of the parameters that change its outputs."""
+    parts: dict[str, list[Cell]] = {}
+    for cell in cells:
+        values = [getattr(cell.task, name) for name in sorted(cell.task.of_outputs)]
+        parts.setdefault(repr(values), []).append(cell)
+    return [tuple(part) for part in parts.values()]
 
 
 def _is_recorded(group: Group) -> bool:

@@ -131,8 +131,8 @@ class Cell:
 class Group:
     """Cells of one task that run together: cells of one seed or, for small models, of several seeds.
 
-    Cells of one seed share data, base model and view. The tasks of a group may differ in the parameters that count
-    only after training; see `Task.after_training`.
+    Cells of one seed share data and base model. The tasks of a group may differ in the parameters that count only
+    after training; see `Task.after_training` and `Task.of_outputs`.
     """
 
     cells: tuple[Cell, ...]
@@ -225,7 +225,8 @@ def group(cells: Sequence[Cell], jobs: int | None = 1) -> list[Group]:
     tasks: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
         shared = {k: v for k, v in cell.identity.items() if not k.startswith("method") and k != "seed"}
-        shared["task_params"] = {k: v for k, v in shared["task_params"].items() if k not in cell.task.after_training}
+        later = cell.task.after_training | cell.task.of_outputs
+        shared["task_params"] = {k: v for k, v in shared["task_params"].items() if k not in later}
         tasks.setdefault(_hash(shared), {}).setdefault(cell.seed, []).append(cell)
     groups = []
     for seeds in tasks.values():
