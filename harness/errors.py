@@ -33,12 +33,17 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> RequestError:
-    """The error for a name that is not among ``choices``. It lists them, unless one is near and they are many."""
+def unknown(kind: str, name: str, choices: Iterable[str], command: str = "") -> RequestError:
+    """The error for a name that is not among ``choices``. It lists them, unless they are many and one is near.
+
+    Args:
+        command: what lists them; many are not listed here then.
+    """
     known = sorted(choices)
     near = did_you_mean(name, known)
-    if near and len(known) > MANY:
-        return RequestError(f"unknown {kind} {name!r}{near}; {len(known)} are known")
+    if len(known) > MANY and (near or command):
+        there = f": {command}" if command else ""
+        return RequestError(f"unknown {kind} {name!r}{near}; {len(known)} are known{there}")
     return RequestError(f"unknown {kind} {name!r}{near}; known: {', '.join(known) or 'none'}")
 
 

@@ -14,8 +14,8 @@ import pytest
 import harness
 from harness.cli import main
 from harness.errors import RequestError
-from harness.results.folder import Results
 from harness.records.store import Store
+from harness.results.folder import Results
 from harness.results.influential import attributions
 from harness.seeds import derive
 from harness.testing import task_checks

@@ -103,7 +103,7 @@ class Registry(Generic[T]):
             return classes[name]
         if name in self.unavailable:
             raise RequestError(f"the {self.kind} {name!r} is unavailable: {self.unavailable[name]}")
-        raise unknown(self.kind, name, classes)
+        raise unknown(self.kind, name, classes, f"python -m harness list {self.kind}s")
 
     def select(self, text: str) -> list[tuple[type[T], dict[str, str]]]:
         """Resolve a selection to classes with the parameters as written, in order and without repetition.
@@ -115,7 +115,7 @@ class Registry(Generic[T]):
         for term in parse_selection(text):
             names = self._matching(term) if term.is_glob else [self.get(term.pattern).name]  # type: ignore[attr-defined]
             if not names and not term.exclude:
-                raise unknown(self.kind, term.pattern, self.classes())
+                raise unknown(self.kind, term.pattern, self.classes(), f"python -m harness list {self.kind}s")
             for name in names:
                 cls = self._classes[name]
                 if term.exclude:

@@ -1,6 +1,6 @@
 """The numbers that README.md of this folder quotes, from the study's records, whatever commit computed them.
 
-    python docs/results/attribution/findings.py OUT >docs/results/attribution/findings.md
+    PYTHONPATH=docs/results python docs/results/attribution/findings.py OUT >docs/results/attribution/findings.md
 
 Intervals are Student's 95 % intervals over seeds.
 """
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
+from study_numbers import by_seed, interval
 
 from harness.results.folder import Results
-from harness.results.statistics import paired_difference
 
 CHANGES = (
     ("exact_hessian[damping=penalty]", "exact_hessian"),
@@ -57,31 +56,31 @@ def main(out: str) -> None:
     attributed = frame[frame["task"].str.startswith("lds_")]
     for task, group in attributed.groupby("task"):
         once = group[group["budget"] == group["budget"].max()]
-        scores = _table(once, "lds")
+        scores = by_seed(once, "lds")
         print(f"# {task}: {len(scores)} seeds\n")
-        ceiling = _table(once, "lds_ceiling").mean(axis=1)
-        truth = _table(once, "truth_seconds").median(axis=1).median()
-        accuracy = _table(once, "accuracy").mean(axis=1)
+        ceiling = by_seed(once, "lds_ceiling").mean(axis=1)
+        truth = by_seed(once, "truth_seconds").median(axis=1).median()
+        accuracy = by_seed(once, "accuracy").mean(axis=1)
         print(
-            f"- ceiling {_interval(ceiling, 3)}; a perfect attribution would have about "
+            f"- ceiling {interval(ceiling, 3)}; a perfect attribution would have about "
             f"{np.sqrt(2 * ceiling.mean() / (1 + ceiling.mean())):.3f}; the truth took {truth:.1f} s; test accuracy "
             f"{accuracy.mean():.3f}"
         )
         for spec in scores.mean().sort_values(ascending=False).index:
-            print(f"- LDS of {spec}: {_interval(scores[spec], 3)}")
+            print(f"- LDS of {spec}: {interval(scores[spec], 3)}")
         print()
         for changed, plain in CHANGES:
             if {changed, plain} <= set(scores):
-                print(f"- {changed} less {plain}: {_interval(scores[changed] - scores[plain], 3, sign=True)}")
-        classes = _table(once, "class_detection_auc")
+                print(f"- {changed} less {plain}: {interval(scores[changed] - scores[plain], 3, sign=True)}")
+        classes = by_seed(once, "class_detection_auc")
         print(f"- LDS and class detection: {_agreement(scores, classes)}")
         for budget, part in group.groupby("budget"):
-            flips = _table(part, "flips")
+            flips = by_seed(part, "flips")
             if flips.size:
                 print(f"- LDS and flips at {budget:g}: {_agreement(scores, flips)}")
-                print(f"- LDS and rises of the loss at {budget:g}: {_agreement(scores, _table(part, 'loss_rise'))}")
+                print(f"- LDS and rises of the loss at {budget:g}: {_agreement(scores, by_seed(part, 'loss_rise'))}")
         print()
-        detected = _table(frame[frame["task"] == task.removeprefix("lds_")], "auroc")
+        detected = by_seed(frame[frame["task"] == task.removeprefix("lds_")], "auroc")
         if detected.size:
             _detection(scores, detected)
 
@@ -93,23 +92,8 @@ def _detection(scores: pd.DataFrame, detected: pd.DataFrame) -> None:
     renamed = scores[[SELF[name] for name in names]].set_axis(names, axis=1)
     print(f"- LDS and AUROC of detection by the sample's score on itself: {_agreement(renamed, detected[names])}")
     for name in names:
-        print(f"- {name}: AUROC {_interval(detected[name], 3)}; LDS of {SELF[name]} {_interval(renamed[name], 3)}")
+        print(f"- {name}: AUROC {interval(detected[name], 3)}; LDS of {SELF[name]} {interval(renamed[name], 3)}")
     print()
-
-
-def _table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A metric by seed (rows) and method's spec (columns), of the seeds and methods that are complete."""
-    found = frame[frame["metric"] == metric]
-    return found.pivot_table(index="seed", columns="method_spec", values="value").dropna(axis=1)
-
-
-def _interval(values: pd.Series | Sequence[float], digits: int, sign: bool = False) -> str:
-    array = np.asarray(values, dtype=float)
-    mean = paired_difference(array, np.zeros(len(array)))
-    form = f"{'+' if sign else ''}.{digits}f"
-    if mean.low is None or mean.high is None:
-        return f"{mean.mean:{form}}"
-    return f"{mean.mean:{form}} ± {(mean.high - mean.low) / 2:.{digits}f}"
 
 
 def _agreement(one: pd.DataFrame, other: pd.DataFrame) -> str:
@@ -118,7 +102,7 @@ def _agreement(one: pd.DataFrame, other: pd.DataFrame) -> str:
     seeds = one.index.intersection(other.index)
     pairs = [(one.loc[seed, methods], other.loc[seed, methods]) for seed in seeds]
     known = [spearmanr(*pair).statistic for pair in pairs if min(side.nunique() for side in pair) > 1]
-    return f"Spearman {_interval(known, 2)} over {len(methods)} methods" if known else "no differences"
+    return f"Spearman {interval(known, 2)} over {len(methods)} methods" if known else "no differences"
 
 
 if __name__ == "__main__":

@@ -8,4 +8,4 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 python "$here/../probe/records.py" unpack "$here/records.jsonl.gz" "$out/study"
 python "$here/tables.py" "$out/study" "$here/cost.png" >"$here/tables.md"
-python "$here/findings.py" "$out/study" >"$here/findings.md"
+PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" python "$here/findings.py" "$out/study" >"$here/findings.md"
