@@ -78,7 +78,7 @@ class LdsCifar(LdsTask, Cifar10N):
 @register_task
 @dataclass(frozen=True)
 class LdsGlue(LdsTask, Sst2):
-    """The task ``glue_sst2`` as an attribution task, on 400 sentences."""
+    """The task ``glue_sst2`` as an attribution task, on 400 sentences (2,000 with the preset ``fast``)."""
 
     name: ClassVar[str] = "lds_glue"
     title: ClassVar[str] = "SST-2, attribution"

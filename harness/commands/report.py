@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     what.add_argument(
         "--figure",
         metavar="NAME",
-        help="a figure of the paper, 1 to 5 (1 and 2 need the data), or inspection, precision-recall, cost, scores, "
+        help="a figure of the paper, 1 to 5 (1 and 2 read the task's data), or inspection, precision-recall, cost, scores, "
         "correlation, ranks, protocols",
     )
     what.add_argument(
@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
     told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     how.add_argument("--format", default="md", choices=tuple(FORMATS), help=f"{told} (default: md)")
     how.add_argument("--wide", action="store_true", help="all columns (default: those that most readers need)")
-    add_output(how, "the report, or the figure (.png, .pdf or .svg; default: figureN.png),")
+    add_output(how, "the report, or the figure (.png, .pdf or .svg; default: figureN.png or figure-NAME.png),")
     add_data_dir(how)
     add_plugin(how)
 

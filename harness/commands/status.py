@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "status",
-        help="count the cells of a results folder: done, failed, missing, stale",
-        description="List the commands that made a results folder, with their cells: done, failed, missing, stale.",
+        help="count the cells of a results folder: ok, skipped, failed, missing, stale",
+        description="List the commands that made a results folder, with their cells: ok, skipped, failed, missing, stale.",
     )
     parser.add_argument("out", metavar="OUT", help="a results folder")
     parser.add_argument(
