@@ -37,8 +37,8 @@ def add(commands: Commands) -> None:
     what.add_argument(
         "--figure",
         metavar="NAME",
-        help="a figure of the paper, 1 to 5 (1 and 2 read the task's data), or inspection, precision-recall, cost, scores, "
-        "correlation, ranks, protocols",
+        help="a figure of the paper, 1 to 5 (1 and 2 read the task's data), or inspection, precision-recall, "
+        "cost, scores, correlation, ranks, protocols",
     )
     what.add_argument(
         "--baseline", metavar="METHOD", help="the difference of every method to this one, with intervals and p-values"
