@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "status",
         help="count the cells of a results folder: ok, skipped, failed, missing, stale",
-        description="List the commands that made a results folder, and count their cells: ok, skipped, failed, missing.",
+        description="List the commands that made a results folder and count its cells: ok, skipped, failed, missing.",
     )
     parser.add_argument("out", metavar="OUT", help="a results folder")
     parser.add_argument(
