@@ -15,7 +15,7 @@ class Unsupported(Exception):
     """A method cannot score this view (no reference set, no features, …); the cell is recorded as ``skipped``."""
 
 
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "�") | {ord("\n"): "\n", ord("\t"): "\t"}
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0xFFFE, 0xFFFF], "�") | {ord("\n"): "\n", ord("\t"): "\t"}
 
 
 def without_controls(text: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 from harness.gate.verdicts import VERDICTS, Comparison, Line
+from reports.harmless import harmless
 from reports.table import markdown_table
 from reports.words import plus
 
 MOST_NAMED = 10
+FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def summary(comparison: Comparison) -> str:
@@ -42,7 +45,7 @@ def as_markdown(comparison: Comparison) -> str:
         for line in _shown(comparison)
     ]  # fmt: skip
     table = [markdown_table(header, rows), ""] if rows else []
-    return "\n".join([f"**{summary(comparison)}**", "", *table, *_missing(comparison)]).rstrip() + "\n"
+    return harmless("\n".join([f"**{summary(comparison)}**", "", *table, *_missing(comparison)]).rstrip() + "\n")
 
 
 def as_junit(comparison: Comparison) -> str:
@@ -61,7 +64,9 @@ def as_junit(comparison: Comparison) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname="harness compare", name=_clean(cell))
         ElementTree.SubElement(case, "error", message="in BASE and not in NEW")
     for line in comparison.lines:
-        case = ElementTree.SubElement(suite, "testcase", classname=line.task, name=f"{line.method} {line.metric}")
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=_clean(line.task), name=_clean(f"{line.method} {line.metric}")
+        )
         message = _clean("; ".join(sentence for sentence in (*_numbers(line), line.note) if sentence))
         if line.verdict == "worse":
             ElementTree.SubElement(case, "failure", message=message).text = message
@@ -76,8 +81,8 @@ def as_junit(comparison: Comparison) -> str:
 
 
 def _clean(text: str) -> str:
-    """The text without control characters. XML forbids such characters, and coloured error messages contain them."""
-    return "".join(sign if sign >= " " else " " for sign in text)
+    """The text without what XML forbids: control characters, as in coloured error messages, and half characters."""
+    return FORBIDDEN.sub(" ", text)
 
 
 def _shown(comparison: Comparison) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 import pandas as pd
@@ -89,7 +90,9 @@ def _across_sections(current: pd.DataFrame, shown: Sequence[Section]) -> list[st
 def provenance(frame: pd.DataFrame, commands: Sequence[str]) -> list[str]:
     lines = []
     if commands:
-        lines.append("Made by:\n\n```\n" + "\n".join(commands) + "\n```")
+        longest = max(map(len, re.findall("`+", " ".join(commands))), default=0)
+        fence = "`" * max(3, longest + 1)  # that no command can end
+        lines.append(f"Made by:\n\n{fence}\n" + "\n".join(commands) + f"\n{fence}")
     facts = [
         ("device", "device_name"),
         ("torch", "torch"),

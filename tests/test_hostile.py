@@ -31,6 +31,8 @@ GOOD = "good_probs,good_norms,self_confidence,outlier_l2,datainf"
 TASK = """
 import os
 from dataclasses import dataclass
+import numpy as np
+import torch
 from tasks.synthetic import Moons
 
 class Odd(BaseException):
@@ -42,6 +44,11 @@ class Broken(Moons):
     how: str = "exit"
 
     def load(self, seed):
+        if self.how == "dtype":
+            torch.set_default_dtype(torch.float64)
+        if self.how == "patch":
+            torch.Tensor.backward = None
+            np.linalg.norm = np.sum
         if self.how == "exit":
             os._exit(5)
         if self.how == "raise":
@@ -49,9 +56,12 @@ class Broken(Moons):
         return super().load(seed)
 
     def train(self, *args):
+        if self.how in ("dtype", "patch"):
+            return super().train(*args)
         raise KeyboardInterrupt("of the task")
 
-    train_all = train
+    def train_all(self, *args):
+        return super().train_all(*args) if self.how in ("dtype", "patch") else self.train()
 """
 
 
@@ -102,6 +112,28 @@ def test_a_hostile_task_fails_its_cells_alone(tmp_path: Path) -> None:
     assert told["broken[how=raise]"][0] == "failed"
     assert "Odd: no data" in told["broken[how=raise]"][1]
     assert "KeyboardInterrupt: of the task" in told["broken[how=train]"][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_a_hostile_task_leaves_behind_reaches_no_other_task(tmp_path: Path, jobs: int) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(TASK)
+    methods = "self_confidence,outlier_l2,datainf,lissa"
+    run(tmp_path / "alone", methods, "moons,blobs", 1, isolate=True)
+    tasks = "broken[how=dtype],moons,broken[how=patch],blobs"
+    run(tmp_path / "among", methods, tasks, 1, plugins=[str(path)], isolate=True, jobs=jobs)
+
+    alone, among = (
+        {
+            (record.task, record.method): (record.status, arrays["scores"].tobytes(), record.metrics)
+            for record, arrays in Store(tmp_path / name).records()
+            if record.task != "broken"
+        }
+        for name in ("alone", "among")
+    )
+    assert len(alone) == 8
+    assert among == alone
 
 
 def test_without_isolation_all_but_an_interruption_is_a_row(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ WITHOUT_NUMBERS = {
     "errors": "words",
     "interfaces.telling": "words",
     "records.schema": "whether a stored file is what it should be",
+    "records.score_arrays": "whether a file of scores is what it should be",
     "running.events": "how a result travels",
     "running.left_behind": "puts back what a method changed, after it has scored",
     "data.fetching": "brings files whose checksums are known",

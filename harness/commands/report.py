@@ -137,10 +137,11 @@ def _text(results: Results, args: argparse.Namespace) -> str:
 
 def _formatted(text: str, form: str) -> str:
     """A report in markdown in the wanted format."""
+    from reports.harmless import harmless
     from reports.latex import latex
     from reports.page import html_page
 
-    return html_page(text) if form == "html" else latex(text) if form == "latex" else text
+    return html_page(text) if form == "html" else latex(text) if form == "latex" else harmless(text)
 
 
 def _page_figures(results: Results) -> list[Figure]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
+from harness.records.schema import HUGE, LONGEST_NAME, Damaged, parsed
 from harness.selection.plan import PRESET_ALIASES
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def read_baseline(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parsed(Path(path).read_text(encoding="utf-8"))
         if content[FORMAT] != VERSION:
             raise RequestError(f"{path} is a baseline of version {content[FORMAT]}; this harness reads {VERSION}")
         rows = [row for section in content["sections"] for row in _rows(section)]
@@ -96,7 +98,7 @@ def read_baseline(path: str | Path) -> pd.DataFrame:
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """The provenance that a readable baseline file states for its numbers."""
-    made = json.loads(Path(path).read_text(encoding="utf-8")).get("made", {})
+    made = parsed(Path(path).read_text(encoding="utf-8")).get("made", {})
     return dict(made) if isinstance(made, dict) else {}
 
 
@@ -104,6 +106,8 @@ def _rows(section: Mapping[str, Any]) -> list[dict[str, Any]]:
     preset = str(section["preset"])
     section = {"task_spec": section.get("task_label"), **section, "preset": PRESET_ALIASES.get(preset, preset)}
     shared = {name: str(section[name]) for name in ("task", "task_spec", "data", "protocol", "preset", "machine")}
+    if any(len(name) > LONGEST_NAME for name in (*shared.values(), *map(str, section["methods"]))):
+        raise Damaged(f"a name of more than {LONGEST_NAME:,} characters")
     shared["task_params"] = json.dumps(section["task_params"], sort_keys=True)
     rows = []
     for method, metrics in section["methods"].items():
@@ -114,5 +118,11 @@ def _rows(section: Mapping[str, Any]) -> list[dict[str, Any]]:
                 if metric == "status":
                     rows.append({**row, "status": str(value), "metric": None, "value": None})
                 else:
-                    rows.append({**row, "status": "ok", "metric": str(metric), "value": float(value)})
+                    rows.append({**row, "status": "ok", "metric": str(metric), "value": _number(value)})
     return rows
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or (math.isfinite(value) and abs(value) >= HUGE):
+        raise Damaged(f"{str(value)[:40]} is no number to compare")
+    return float(value)

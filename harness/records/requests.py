@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 
-from harness.errors import RequestError
+from harness.errors import RequestError, without_controls
 from harness.records.schema import fitted, parsed
 from harness.records.store import Store, write_whole
 from harness.selection.plan import Cell, make_plan
@@ -78,10 +78,13 @@ def remember(store: Store, request: Request) -> None:
 def remembered(store: Store) -> list[Request]:
     """The requests kept in a results folder, oldest first; unreadable ones are added to the store's problems."""
     requests = []
-    for path in sorted((store.path / "requests").glob("*.json"), key=lambda p: p.stat().st_mtime):
+    for path in (store.path / "requests").glob("*.json"):
         try:
+            made = path.stat().st_mtime
             content = fitted(Request, parsed(path.read_text(encoding="utf-8")))
-            requests.append(Request(**{**content, **{k: tuple(content.get(k, ())) for k in ("seeds", "plugins")}}))
+            content["command"] = " ".join(str(content.get("command", "")).split("\n"))  # one line wherever it is shown
+            request = Request(**{**content, **{name: tuple(content.get(name, ())) for name in ("seeds", "plugins")}})
+            requests.append((made, str(path), request))
         except (OSError, ValueError) as error:
-            store.problems.append(f"{path}: not a readable request ({error})")
-    return requests
+            store.problems.append(without_controls(f"{path}: not a readable request ({error})"))
+    return [request for *_, request in sorted(requests, key=lambda each: each[:2])]

@@ -1,25 +1,23 @@
-"""The one door for stored data: records, score files and requests are checked here before anything uses them.
+"""The one door for stored data: records, requests and baselines are checked here before anything uses them.
 
 Files in a results folder may come from anyone, and may be damaged. What does not fit is a `Damaged`, which says why in
-a few words. No other module has to expect a wrong type, a wrong length or a nested monster.
+a few words. No other module has to expect a wrong type, a wrong length or a nested monster. `score_arrays` is the door
+for files of scores.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import json
 import math
 import re
 import types
 import typing
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
-import numpy as np
-
+from harness.errors import without_controls
 from harness.selection.plan import PRESETS, PROTOCOLS, SCHEMA
 
 DEEPEST = 12
@@ -28,27 +26,16 @@ LONGEST = 1_000_000
 """Characters of one text."""
 LARGEST = 2**53
 """Counts up to this are exact as a float. Pandas and NumPy overflow far above."""
-MOST_BYTES = 8 * 2**30
-"""Bytes of all arrays of one record."""
-
-KINDS = {
-    **dict.fromkeys(("scores",), ("f", 1)),
-    **dict.fromkeys(("flagged", "noisy", "own_flagged"), ("b", 1)),
-    "subsets": ("b", 2),
-    "losses": ("f", 3),
-    **dict.fromkeys(("labels", "predicted", "train_classes", "test_classes"), ("iu", 1)),
-    "estimated_errors": ("fiu", 0),
-    "attribution": ("f", 2),
-}
-"""The arrays of a record: letters of their kind in NumPy, and their number of dimensions."""
-PER_SAMPLE = ("scores", "flagged", "noisy", "own_flagged", "labels", "predicted", "train_classes")
-"""Arrays with one entry per training sample."""
-
-
+LONGEST_NAME = 2_000
+"""Characters of a title, a spec or another name, which stand in tables and figures."""
+HUGE = 1e100
+"""Finite metrics and times are smaller: their squares can still be added up."""
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Half a character. UTF-8 itself has none."""
 LARGE = re.compile(r"[:,\[]\s*-?\d{16}")
 """A whole number of 16 digits or more; the digits of a fraction follow a point."""
+CONTROL = re.compile(r"\\u00[0189]|\\u007[fF]|\\u[fF]{3}[eEfF]|\\[bfr]|[\x7f-\x9f\ufffe\uffff]")
+"""A sign that no terminal and no XML should get, as JSON writes it. Some others match, too."""
 
 
 class Damaged(ValueError):
@@ -56,7 +43,9 @@ class Damaged(ValueError):
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """A JSON object, nested no deeper than `DEEPEST`, whose texts any encoding can write.
+    """A JSON object, nested no deeper than `DEEPEST`, whose texts any encoding can write and any terminal can show.
+
+    Control characters are replaced: error messages may be coloured, and names may try to move the cursor.
 
     Raises:
         Damaged: it is not.
@@ -70,7 +59,18 @@ def parsed(text: str) -> dict[str, Any]:
     deep = text.count("{") + text.count("[") > DEEPEST
     if deep or len(text) > LONGEST or HALF.search(text) or LARGE.search(text):
         _checked(content, 0)  # only then can anything be too long, too deep or too large
+    if CONTROL.search(text):
+        shown: dict[str, Any] = _shown(content)
+        return shown
     return content
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_controls(value)
+    if isinstance(value, dict):
+        return {_shown(key): _shown(inner) for key, inner in value.items()}
+    return [_shown(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _checked(value: Any, depth: int) -> None:
@@ -163,7 +163,9 @@ def record_fields(content: Mapping[str, Any], cls: type, statuses: Sequence[str]
     """
     fields = fitted(cls, content)
     schema = fields["versions"].get("schema", SCHEMA)
-    if isinstance(schema, int) and schema > SCHEMA:
+    if type(schema) is not int:
+        raise Damaged("schema is no whole number")
+    if schema > SCHEMA:
         raise Damaged(f"a newer version of this program wrote it (schema {schema}; this program knows {SCHEMA})")
     for name, known in (("status", statuses), ("protocol", PROTOCOLS), ("preset", PRESETS)):
         if fields[name] not in known:
@@ -176,13 +178,23 @@ def record_fields(content: Mapping[str, Any], cls: type, statuses: Sequence[str]
     if fields["status"] == "ok" and not fields.get("n_train"):
         raise Damaged("no number of training samples")
     for name, value in fields.items():
-        if name.endswith(("_seconds", "_mib")) and value is not None and not 0 <= value < math.inf:
+        if name.endswith(("_seconds", "_mib")) and value is not None and not 0 <= value < HUGE:
             raise Damaged(f"{name} is no time or memory")
-    if not all(0 <= value < math.inf for value in fields.get("cost", {}).values()):
+        if isinstance(value, str) and name != "error" and len(value) > LONGEST_NAME:
+            raise Damaged(f"{name} has {len(value):,} characters")
+    if not all(0 <= value < HUGE for value in fields.get("cost", {}).values()):
         raise Damaged("cost holds no times")
+    if any(math.isfinite(value) and abs(value) >= HUGE for value in fields.get("metrics", {}).values()):
+        raise Damaged("a metric too large to calculate with")
+    if any(
+        math.isfinite(value) and abs(value) >= HUGE for curve in fields.get("curves", {}).values() for value in curve
+    ):
+        raise Damaged("a curve too large to calculate with")
     for name in ("task_params", "method_params", "versions"):
         if not all(value is None or isinstance(value, str | int | float) for value in fields[name].values()):
             raise Damaged(f"{name} holds more than texts and numbers")
+    if not isinstance(fields["task_params"].get("budget", 0.0), int | float):
+        raise Damaged("task_params: budget is no number")
     _health(fields.get("health", {}))
     return fields
 
@@ -192,61 +204,12 @@ def _health(health: Mapping[str, Any]) -> None:
     for name in ("largest_tie", "non_finite"):
         if type(health.get(name, 0)) not in (int, float):
             raise Damaged(f"health: {name} is no number")
+    left = health.get("left_behind", [])
+    if not (isinstance(left, list) and all(isinstance(what, str) for what in left)):
+        raise Damaged("health: left_behind is no list of texts")
     for block in health.values():
         if isinstance(block, dict) and "converged" in block:
             try:
                 float(block["relative_residual"]), int(block["iterations"])
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise Damaged("health: a solve without residual or iterations") from error
-
-
-def arrays_of(content: bytes, n_train: int | None) -> dict[str, np.ndarray]:
-    """The arrays of a file of scores.
-
-    Args:
-        content: the ``.npz`` file.
-        n_train: the number of training samples in the record.
-
-    Raises:
-        Damaged: the file cannot be read, or an array has another kind, shape or length than `KINDS` says.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as members:
-            size = sum(member.file_size for member in members.infolist())
-        if size > MOST_BYTES:
-            raise Damaged(f"{size / 2**30:.0f} GiB of arrays")
-        with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-            arrays = {name: loaded[name] for name in loaded.files if name in KINDS}
-    except Damaged:
-        raise
-    except Exception as error:  # readers of zip and NumPy files raise a dozen kinds of errors on damaged files
-        raise Damaged(f"{type(error).__name__}: {error}") from error
-    for name, array in arrays.items():
-        kinds, dimensions = KINDS[name]
-        if array.dtype.kind not in kinds or array.ndim != dimensions:
-            raise Damaged(f"{name} is {array.dtype} with {array.ndim} dimensions")
-    _check_shapes(arrays, n_train)
-    return arrays
-
-
-def _check_shapes(arrays: Mapping[str, np.ndarray], n_train: int | None) -> None:
-    sizes = {len(arrays[name]) for name in PER_SAMPLE if name in arrays}
-    if "attribution" in arrays:
-        if not {"train_classes", "test_classes"} <= arrays.keys():
-            raise Damaged("attributions without classes")
-        sizes.add(arrays["attribution"].shape[1])
-        if arrays["attribution"].shape[0] != len(arrays["test_classes"]):
-            raise Damaged("attributions of another number of test samples")
-    elif not {"scores", "flagged"} <= arrays.keys():
-        raise Damaged("no scores")
-    if "losses" in arrays:
-        if not {"attribution", "subsets"} <= arrays.keys():
-            raise Damaged("losses without attributions or subsets")
-        sizes.add(arrays["subsets"].shape[1])
-        asked = arrays["subsets"].shape[0], arrays["attribution"].shape[0]
-        if not len(arrays["losses"]) or 0 in asked or arrays["losses"].shape[1:] != asked:
-            raise Damaged("losses of another number of subsets or test samples")
-    if "own_flagged" in arrays and "estimated_errors" not in arrays:
-        raise Damaged("own flags without their number")
-    if len(sizes) > 1 or (n_train is not None and sizes != {n_train}):
-        raise Damaged(f"lengths {sorted(sizes)} for {n_train} samples")

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import RequestError
-from harness.records.schema import Damaged, arrays_of, parsed, record_fields
+from harness.errors import RequestError, without_controls
+from harness.records.schema import Damaged, parsed, record_fields
+from harness.records.score_arrays import arrays_of, check_arrays
 from harness.selection.plan import PRESET_ALIASES
 
 if TYPE_CHECKING:
@@ -148,8 +149,20 @@ class Store:
         """The cell's stored record, stale or not; None if there is none or it is damaged."""
         path = self.location(cell)
         record = self._read(path) if path.is_file() else None
-        whole = record is not None and (record.scores_sha256 is None or self._scores(record) is not None)
-        return record if whole else None
+        return record if record is not None and self._is_whole(record) else None
+
+    def _is_whole(self, record: Record) -> bool:
+        """Whether a record's arrays are there and fit."""
+        if record.scores_sha256 is None:
+            return True
+        content = self._scores(record)
+        try:
+            if content is not None:
+                check_arrays(content, record.n_train)
+        except Damaged as error:
+            self._unreadable(record, error)
+            return False
+        return content is not None
 
     def state(self, cell: Cell) -> str:
         """``missing`` (or damaged), ``stale``, or the stored record's status. A failed record is never ``stale``."""
@@ -226,7 +239,7 @@ class Store:
 
     def _unreadable(self, record: Record, error: Exception) -> None:
         path = self.scores_file(record).with_suffix(".json")
-        self.problems.append(f"{path}: its scores are unreadable ({_brief(error)}); left out")
+        self.problems.append(without_controls(f"{path}: its scores are unreadable ({_brief(error)}); left out"))
 
     def _path(self, task: str, method: str, seed: int, slot: str) -> Path:
         return self.path.joinpath("records", task, method, f"seed{seed}-{slot}.json")
@@ -243,7 +256,7 @@ class Store:
             if here != (*path.parts[-3:-1], path.stem):
                 raise Damaged("it does not belong to this place")
         except (OSError, ValueError) as error:
-            self.problems.append(f"{path}: not a readable record ({_brief(error)}); left out")
+            self.problems.append(without_controls(f"{path}: not a readable record ({_brief(error)}); left out"))
             return None
         return record
 

@@ -1,7 +1,8 @@
 """Runs groups in a process of their own, which is used again as long as it is healthy.
 
 Where a group has methods of plug-ins, they come last, and the process is watched while they score. If one leaves
-something behind, the process ends, and another one goes on with the scores that are known so far.
+something behind, the process ends, and another one goes on with the scores that are known so far. After a group of a
+plug-in's task, the process ends in any case.
 """
 
 from __future__ import annotations
@@ -130,8 +131,9 @@ def _serve(device: str, options: Options, surroundings: Surroundings, pipe: Conn
             if not prepared:
                 prepare(options)
                 prepared = True
-            healthy = True
-            for message in run_watched(Group(tuple(received(cell) for cell in sent)), device, known):
+            members = Group(tuple(received(cell) for cell in sent))
+            healthy = not members.is_foreign  # what a plug-in's task leaves behind is not looked for: all of it goes
+            for message in run_watched(members, device, known):
                 if isinstance(message, Measured):
                     healthy = False
                 pipe.send(message)

@@ -149,6 +149,11 @@ class Group:
         return {seed: tuple(cell for cell in self.cells if cell.seed == seed) for seed in seeds}
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether the task is a plug-in's, and not one of this package."""
+        return not type(self.task).__module__.startswith("tasks.")
+
+    @property
     def name(self) -> str:
         return f"{self.cells[0].task_spec} seed {', '.join(map(str, self.by_seed))}"
 
