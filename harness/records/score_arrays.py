@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 import typing
@@ -26,6 +27,8 @@ KINDS = {
     "attribution": ("f", 2),
 }
 """The arrays of a record: letters of their kind in NumPy, and their number of dimensions."""
+MOST_HEADER = 2048
+"""Bytes of an array's header; those of our arrays have 128."""
 PER_SAMPLE = ("scores", "flagged", "noisy", "own_flagged", "labels", "predicted", "train_classes")
 """Arrays with one entry per training sample."""
 
@@ -88,12 +91,21 @@ class _Header:
     @classmethod
     def of(cls, file: typing.IO[bytes], size: int) -> _Header:
         """From the beginning of a ``.npy`` file of so many bytes."""
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        if dtype.hasobject or math.prod(shape) * dtype.itemsize != size - file.tell():
+        start = file.read(MOST_HEADER)
+        length = 10 + int.from_bytes(start[8:10], "little")  # of NumPy's first format, which our arrays have
+        header, begin = _header(start[:length])
+        if header.dtype.hasobject or math.prod(header.shape) * header.dtype.itemsize != size - begin:
             raise Damaged("an array of another size than its header says")
-        return cls(shape, dtype)
+        return header
+
+
+@functools.lru_cache(maxsize=256)
+def _header(start: bytes) -> tuple[_Header, int]:
+    """The header that a ``.npy`` file begins with, and its length. Records of a folder have few different ones."""
+    file = io.BytesIO(start)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return _Header(shape, dtype), file.tell()
 
 
 def _check_kinds(arrays: Mapping[str, np.ndarray | _Header]) -> None:
