@@ -16,7 +16,7 @@ import pytest
 
 from harness.errors import RequestError
 from harness.records.store import Store
-from harness.running.cluster import _lacks
+from harness.running.cluster import _lacks, _place
 from harness.running.options import Options
 from harness.selection.registry import METHODS
 from harness.selection.versions import machinery_version
@@ -180,6 +180,37 @@ def test_a_worker_of_another_version_is_named(tmp_path: Path, monkeypatch: pytes
     said = r"Dask's worker tcp://.* cannot run cells: its harness is of another version"
     with cluster(tmp_path, 1) as (address, _), pytest.raises(RequestError, match=said):
         run(tmp_path / "out", tasks="moons", backend="dask", scheduler=address)
+
+
+@pytest.mark.slow
+def test_workers_that_come_late_are_waited_for_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a queue; the first one lacks nothing, a later one has other code."""
+    monkeypatch.setattr("harness.running.cluster.PATIENCE", 1)
+    with cluster(tmp_path, 0) as (address, processes):
+        import threading
+
+        def start() -> None:
+            command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+            processes.append(subprocess.Popen([*command, "--no-dashboard"], text=True, env=environment, cwd=tmp_path))
+
+        late = threading.Timer(4, start)
+        late.start()
+        with pytest.warns(UserWarning, match="has no workers yet; waiting for one"):
+            frame = run(tmp_path / "out", "random", "moons", 2, backend="dask", scheduler=address)
+        late.join()
+    assert set(frame["status"]) == {"ok"}
+
+    monkeypatch.setattr("harness.running.cluster._ready", lambda *_: None)
+    monkeypatch.setattr("harness.running.cluster.machinery_version", lambda: "other")
+    said = r"Dask's worker tcp://.* cannot run cells: its harness is of another version"
+    with cluster(tmp_path, 1) as (address, _), pytest.raises(RequestError, match=said):
+        run(tmp_path / "late", "random", "moons", backend="dask", scheduler=address)
+
+
+def test_workers_of_a_machine_share_its_devices() -> None:
+    workers = ["tcp://10.0.0.2:40", "tcp://10.0.0.1:41", "tcp://10.0.0.1:40", "tcp://10.0.0.11:1"]
+    assert [_place(address, workers) for address in workers] == [0, 1, 0, 0]
 
 
 def test_what_a_worker_lacks(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import pickle
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
 from harness.running.options import Options, prepare, resolve_device
 from harness.running.worker import run
-from harness.selection.plan import Group, SentCell, received
+from harness.selection.plan import Cell, Group, SentCell, received
 from harness.selection.versions import machinery_version
 
 if TYPE_CHECKING:
@@ -28,36 +31,67 @@ PATIENCE = 20
 def on_cluster(groups: Sequence[Group], options: Options) -> Iterator[Event]:
     """Run groups on workers. A group whose worker dies runs on another one; if that goes on, its cells fail.
 
-    Workers may be on other machines, so they send records and arrays back.
+    Workers may be on other machines, so they send records and arrays back, each as soon as its cell is finished: what
+    a worker that dies has finished is kept.
 
     Raises:
         RequestError: Dask is missing; the scheduler cannot be reached, or is lost; or a worker lacks what it needs.
     """
-    from harness.running.events import Finished, new_record
-
     with _client(options) as client:
         _ready(client, options)
         distributed = importlib.import_module("distributed")
+        finished = distributed.Queue(client=client)
+        wanted = options, machinery_version(), finished
         waiting = {
-            client.submit(_on_worker, [cell.sent for cell in members.cells], options, pure=False): members
+            client.submit(_on_worker, [cell.sent for cell in members.cells], *wanted, pure=False): members
             for members in groups
         }
-        try:
-            for future in distributed.as_completed(waiting):
-                members = waiting[future]
-                if future.status == "finished":
-                    yield from future.result()
-                elif future.status == "error":
-                    error = future.exception()
-                    if not isinstance(error, distributed.KilledWorker):
-                        raise error
-                    told = "each worker that ran its group died; --isolate tells which cell ends them"
-                    for cell in members.cells:
-                        yield Finished(cell, new_record(cell, options.device, "failed", told), {})
-                else:
-                    raise _lost(client)
-        except (OSError, distributed.client.FutureCancelledError) as error:
-            raise _lost(client) from error
+        left = {cell.slot for members in groups for cell in members.cells}
+        connected = time.monotonic()
+        while left:
+            over = [future for future in waiting if future.done()]  # before the queue is read: nothing follows it
+            try:
+                sent = _sent(finished)
+            except OSError as error:
+                raise _lost(client) from error
+            if client.status == "running":
+                connected = time.monotonic()
+            elif time.monotonic() > connected + PATIENCE or client.status == "closed":
+                raise _lost(client)
+            for event in sent:
+                if event.cell.slot in left:  # a group that ran twice sends twice
+                    left.remove(event.cell.slot)
+                    yield event
+            if any(future.status in ("cancelled", "lost") for future in waiting):
+                raise _lost(client)
+            for future in over:
+                members = waiting.pop(future)
+                for cell in [cell for cell in members.cells if cell.slot in left]:
+                    left.remove(cell.slot)
+                    yield _never_finished(cell, future.exception(), options)
+
+
+def _sent(finished: Any) -> list[Finished]:
+    """What workers have sent since the last call; waits a moment for it."""
+    try:
+        first = finished.get(timeout=0.2)
+        return [pickle.loads(content) for content in [first, *finished.get(batch=True)]]  # noqa: S301 - our workers'
+    except TimeoutError:
+        return []
+
+
+def _never_finished(cell: Cell, error: BaseException | None, options: Options) -> Finished:
+    """The record of a cell whose group ended before it.
+
+    Raises:
+        BaseException: the group ended with an error of ours.
+    """
+    from harness.running.events import Finished, new_record
+
+    if error is not None and not isinstance(error, importlib.import_module("distributed").KilledWorker):
+        raise error
+    told = "each worker that ran its group died; --isolate tells which cell ends them"
+    return Finished(cell, new_record(cell, options.device, "failed", told), {})
 
 
 def _lost(client: Any) -> RequestError:
@@ -107,15 +141,21 @@ def _quiet() -> Iterator[None]:
 
 
 def _ready(client: Any, options: Options) -> None:
-    """Check that every worker has the same code, the plug-ins and the data folder.
+    """Wait for a worker, and check that every one that is there has the same code, the plug-ins and the data folder.
+
+    Workers that come later are checked when they begin with a group.
 
     Raises:
-        RequestError: there is no worker, or a worker lacks something; the message names it.
+        RequestError: a worker lacks something; the message names it.
     """
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
-    except TimeoutError as error:
-        raise RequestError(f"the scheduler {client.scheduler.addr} has no workers; start `dask worker`") from error
+    except TimeoutError:
+        warnings.warn(
+            f"the scheduler {client.scheduler.addr} has no workers yet; waiting for one (`dask worker` starts one)",
+            stacklevel=2,
+        )
+        client.wait_for_workers(1)
     for worker, lack in client.run(_lacks, options, machinery_version(), on_error="return").items():
         if isinstance(lack, BaseException):
             raise RequestError(f"Dask's worker {worker} cannot run cells: {type(lack).__name__}: {lack}")
@@ -137,19 +177,39 @@ def _lacks(options: Options, version: str) -> str:
     return ""
 
 
-def _on_worker(sent: list[SentCell], options: Options) -> list[Finished]:
-    """Run one group in this worker, and return its records."""
+def _on_worker(sent: list[SentCell], options: Options, version: str, finished: Any) -> None:
+    """Run one group in this worker, and send its records.
+
+    Raises:
+        RequestError: this worker, which came late, lacks something.
+    """
     from harness.running.events import Finished
 
-    prepare(options)
+    lack = _lacks(options, version)
+    if lack:
+        worker = importlib.import_module("distributed").get_worker()
+        raise RequestError(f"Dask's worker {worker.address} cannot run cells: {lack}")
     members = Group(tuple(received(cell) for cell in sent))
-    return [event for event in run([members], _device(options), options) if isinstance(event, Finished)]
+    for event in run([members], _device(options), options):
+        if isinstance(event, Finished):
+            finished.put(pickle.dumps(event))
 
 
 def _device(options: Options) -> str:
-    """This worker's device: the workers that we start are numbered, and share this machine's GPUs evenly."""
+    """This worker's device. Workers that we start are numbered; others share their machine's GPUs in their order."""
     from harness.running.options import devices
 
-    number = importlib.import_module("distributed").get_worker().name
     known = devices(options)
-    return known[number % len(known) if isinstance(number, int) else 0]
+    if len(known) == 1:
+        return known[0]
+    distributed: Any = importlib.import_module("distributed")
+    worker = distributed.get_worker()
+    if isinstance(worker.name, int):
+        return known[worker.name % len(known)]
+    return known[_place(worker.address, distributed.get_client().ncores()) % len(known)]
+
+
+def _place(address: str, workers: Iterable[str]) -> int:
+    """A worker's place among those of its machine, by their addresses, such as ``tcp://10.0.0.1:4711``."""
+    machine = address.rpartition(":")[0]
+    return sorted(other for other in workers if other.rpartition(":")[0] == machine).index(address)

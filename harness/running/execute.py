@@ -36,7 +36,8 @@ def execute(cells: Sequence[Cell], store: Store, options: Options, listen: Calla
     """
     from harness.running.events import Finished
 
-    groups = group(cells, None if options.timeout is not None else options.jobs)
+    apart = options.timeout is not None or options.scheduler is not None  # a scheduler's workers are not counted
+    groups = group(cells, None if apart else options.jobs)
     with closing(_events(groups, store, options)) as events:
         for event in events:
             if isinstance(event, Finished) and event.arrays is not None:
