@@ -147,8 +147,9 @@ def read_human_labels(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             content = archive.read(member)
-    except (zipfile.BadZipFile, StopIteration, KeyError, OSError) as error:
-        raise RequestError(f"{path} is no PyTorch file: {error or 'it has no data.pkl'}") from error
+    except Exception as error:  # damaged archives raise a dozen kinds
+        told = "it has no data.pkl" if isinstance(error, StopIteration) else error
+        raise RequestError(f"{path} is no PyTorch file: {told}") from error
     labels = _unpickle(content, path, encoding="ASCII")
     try:
         arrays = {str(name): np.asarray(values, dtype=np.int64) for name, values in labels.items()}

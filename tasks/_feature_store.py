@@ -13,8 +13,6 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harness.data.files import data_folder
+from harness.data.kept_arrays import write_arrays
 from harness.errors import RequestError
 from tasks._bars import bar
 
@@ -70,7 +69,8 @@ def features_of(
                         shown.update(len(chosen))
                     else:
                         values = _computed(images[[positions[key] for key in chosen]], encoder, device, shown)
-                        _write(part, chosen, values)
+                        named = np.frombuffer(b"".join(chosen), dtype=np.uint8).reshape(len(chosen), -1)
+                        write_arrays(part, compressed=False, keys=named, values=values)
                     Path(lock.lock_file).unlink(missing_ok=True)
                 return True
             except Timeout:
@@ -110,22 +110,16 @@ def _index(folder: Path) -> dict[bytes, tuple[Path, int]]:
 
 def _keys(part: Path) -> list[bytes]:
     """The images of a part; none if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(part) as stored:
-        return [bytes(key) for key in stored["keys"]]
-    return []
+    try:
+        with np.load(part) as stored:
+            return [bytes(key) for key in stored["keys"]]
+    except Exception:  # damaged archives raise a dozen kinds
+        return []
 
 
 def _part(folder: Path, keys: Sequence[bytes]) -> Path:
     """The file of a part that holds the features of some images."""
     return folder / f"part-{hashlib.blake2b(b''.join(keys), digest_size=8).hexdigest()}.npz"
-
-
-def _write(part: Path, keys: Sequence[bytes], values: np.ndarray) -> None:
-    """Store a part whole: into a temporary file, then into place."""
-    with tempfile.NamedTemporaryFile(dir=part.parent, suffix=".tmp", delete=False) as file:
-        np.savez(file, keys=np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1), values=values)
-    Path(file.name).chmod(0o644)  # temporary files are their owner's alone, and data folders are shared
-    os.replace(file.name, part)
 
 
 def _gathered(folder: Path, keys: Sequence[bytes]) -> Tensor:

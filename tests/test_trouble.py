@@ -113,3 +113,35 @@ def test_a_clock_that_jumps(tmp_path: Path, whole: Path, capsys: pytest.CaptureF
     os.utime(half, (time.time() + 10**8,) * 2)
     assert leftovers(whole) == [], "a file from the future may be somebody's"
     capsys.readouterr()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root's rights are taken away as Linux does it")
+def test_a_folder_that_cannot_be_written_is_read_and_refused_by_run(tmp_path: Path, whole: Path) -> None:
+    before = contents(whole)
+    for path in [*whole.rglob("*"), whole]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    def asked(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "harness", *words], capture_output=True, text=True, check=False,
+                              cwd=Path(__file__).parents[1], preexec_fn=_without_roots_rights)  # fmt: skip
+
+    try:
+        for words in (["status"], ["report"], ["suspects", "--method", "outlier_l2", "--task", "moons", "--seed", "0"]):
+            done = asked(words[0], str(whole), *words[1:])
+            assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+        done = asked("run", "--out", str(whole), "--methods", METHODS, "--tasks", "digits", "--preset", "smoke")
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert f"the results folder {whole} cannot be written" in done.stderr
+    finally:
+        for path in [whole, *whole.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert contents(whole) == before
+
+
+def _without_roots_rights() -> None:
+    """Root may write everything, unless it gives up CAP_DAC_OVERRIDE (1) before it executes a program."""
+    import ctypes
+
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP

@@ -13,8 +13,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from harness.data.kept_arrays import read_arrays, write_arrays
 from harness.interfaces.clock import timed
 from harness.interfaces.lds_task import LdsTask
 from harness.interfaces.params import values_of
@@ -107,16 +106,14 @@ def _file(task: LdsTask, split: Split, seed: int, repeat: int) -> Path | None:
 
 def _read(path: Path, subsets: np.ndarray, asked: int) -> tuple[np.ndarray, float] | None:
     """What a file holds; None if it is missing, damaged, or of other subsets."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as stored:
-        losses, seconds = stored["losses"], float(stored["seconds"])
-        same = np.array_equal(stored["subsets"], np.packbits(subsets, axis=1))
-        if same and losses.shape == (len(subsets), asked) and losses.dtype == np.float32:
-            return losses, seconds
-    return None
+    stored = read_arrays(path)
+    losses, seconds = stored.get("losses"), stored.get("seconds")
+    if losses is None or seconds is None or seconds.dtype != np.float64 or seconds.ndim:
+        return None
+    same = np.array_equal(stored.get("subsets", np.empty(0)), np.packbits(subsets, axis=1))
+    fits = same and losses.shape == (len(subsets), asked) and losses.dtype == np.float32
+    return (losses, float(seconds)) if fits else None
 
 
 def _write(path: Path, subsets: np.ndarray, losses: np.ndarray, seconds: float) -> None:
-    """Store the losses whole: into a temporary file, then into place."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        np.savez_compressed(file, subsets=np.packbits(subsets, axis=1), losses=losses, seconds=seconds)
-    os.replace(file.name, path)
+    write_arrays(path, subsets=np.packbits(subsets, axis=1), losses=losses, seconds=np.array(seconds))
