@@ -16,7 +16,7 @@ import pytest
 
 from harness.errors import RequestError
 from harness.records.store import Store
-from harness.running.cluster import _lacks, _place
+from harness.running.cluster import ELSEWHERE, _lacks, _place
 from harness.running.options import Options
 from harness.selection.registry import METHODS
 from harness.selection.versions import machinery_version
@@ -142,12 +142,24 @@ def test_a_cell_that_kills_its_workers_fails_and_the_others_are_done(tmp_path: P
                 backend="dask", jobs=2, isolate=True)  # fmt: skip
     status = frame.drop_duplicates(["task", "method"]).groupby("method")["status"].agg(set)
     assert status.to_dict() == {"killed": {"out_of_memory"}, "self_confidence": {"ok"}}
-    frame = run(tmp_path / "bare", "killed", "moons", plugins=[hostile_methods.__file__], backend="dask", jobs=1)
+
+
+@pytest.mark.slow
+def test_a_group_is_given_to_another_worker_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setenv("MARKS", str(marks))
+    path = tmp_path / "deadly.py"
+    path.write_text(SLOW.replace("def slow", "def deadly").replace("time.sleep(2)", "os.kill(os.getpid(), 9)"))
+
+    frame = run(tmp_path / "out", "deadly", "moons", plugins=[str(path)], backend="dask", jobs=1)
+
     (cell,) = frame.drop_duplicates("method").itertuples()
     assert (cell.status, cell.error) == (
         "failed",
         "each worker that ran its group died; --isolate tells which cell ends them",
     )
+    assert len(list(marks.iterdir())) == ELSEWHERE + 1
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from harness.cli import COMMANDS, main
 from harness.data.files import in_folder
 from harness.errors import RequestError, Unsupported
 from harness.selection.registry import METHODS, TASKS
-from tests.test_damage import CASES, mutated, scrambled
+from tests.test_damage import CASES, LIMIT, mutated, scrambled, within
 
 PRINTED = """
 - -- = --x all moons random outlier_* moons[budget=0.1|0.2] moons[ [] a[b=] none,random , ** 0 -1 1e99 nan inf 5,5 0-3
@@ -87,7 +87,8 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def answered(argv: list[str], capsys: pytest.CaptureFixture[str], about: object) -> str:
     """Run a command; it must give an answer or one sentence."""
     try:
-        code = main(argv)
+        with within(LIMIT):
+            code = main(argv)
     except SystemExit as error:
         code = int(error.code or 0)
     except BaseException as error:
@@ -154,6 +155,8 @@ def test_plugins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         argv = ["run", "--plugin", str(path), "--methods", "random", "--preset", "smoke", "--dry-run"]
         told = answered(argv, capsys, (seed, raw))
         assert "\x1b" not in told
+    assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "here", "__pycache__"}
+    assert not any((tmp_path / "here").iterdir())
 
 
 def test_prompt_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +182,8 @@ def test_prompt_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert 0 < len(said) < 1000, (seed, said)
         argv = ["run", "--tasks", "prompts_math[prompts=files]", "--methods", "random", "--preset", "smoke"]
         answered([*argv, "--dry-run", "--data-dir", str(folder)], capsys, seed)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "here"}
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_tables_of_ones_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,3 +196,4 @@ def test_tables_of_ones_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[s
         path = tmp_path / "table.csv"
         path.write_bytes(scrambled(whole.encode(), rng))
         answered(["find", str(path), "--labels", "label"], capsys, seed)
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "here"}
