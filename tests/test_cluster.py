@@ -206,7 +206,7 @@ def test_workers_that_come_late_are_waited_for_and_checked(tmp_path: Path, monke
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
             processes.append(subprocess.Popen([*command, "--no-dashboard"], text=True, env=environment, cwd=tmp_path))
 
-        late = threading.Timer(4, start)
+        late = threading.Timer(2, start)
         late.start()
         with pytest.warns(UserWarning, match="has no workers yet; waiting for one"):
             frame = run(tmp_path / "out", "random", "moons", 2, backend="dask", scheduler=address)

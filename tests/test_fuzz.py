@@ -191,7 +191,7 @@ def test_tables_of_ones_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[s
     whole = pd.DataFrame({"a": rng.normal(size=30), "b": rng.integers(0, 3, 30), "label": ["x", "y"] * 15}).to_csv(
         index=False
     )
-    for seed in range(min(CASES // 3, 400)):
+    for seed in range(min(CASES // 5, 400)):
         rng = np.random.default_rng(seed)
         path = tmp_path / "table.csv"
         path.write_bytes(scrambled(whole.encode(), rng))
