@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harness.data.files import data_folder
-from harness.data.kept_arrays import write_arrays
+from harness.data.kept_files import write_arrays
 from harness.errors import RequestError
 from tasks._bars import bar
 

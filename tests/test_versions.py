@@ -31,7 +31,7 @@ WITHOUT_NUMBERS = {
     "records.score_arrays": "whether a file of scores is what it should be",
     "running.events": "how a result travels",
     "running.left_behind": "puts back what a method changed, after it has scored",
-    "data.kept_arrays": "gives back what was written, or nothing",
+    "data.kept_files": "gives back what was written, or nothing",
     "data.fetching": "brings files whose checksums are known",
     "results.metrics": "computed whenever results are read",
     "interfaces.own_data": "an interface; what a task makes of it is the task's code",

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.kept_files import write_whole
 from harness.errors import RequestError, without_controls
-from harness.records.store import some_cells, write_whole
+from harness.records.store import some_cells
 
 if TYPE_CHECKING:
     import pandas as pd

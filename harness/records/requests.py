@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 
+from harness.data.kept_files import write_whole
 from harness.errors import RequestError, without_controls
 from harness.records.schema import fitted, parsed
-from harness.records.store import Store, write_whole
+from harness.records.store import Store
 from harness.selection.plan import Cell, make_plan
 
 MOST_SEEDS = 100_000
@@ -82,7 +83,7 @@ def remembered(store: Store) -> list[Request]:
         try:
             made = path.stat().st_mtime
             content = fitted(Request, parsed(path.read_text(encoding="utf-8")))
-            content["command"] = " ".join(str(content.get("command", "")).split("\n"))  # one line wherever it is shown
+            content["command"] = content.get("command", "").replace("\n", " ")  # one line wherever it is shown
             request = Request(**{**content, **{name: tuple(content.get(name, ())) for name in ("seeds", "plugins")}})
             requests.append((made, str(path), request))
         except (OSError, ValueError) as error:

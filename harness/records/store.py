@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.kept_files import write_whole
 from harness.errors import RequestError, without_controls
 from harness.records.schema import Damaged, parsed, record_fields
 from harness.records.score_arrays import arrays_of, check_arrays
@@ -281,19 +281,3 @@ def some_cells(count: int) -> str:
 
 def _brief(error: Exception) -> str:
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    path = path.resolve()  # a link's target is replaced, not the link
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)  # a device or a pipe
-        return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

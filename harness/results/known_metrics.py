@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.records.store import write_whole
+from harness.data.kept_files import write_whole
 from harness.results.table import detection_metrics
 from harness.selection.versions import modules_version
 

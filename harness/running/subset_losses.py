@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from harness.data.kept_arrays import read_arrays, write_arrays
+from harness.data.kept_files import read_arrays, write_arrays
 from harness.interfaces.clock import timed
 from harness.interfaces.lds_task import LdsTask
 from harness.interfaces.params import values_of

@@ -18,7 +18,8 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from harness.records.store import Record, Store, write_whole
+from harness.data.kept_files import write_whole
+from harness.records.store import Record, Store
 from harness.results.folder import Results
 from harness.results.table import detection_metrics
 

@@ -5,7 +5,7 @@
 #
 # DATA holds the prompt sets in `prompts/`. The model is the folder SmolLM2-135M-Instruct in the working folder, or with
 # MODEL=HuggingFaceTB/SmolLM2-135M-Instruct the hub's. OUT receives the records; the same command continues after an
-# interruption. SEEDS is 3 unless given. One seed takes an hour and more on two cores; one thread is as fast as two.
+# interruption. SEEDS is 3 unless given. One set with one seed takes half an hour on one core, beside other work.
 set -euo pipefail
 data=$1 out=$2 seeds=${3:-3}
 size="model=${MODEL:-SmolLM2-135M-Instruct},weights=bfloat16,epochs=3,batch_size=8,precision=bfloat16"

@@ -1,4 +1,4 @@
-"""Arrays that are kept for later runs."""
+"""Files that are kept for later runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.kept_arrays import ABANDONED, read_arrays, write_arrays
+from harness.data.kept_files import ABANDONED, read_arrays, write_arrays
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -40,7 +40,7 @@ def test_what_is_damaged_is_missing(tmp_path: Path) -> None:
 
 def test_what_killed_runs_left_is_deleted(tmp_path: Path) -> None:
     """But not what another run may be writing now."""
-    old, young = tmp_path / "old.tmp", tmp_path / "young.tmp"
+    old, young = tmp_path / ".old.tmp", tmp_path / ".young.tmp"
     for path in (old, young):
         path.write_bytes(b"half")
     then = time.time() - ABANDONED - 60
@@ -48,4 +48,4 @@ def test_what_killed_runs_left_is_deleted(tmp_path: Path) -> None:
 
     write_arrays(tmp_path / "kept.npz", values=np.zeros(1))
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.npz", "young.tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".young.tmp", "kept.npz"]
